@@ -1,0 +1,227 @@
+"""The seams between tiers: what one tier asks of another without importing it.
+
+Only what has two providers or more, or must be handed sideways between siblings, is an interface. One contract suite per
+interface lives in `tests/contracts/` and runs against every provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+from chronik.model import Broker, PartitionId, Topic, TopicPartition, Uuid
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+Buffer = bytes | bytearray | memoryview
+
+
+class IFile(Interface):
+    """One file that is appended to and read at positions. Writes are visible to reads at once, durable after `datasync`."""
+
+    def append(buffers: Sequence[Buffer]) -> int:
+        """Write `buffers` one after the other at the end; return the bytes written, always all of them.
+
+        Raises OSError; what part of a failed append is in the file is then unknown until `truncate`.
+        """
+
+    def pread(size: int, position: int) -> bytes:
+        """At most `size` bytes from `position`; fewer at the end of the file, none beyond it."""
+
+    def size() -> int:
+        """The length of the file in bytes."""
+
+    def truncate(size: int) -> None:
+        """Cut the file to `size` bytes."""
+
+    def datasync() -> None:
+        """Return once all appended bytes would survive a power loss. May be called from another thread.
+
+        An OSError here means that the pages are lost: the caller must stop the process, never try again.
+        """
+
+    def close() -> None:
+        """Release the handle. Does not sync."""
+
+
+class IDisk(Interface):
+    """A directory tree: the real one, or a simulated one that loses and tears what was not synced. Paths are absolute."""
+
+    def open(path: str, create: bool = False) -> IFile:
+        """Open a file for appending and reading, creating it when asked to. Raises FileNotFoundError otherwise."""
+
+    def read(path: str) -> bytes:
+        """The whole content of a small file."""
+
+    def replace(path: str, content: bytes, durable: bool = True) -> None:
+        """Put `content` in place of the file at `path` in one step: a temporary file, synced, renamed over it."""
+
+    def exists(path: str) -> bool:
+        """Whether a file or directory is there."""
+
+    def list(path: str) -> list[str]:
+        """The names in a directory, sorted."""
+
+    def make_directory(path: str) -> None:
+        """Create a directory and its parents where missing, durably."""
+
+    def rename(source: str, target: str) -> None:
+        """Move a file or directory over `target`. Durable after `sync_directory` of the parents."""
+
+    def remove(path: str) -> None:
+        """Delete a file, or a directory with all it holds. What is already gone is no error."""
+
+    def sync_directory(path: str) -> None:
+        """Make creations, renames and removals inside `path` durable."""
+
+    def free_bytes(path: str) -> int:
+        """Bytes that may still be written on the volume of `path`."""
+
+
+class IKeyValueStore(Interface):
+    """An ordered map of bytes to bytes, durable. Providers: LevelDB, sqlite3, memory. Blocking: never call on the reactor."""
+
+    def get(key: bytes) -> bytes | None:
+        """The value of `key`, verified against its own CRC-32C. Raises CorruptLogError when it doesn't verify."""
+
+    def write(puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes] = ()) -> None:
+        """Apply all or nothing, and sync. Raises StorageError: the process must stop."""
+
+    def scan(start: bytes, stop: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop in key order, each verified."""
+
+    def close() -> None:
+        """Release the store."""
+
+
+class IReplicatedLog(Interface):
+    """The numbered log of metadata records: one local writer today, Raft later. Indexes start at 1 and have no gaps."""
+
+    def start(machine: IStateMachine) -> Deferred[None]:
+        """Restore `machine` from the newest snapshot and the records after it; fire when it has seen all of them."""
+
+    def propose(records: Sequence[bytes]) -> Deferred[int]:
+        """Append `records` as one atomic entry; fire with its index after the state machine has applied it.
+
+        Fails with KafkaError(NOT_CONTROLLER) on a node that does not lead, and with StorageError when the log is lost.
+        """
+
+    def stop() -> Deferred[None]:
+        """Finish what is being written and release the store."""
+
+
+class IStateMachine(Interface):
+    """What replays a replicated log. `apply` is pure: no clock, no randomness, no I/O."""
+
+    def apply(index: int, records: Sequence[bytes]) -> None:
+        """Replay the entry at `index`."""
+
+    def snapshot() -> bytes:
+        """The whole state after the last applied index."""
+
+    def restore(index: int, snapshot: bytes) -> None:
+        """Replace the state with `snapshot`, which stands for all entries up to `index`."""
+
+
+class IClusterMetadata(Interface):
+    """The cluster as last replayed: read-only, in memory, answers at once."""
+
+    cluster_id = Attribute("The cluster's id as text.")
+    controller_id = Attribute("Node id of the controller, -1 when unknown.")
+    version = Attribute("A number that grows with every change.")
+
+    def topic(name: str) -> Topic | None:
+        """The topic of that name, or None."""
+
+    def topic_by_id(topic_id: Uuid) -> Topic | None:
+        """The topic of that id, or None."""
+
+    def topics() -> Sequence[Topic]:
+        """All topics, in the order of their names."""
+
+    def brokers() -> Sequence[Broker]:
+        """All registered brokers, in the order of their ids."""
+
+    def broker_configs(node_id: int | None) -> dict[str, str]:
+        """Dynamic config overrides of one broker, or the cluster-wide defaults for None."""
+
+    def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
+        """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""
+
+
+class IController(Interface):
+    """Where cluster metadata is changed: a command is decided, its records logged, replayed, and then answered."""
+
+    def propose(command: object) -> Deferred[object]:
+        """Carry out a command of `chronik.controller.controller`; fire with its result. Refusals fail with KafkaError."""
+
+
+class MetadataDelta:
+    """What one replayed entry changed, by topic: created, changed (partitions or configs) and deleted ones."""
+
+    __slots__ = ("brokers_changed", "changed", "created", "deleted")
+
+    def __init__(
+        self,
+        created: Sequence[Topic] = (),
+        changed: Sequence[Topic] = (),
+        deleted: Sequence[Topic] = (),
+        brokers_changed: bool = False,
+    ) -> None:
+        self.created = created
+        self.changed = changed
+        self.deleted = deleted
+        self.brokers_changed = brokers_changed
+
+
+class IPartitionWriter(Interface):
+    """Appends for the node's own topics (`__consumer_offsets` and the like), on the partition's leader."""
+
+    def append(partition: TopicPartition, batch: bytearray) -> Deferred[int]:
+        """Append one encoded v2 record batch; fire with its base offset once it is committed (below the high watermark).
+
+        Fails with KafkaError(NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR).
+        """
+
+
+class ICommittedReader(Interface):
+    """Reads of what is committed in one partition: below the high watermark, with log start and aborted ranges applied."""
+
+    def bounds(partition: TopicPartition) -> tuple[int, int, int]:
+        """(log start offset, high watermark, last stable offset). Raises KafkaError when the partition isn't here."""
+
+    def read(partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds `offset`, up to the high watermark; empty at the end.
+
+        At least one batch is returned where there is one, even above `max_bytes`. Raises KafkaError(OFFSET_OUT_OF_RANGE).
+        """
+
+
+class IPartitionHost(Interface):
+    """Told by the node when it starts or stops leading a partition, e.g. the coordinator for `__consumer_offsets`."""
+
+    def partition_led(partition: PartitionId, name: TopicPartition, leader_epoch: int) -> None:
+        """This node now leads the partition and its log is open."""
+
+    def partition_resigned(partition: PartitionId, name: TopicPartition) -> None:
+        """This node no longer leads the partition, or it is deleted."""
+
+
+class IRequestHandler(Interface):
+    """Serves one Kafka API on a listener."""
+
+    api_key = Attribute("The ApiKey served.")
+    min_version = Attribute("Lowest version served.")
+    max_version = Attribute("Highest version served; with min_version, exactly what ApiVersions advertises.")
+
+    def handle(request: object, context: object) -> object:
+        """Answer a decoded request: a Response, or a coroutine or Deferred of one; None sends nothing (acks=0).
+
+        A KafkaError raised here becomes the response that `refuse` makes.
+        """
+
+    def refuse(request: object, version: int, error: object) -> object:
+        """The Response that carries `error` (a KafkaError) in this API's own form."""

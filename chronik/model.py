@@ -1,0 +1,119 @@
+"""The nouns that every tier shares: topics, partitions, brokers, identifiers.
+
+All are immutable values without behaviour of their own; what happens to them lives in the tiers above.
+A topic or cluster identifier is 16 raw bytes (`Uuid`); people and file names see Kafka's text form of it, 22 characters
+of URL-safe base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+Uuid = bytes
+"""Sixteen raw bytes."""
+
+ZERO_UUID: Uuid = bytes(16)
+
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+OFFSETS_TOPIC = "__consumer_offsets"
+TRANSACTIONS_TOPIC = "__transaction_state"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC})
+
+
+def uuid_to_text(value: Uuid) -> str:
+    """Kafka's text form of a 16-byte id: 22 characters, URL-safe base64 without padding."""
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
+def uuid_from_text(text: str) -> Uuid:
+    """The 16 bytes of `text`, the inverse of `uuid_to_text`. Raises ValueError when it isn't one."""
+    value = base64.b64decode(text.encode("ascii") + b"==", altchars=b"-_", validate=True)
+    if len(value) != 16:
+        raise ValueError(f"an id has 16 bytes, {text!r} has {len(value)}")
+    return value
+
+
+def topic_name_fault(name: str) -> str | None:
+    """Why `name` cannot name a topic, or None when it can. The rule is Kafka's: `[a-zA-Z0-9._-]{1,249}`, not "." or ".."."""
+    if name in (".", ".."):
+        return f"a topic cannot be named {name!r}"
+    if not _TOPIC_NAME.fullmatch(name):
+        if not name:
+            return "a topic name cannot be empty"
+        if len(name) > 249:
+            return f"a topic name has at most 249 characters, this one has {len(name)}"
+        return f"topic name {name[:80]!r} may only contain letters, digits, '.', '_' and '-'"
+    return None
+
+
+class TopicPartition(NamedTuple):
+    """A partition by name, as clients know it."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class PartitionId(NamedTuple):
+    """A partition by topic id, as the disk and the metadata know it: unique over re-creations of a name."""
+
+    topic_id: Uuid
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{uuid_to_text(self.topic_id)}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address at which a broker serves one named listener."""
+
+    listener: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A registered broker: its id, its incarnation (`epoch`, from the metadata log) and its advertised addresses."""
+
+    node_id: int
+    epoch: int
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+    fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What the cluster decided for one partition. `leader` is -1 while it has none."""
+
+    partition: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    leader: int
+    leader_epoch: int
+    partition_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the metadata image holds it. `configs` has the overrides only, by Kafka's names, as text."""
+
+    topic_id: Uuid
+    name: str
+    partitions: tuple[PartitionState, ...]
+    configs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def internal(self) -> bool:
+        """True for the topics that the node keeps its own state in."""
+        return self.name in INTERNAL_TOPICS

@@ -1,0 +1,133 @@
+"""The wire codec: versioned messages that are compiled to one decode and one encode function per version.
+
+A message is a `Struct` with versions of its own::
+
+    class FindCoordinatorRequest(Request, api_key=10, versions="0-6", flexible="3+"):
+        key: str = string("0-3")
+        key_type: int = int8("1+")
+        coordinator_keys: list[str] = array(string(), "4+")
+
+At first use of a version, `chronik.wire.compiler` writes its two functions as straight-line Python: nested structs inlined,
+runs of fixed-size fields in one `struct` call, `records` passed through as memoryview slices without a copy.
+
+Decoding trusts nothing: every length is checked against the bytes that remain, nothing is allocated from a declared
+length, unknown tagged fields are skipped. Whatever is wrong with the bytes raises `MalformedMessage`. Encoding a value that
+the version has no field for raises `UnsupportedField`, unless the field is ignorable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from chronik.wire import compiler
+from chronik.wire.compiler import Buffer, MalformedMessage, UnsupportedField
+from chronik.wire.schema import Struct, Versions
+
+__all__ = ["Buffer", "MalformedMessage", "Message", "Request", "Response", "UnsupportedField", "encode_struct"]
+
+_M = TypeVar("_M", bound="Message")
+
+
+class Message(Struct):
+    """A struct with versions of its own: a request, a response, or a value stored in a log.
+
+    `VERSIONS` are those this project can code, `FLEXIBLE` those with compact lengths and tagged fields.
+    """
+
+    VERSIONS: ClassVar[Versions]
+    FLEXIBLE: ClassVar[Versions]
+    _decoders: ClassVar[dict[int, Callable[[Buffer, int], tuple[Any, int]]]]
+    _encoders: ClassVar[dict[int, Callable[[Any, list[Buffer], bytearray], None]]]
+
+    def __init_subclass__(cls, versions: str = "none", flexible: str = "none", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.VERSIONS = Versions.parse(versions)
+        cls.FLEXIBLE = Versions.parse(flexible)
+        cls._decoders = {}
+        cls._encoders = {}
+
+    @classmethod
+    def decode(cls: type[_M], buffer: Buffer, version: int, position: int = 0) -> tuple[_M, int]:
+        """Read one message from `buffer` at `position`; return it and the position after it.
+
+        `records` fields are memoryviews into `buffer`. Raises MalformedMessage, and UnsupportedField for a version outside
+        `VERSIONS`.
+        """
+        decoder = cls._decoders.get(version)
+        if decoder is None:
+            decoder = cls._compile_decoder(version)
+        return decoder(buffer, position)
+
+    def encode_into(self, version: int, chunks: list[Buffer], head: bytearray) -> None:
+        """Write the message after the bytes of `head`, appending finished buffers to `chunks` (the last one included).
+
+        Large `records` become buffers of their own, uncopied: send the list, don't join it.
+        """
+        encoder = self._encoders.get(version)
+        if encoder is None:
+            encoder = self._compile_encoder(version)
+        encoder(self, chunks, head)
+
+    def encode(self, version: int) -> bytes:
+        """The whole message as one byte string."""
+        chunks: list[Buffer] = []
+        self.encode_into(version, chunks, bytearray())
+        return b"".join(chunks)
+
+    @classmethod
+    def is_flexible(cls, version: int) -> bool:
+        """Whether `version` uses compact lengths and tagged fields."""
+        return cls.FLEXIBLE.has(version)
+
+    @classmethod
+    def _check(cls, version: int) -> None:
+        if not cls.VERSIONS.has(version):
+            raise UnsupportedField(f"{cls.__name__} has versions {cls.VERSIONS}, not {version}")
+
+    @classmethod
+    def _compile_decoder(cls, version: int) -> Callable[[Buffer, int], tuple[Any, int]]:
+        cls._check(version)
+        decoder = cls._decoders[version] = compiler.compile_decoder(cls, version, cls.is_flexible(version))
+        return decoder
+
+    @classmethod
+    def _compile_encoder(cls, version: int) -> Callable[[Any, list[Buffer], bytearray], None]:
+        cls._check(version)
+        encoder = cls._encoders[version] = compiler.compile_encoder(cls, version, cls.is_flexible(version))
+        return encoder
+
+
+class Request(Message):
+    """A client's request. `API_KEY` is the number in its header."""
+
+    API_KEY: ClassVar[int] = -1
+
+    def __init_subclass__(cls, api_key: int = -1, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.API_KEY = api_key
+
+
+class Response(Message):
+    """The answer to a `Request` of the same `API_KEY`, in the same version."""
+
+    API_KEY: ClassVar[int] = -1
+
+    def __init_subclass__(cls, api_key: int = -1, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.API_KEY = api_key
+
+
+def encode_struct(value: Struct, version: int, flexible: bool) -> bytes:
+    """One nested struct in the form it has inside a message of `version`: an element for a `precoded` array, to be cached."""
+    key = (version, flexible)
+    encoders = _struct_encoders.setdefault(type(value), {})
+    encoder = encoders.get(key)
+    if encoder is None:
+        encoder = encoders[key] = compiler.compile_encoder(type(value), version, flexible)
+    chunks: list[Buffer] = []
+    encoder(value, chunks, bytearray())
+    return b"".join(chunks)
+
+
+_struct_encoders: dict[type[Struct], dict[tuple[int, bool], Callable[[Any, list[Buffer], bytearray], None]]] = {}
