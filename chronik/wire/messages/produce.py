@@ -1,6 +1,6 @@
 """Produce (key 0): append one record batch to each of some partitions.
 
-Versions 0 to 2 are decoded so that they can be refused in their own form; records before version 3 are of a dead format.
+Versions 0 to 2 are decoded so that they can be refused in their own form; records of those times have a dead format.
 Sources: KIP-98, KIP-467 (record errors), KIP-516 (topic ids, v13), KIP-890, KIP-951 (leader hints, v10).
 """
 
