@@ -1,0 +1,428 @@
+"""Every option of the node, declared once: its default, what it may hold, what it means and who else calls it how.
+
+`Config.resolve` reads file, environment and flags over the defaults and returns the frozen, typed `Config`; a fault is a
+ConfigError that says where it stands and what is allowed. Where Kafka has an option of the same meaning it is called
+`name.with.dots` there and `name_with_dots` here, and both are accepted. Options marked `topic=` are the broker-wide
+defaults of that topic config. What is not listed here is not read by the node, and setting it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from chronik.addresses import ListenerAddress, parse_advertised, parse_listener, parse_listeners
+from chronik.errors import ConfigError
+from chronik.options import CONFIG_PATH_VARIABLE, Option, Section, declared_options, did_you_mean, gather
+
+ROLES = ("all", "controller", "ingest", "query")
+MILLISECONDS, BYTES = "milliseconds", "bytes"
+INT32_MAX = 2**31 - 1
+MEBIBYTE = 1024 * 1024
+
+
+def _parse_role(text: str) -> str:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names or [text]:
+        if name not in ROLES:
+            raise ValueError(f"role {name!r} is unknown; the roles are {', '.join(ROLES)}{did_you_mean(name, ROLES)}")
+    if names != ["all"]:
+        raise ValueError(
+            f"role {','.join(names)!r} is not built yet; this release runs every part in one node: role all"
+        )
+    return "all"
+
+
+def _parse_object_store(text: str) -> str:
+    if text != "local":
+        raise ValueError(
+            f"{text!r} is not built yet: tiering to object storage comes later; leave it unset, or 'local'"
+        )
+    return text
+
+
+def _parse_directory(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("a directory name is needed")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _parse_admin(text: str) -> ListenerAddress | None:
+    return None if text.lower() == "none" else parse_listener(text, "HTTP")
+
+
+NODE = Section("The node")
+LISTENERS = Section("Listeners and connections")
+TOPICS = Section("Topics: defaults for what a topic does not set itself")
+LOG = Section("The log on disk")
+FETCH = Section("Fetching")
+PRODUCERS = Section("Producers")
+GROUPS = Section("Consumer groups")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The resolved configuration. `sources` says for each option that was set where; the others have their defaults."""
+
+    role: str = NODE.custom(
+        "all",
+        "What this process does. Only 'all' (one node, every part embedded) is built; controller, ingest and query follow.",
+        _parse_role,
+        "all",
+    )
+    node_id: int = NODE.integer(
+        1,
+        "The number of this node in its cluster; fixed once the data directory exists.",
+        high=INT32_MAX,
+        kafka="node.id",
+    )
+    data_directory: str = NODE.custom(
+        "./chronik-data",
+        "Where the node keeps everything it must not lose. One node holds it at a time.",
+        _parse_directory,
+        "a directory; it is created where missing",
+        environment="METADATA_PATH",
+    )
+    object_store_type: str = NODE.custom(
+        "local",
+        "Where sealed data is archived. Object storage is not built yet, so only 'local' (no archive) is accepted.",
+        _parse_object_store,
+        "local",
+        environment="OBJECT_STORE_TYPE",
+    )
+    log_level: str = NODE.choice(
+        "info",
+        "The least important messages of the node's own log that are written.",
+        ("debug", "info", "warn", "error"),
+    )
+
+    listeners: tuple[ListenerAddress, ...] = LISTENERS.custom(
+        (ListenerAddress("PLAINTEXT", "127.0.0.1", 9092),),
+        "Where Kafka clients connect, comma-separated. 'tcp:9092' and 'PLAINTEXT://:9092' bind every interface.",
+        parse_listeners,
+        "NAME://host:port, tcp:port or tcp:port:interface=host",
+        kafka="listeners",
+        environment="KAFKA_LISTENERS",
+    )
+    advertised_listeners: tuple[ListenerAddress, ...] = LISTENERS.custom(
+        (),
+        "What clients are told to dial, by the listener's name. Unset: each client gets back the address it dialled.",
+        parse_advertised,
+        "NAME://host:port, comma-separated",
+        kafka="advertised.listeners",
+    )
+    admin_listener: ListenerAddress | None = LISTENERS.custom(
+        ListenerAddress("HTTP", "127.0.0.1", 8080),
+        "Where the REST API (/v1/...) and /metrics are served. It has no authentication yet: keep it on loopback.",
+        _parse_admin,
+        "host:port, tcp:port or tcp:port:interface=host, or none",
+    )
+    socket_request_max_bytes: int = LISTENERS.integer(
+        100 * MEBIBYTE,
+        "The largest request that is read; a longer one closes its connection.",
+        low=1,
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="socket.request.max.bytes",
+    )
+    max_connections: int = LISTENERS.integer(
+        INT32_MAX,
+        "Connections at once on all Kafka listeners; further ones are closed at once.",
+        low=1,
+        high=INT32_MAX,
+        kafka="max.connections",
+    )
+    max_connections_per_ip: int = LISTENERS.integer(
+        INT32_MAX, "The same for one client address.", low=1, high=INT32_MAX, kafka="max.connections.per.ip"
+    )
+    connections_max_idle_ms: int = LISTENERS.integer(
+        600_000,
+        "A connection without a request for this long is closed.",
+        low=1,
+        unit=MILLISECONDS,
+        kafka="connections.max.idle.ms",
+    )
+    queued_max_request_bytes: int = LISTENERS.integer(
+        256 * MEBIBYTE,
+        "Bytes of requests in work on the whole node; above it, connections are read no further until some are answered.",
+        low=MEBIBYTE,
+        unit=BYTES,
+        kafka="queued.max.request.bytes",
+    )
+    connection_queued_max_bytes: int = LISTENERS.integer(
+        32 * MEBIBYTE,
+        "The same for one connection: bytes of its requests in work and of answers it has not taken yet.",
+        low=65_536,
+        unit=BYTES,
+    )
+
+    num_partitions: int = TOPICS.integer(
+        1,
+        "Partitions of a topic that is created without saying how many.",
+        low=1,
+        high=10_000,
+        kafka="num.partitions",
+    )
+    default_replication_factor: int = TOPICS.integer(
+        1,
+        "Replicas of such a topic. One node holds one replica.",
+        low=1,
+        high=1,
+        kafka="default.replication.factor",
+    )
+    auto_create_topics_enable: bool = TOPICS.boolean(
+        True, "Create a topic when a client first asks for it.", kafka="auto.create.topics.enable"
+    )
+    durability: str = TOPICS.choice(
+        "interval",
+        "When a write is acknowledged: 'interval' from the page cache, synced in the background; 'fsync' after the sync.",
+        ("interval", "fsync"),
+        topic="chronik.durability",
+    )
+    message_max_bytes: int = TOPICS.integer(
+        1_048_588,
+        "The largest record batch that is accepted, as sent (compressed).",
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="message.max.bytes",
+        topic="max.message.bytes",
+    )
+    log_cleanup_policy: str = TOPICS.choice(
+        "delete",
+        "What happens to old segments. Compaction is not built yet for clients' topics.",
+        ("delete",),
+        kafka="log.cleanup.policy",
+        topic="cleanup.policy",
+    )
+    log_retention_ms: int = TOPICS.integer(
+        604_800_000,
+        "Segments whose newest record is older are deleted; -1 keeps them for ever.",
+        low=-1,
+        unit=MILLISECONDS,
+        kafka="log.retention.ms",
+        topic="retention.ms",
+    )
+    log_retention_bytes: int = TOPICS.integer(
+        -1,
+        "The oldest segments of a partition beyond this size are deleted; -1 sets no limit.",
+        low=-1,
+        unit=BYTES,
+        kafka="log.retention.bytes",
+        topic="retention.bytes",
+    )
+    log_segment_bytes: int = TOPICS.integer(
+        1024 * MEBIBYTE,
+        "A segment that would grow beyond this is closed and the next one begun.",
+        low=MEBIBYTE,
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="log.segment.bytes",
+        topic="segment.bytes",
+    )
+    log_roll_ms: int = TOPICS.integer(
+        604_800_000,
+        "A segment is closed after this long even when it is not full.",
+        low=1,
+        unit=MILLISECONDS,
+        kafka="log.roll.ms",
+        topic="segment.ms",
+    )
+    log_index_interval_bytes: int = TOPICS.integer(
+        4096,
+        "One index entry for about so many bytes of log.",
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="log.index.interval.bytes",
+        topic="index.interval.bytes",
+    )
+    log_message_timestamp_type: str = TOPICS.choice(
+        "CreateTime",
+        "Whose clock stamps a record: the producer's (CreateTime) or the broker's (LogAppendTime).",
+        ("CreateTime", "LogAppendTime"),
+        kafka="log.message.timestamp.type",
+        topic="message.timestamp.type",
+    )
+    min_insync_replicas: int = TOPICS.integer(
+        1,
+        "Replicas that must be in sync for a write with acks=all.",
+        low=1,
+        high=INT32_MAX,
+        kafka="min.insync.replicas",
+        topic="min.insync.replicas",
+    )
+
+    log_flush_interval_ms: int = LOG.integer(
+        1000,
+        "Under durability 'interval', written bytes are synced to the disk at least this often.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="log.flush.interval.ms",
+    )
+    log_flush_interval_bytes: int = LOG.integer(
+        8 * MEBIBYTE, "... and as soon as this much of a partition is not synced.", low=4096, unit=BYTES
+    )
+    log_retention_check_interval_ms: int = LOG.integer(
+        300_000,
+        "How often retention looks for segments to delete.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="log.retention.check.interval.ms",
+    )
+    log_segment_delete_delay_ms: int = LOG.integer(
+        60_000,
+        "How long the files of a deleted segment stay, for reads that are under way.",
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="log.segment.delete.delay.ms",
+        topic="file.delete.delay.ms",
+    )
+
+    fetch_max_bytes: int = FETCH.integer(
+        55 * MEBIBYTE,
+        "The most bytes one fetch is answered with, whatever the client asks for.",
+        low=1024,
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="fetch.max.bytes",
+    )
+    max_incremental_fetch_session_cache_slots: int = FETCH.integer(
+        1000,
+        "Incremental fetch sessions that are remembered; 0 remembers none.",
+        high=1_000_000,
+        kafka="max.incremental.fetch.session.cache.slots",
+    )
+
+    producer_id_expiration_ms: int = PRODUCERS.integer(
+        86_400_000,
+        "An idempotent producer that wrote nothing to a partition for this long is forgotten there.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="producer.id.expiration.ms",
+    )
+
+    group_initial_rebalance_delay_ms: int = GROUPS.integer(
+        3000,
+        "How long an empty group waits for more members before its first rebalance.",
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.initial.rebalance.delay.ms",
+    )
+    group_min_session_timeout_ms: int = GROUPS.integer(
+        6000,
+        "The shortest session timeout that a member may ask for.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.min.session.timeout.ms",
+    )
+    group_max_session_timeout_ms: int = GROUPS.integer(
+        1_800_000,
+        "The longest session timeout that a member may ask for.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.max.session.timeout.ms",
+    )
+    group_max_size: int = GROUPS.integer(
+        INT32_MAX, "Members that one group may have.", low=1, high=INT32_MAX, kafka="group.max.size"
+    )
+    offsets_topic_num_partitions: int = GROUPS.integer(
+        50,
+        "Partitions of __consumer_offsets; counts when the topic is first created.",
+        low=1,
+        high=10_000,
+        kafka="offsets.topic.num.partitions",
+    )
+    offsets_retention_minutes: int = GROUPS.integer(
+        10_080,
+        "Committed offsets of a group without members are forgotten after this long.",
+        low=1,
+        high=INT32_MAX,
+        unit="minutes",
+        kafka="offsets.retention.minutes",
+    )
+    offsets_retention_check_interval_ms: int = GROUPS.integer(
+        600_000,
+        "How often offsets are looked through for such ones.",
+        low=1,
+        unit=MILLISECONDS,
+        kafka="offsets.retention.check.interval.ms",
+    )
+    offset_metadata_max_bytes: int = GROUPS.integer(
+        4096,
+        "The longest note that a client may commit beside an offset.",
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="offset.metadata.max.bytes",
+    )
+
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def resolve(
+        cls,
+        flags: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        path: str | None = None,
+    ) -> Config:
+        """The configuration out of defaults < the YAML file at `path` < `environment` < `flags`; all values are text.
+
+        Without `path`, the file is the one that CHRONIK_CONFIG names, if any. Raises ConfigError.
+        """
+        environment = {} if environment is None else environment
+        settings = gather(OPTIONS, path or environment.get(CONFIG_PATH_VARIABLE) or None, environment, flags or {})
+        values: dict[str, object] = {}
+        for name, setting in settings.items():
+            try:
+                values[name] = OPTIONS[name].parse(setting.text.strip())
+            except ValueError as error:
+                raise ConfigError(f"{setting.source}: {name}: {error}") from error
+        values.setdefault("data_directory", _parse_directory(str(OPTIONS["data_directory"].default)))
+        sources = MappingProxyType({name: setting.source for name, setting in settings.items()})
+        config = cls(**values, sources=sources)  # type: ignore[arg-type]
+        config._check_together()
+        return config
+
+    def source(self, name: str) -> str:
+        """Where the value of option `name` comes from: a file and line, a variable, a flag, or "default"."""
+        return self.sources.get(name, "default")
+
+    def topic_defaults(self) -> dict[str, str]:
+        """The broker-wide defaults of topic configs, by the topic config's name, as text."""
+        return {option.topic: format_value(getattr(self, name)) for name, option in OPTIONS.items() if option.topic}
+
+    def _check_together(self) -> None:
+        """What no option can check alone. Raises ConfigError."""
+        names = {listener.name for listener in self.listeners}
+        for address in self.advertised_listeners:
+            if address.name not in names:
+                raise ConfigError(
+                    f"{self.source('advertised_listeners')}: advertised_listeners: there is no listener named "
+                    f"{address.name}; the listeners are {', '.join(sorted(names))}"
+                )
+        if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
+            raise ConfigError(
+                f"group_min_session_timeout_ms ({self.group_min_session_timeout_ms}, "
+                f"{self.source('group_min_session_timeout_ms')}) is above group_max_session_timeout_ms "
+                f"({self.group_max_session_timeout_ms}, {self.source('group_max_session_timeout_ms')})"
+            )
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(declared_options(Config))
+"""Every option by name, in the order of the example file."""
+
+
+def format_value(value: object) -> str:
+    """`value` as one writes it in a file or variable: the inverse of the option's `parse`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
