@@ -1,0 +1,28 @@
+"""kafka-python's own integration tests, out of its source distribution: pip downloads it, nothing is built or installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from tests.peers import cache
+
+VERSION = "3.0.12"
+
+
+def source() -> Path:
+    """The root of the unpacked source distribution; its tests lie in `test/integration`."""
+
+    def install(home: Path) -> None:
+        options = ("--no-binary", ":all:", "--no-deps", "--no-build-isolation", "-q", "-d", str(home))
+        line = [sys.executable, "-m", "pip", "download", *options, f"kafka-python=={VERSION}"]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise cache.PeerMissing(f"pip could not download kafka-python's source:\n{done.stderr[-2000:]}")
+        (archive,) = home.glob("*.tar.gz")
+        with tarfile.open(archive) as bundle:
+            bundle.extractall(home, filter="data")
+
+    return cache.installed("kafka-python", VERSION.encode(), install) / f"kafka_python-{VERSION}"
