@@ -1,0 +1,49 @@
+"""Who asks, how and when: what a handler may know about the request beside its body."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """One client connection, as handlers see it. `local` is the address that the client dialled: (host, port)."""
+
+    listener: str
+    client_host: str
+    local: tuple[str, int]
+    principal: str = "User:ANONYMOUS"
+    connection_id: int = 0
+
+
+class RequestContext:
+    """The circumstances of one request. Cheap to make: one is made for every request."""
+
+    __slots__ = ("_received_ms", "api_version", "client_id", "peer", "received")
+
+    def __init__(
+        self, peer: Peer, api_version: int, client_id: str | None, received_ms: int = 0, received: float = 0.0
+    ) -> None:
+        self.peer = peer
+        self.api_version = api_version
+        self.client_id = client_id
+        self._received_ms = received_ms
+        self.received = received  # seconds on the monotonic clock, for latencies
+
+    def now_ms(self) -> int:
+        """Wall-clock time of the read that brought the request, in ms since 1970."""
+        return self._received_ms
+
+    @property
+    def listener(self) -> str:
+        """Name of the listener that the client dialled."""
+        return self.peer.listener
+
+    @property
+    def client_host(self) -> str:
+        """The client's address, as text."""
+        return self.peer.client_host
+
+    @property
+    def principal(self) -> str:
+        """Who the client is, in Kafka's form `User:name`."""
+        return self.peer.principal

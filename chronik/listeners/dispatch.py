@@ -1,0 +1,61 @@
+"""Which handler serves which API and version: the one table that ApiVersions, the listener and the tests read.
+
+The listener looks requests up by the first four bytes of their header, API key and version, as one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from chronik.wire.apis import ApiKey, message_classes
+
+
+class Route(NamedTuple):
+    """All that is needed to serve one (API, version). `served` is False for a version that is only refused in its form."""
+
+    handler: Any
+    api_key: ApiKey
+    version: int
+    flexible: bool
+    decode: Any
+    served: bool
+
+
+class ApiTable:
+    """Routes of every API that was given a handler. What is not in here is not advertised."""
+
+    def __init__(self, handlers: Iterable[Any]) -> None:
+        self.handlers = {ApiKey(handler.api_key): handler for handler in handlers}
+        self._routes: dict[int, Route | None] = {}
+
+    def ranges(self) -> list[tuple[ApiKey, int, int]]:
+        """(API, lowest, highest version) of everything served, in the order of the keys."""
+        return [
+            (key, getattr(handler, "advertised_min_version", handler.min_version), handler.max_version)
+            for key, handler in sorted(self.handlers.items())
+        ]
+
+    def route(self, key_and_version: int) -> Route | None:
+        """The route for `api_key << 16 | version`; None when the request cannot even be refused in a form it would parse."""
+        try:
+            return self._routes[key_and_version]
+        except KeyError:
+            route = self._make(key_and_version >> 16, key_and_version & 0xFFFF)
+            if route is not None:  # only what exists is remembered: a client cannot fill the table
+                self._routes[key_and_version] = route
+            return route
+
+    def _make(self, key: int, version: int) -> Route | None:
+        try:
+            api = ApiKey(key)
+        except ValueError:
+            return None
+        handler = self.handlers.get(api)
+        request, response = message_classes(api)
+        if handler is None or not (request.VERSIONS.has(version) and response.VERSIONS.has(version)):
+            return None
+        served = handler.min_version <= version <= handler.max_version
+
+        compiled = request._decoders.get(version) or request._compile_decoder(version)
+        return Route(handler, api, version, request.is_flexible(version), compiled, served)

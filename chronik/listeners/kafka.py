@@ -1,0 +1,392 @@
+"""The Kafka listener: one Protocol per connection, requests in, responses out in the order of the requests.
+
+A read brings bytes to `FrameReceiver`, which hands whole frames to `_frame`. There the route is looked up by API key and
+version, header and body are decoded, and the handler answers: at once with a Response, or later through a coroutine. While
+nothing is waiting, an answer goes straight to the outgoing list; behind a waiting one it queues, so that responses leave in
+order. All that one read produced is sent with one write.
+
+Error walls: bytes that don't parse end the connection; a KafkaError becomes the API's own error response; anything else is
+logged with its request and answered as an unknown server error.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.context import Peer, RequestContext
+from chronik.listeners.dispatch import ApiTable, Route
+from chronik.listeners.receiver import BufferPool, FrameReceiver
+from chronik.telemetry.requests import RequestMetrics
+from chronik.wire.apis import ApiKey
+from chronik.wire.codec import Buffer, MalformedMessage, Response
+from chronik.wire.frames import encode_response, read_request_header
+
+_unpack_start = struct.Struct(">Iih").unpack_from
+_ASYNC = ("coroutine", "Deferred")
+MAX_PIPELINED = 1000
+"""Responses that may wait on one connection before it is no longer read from."""
+
+
+class KafkaFactory(Factory):
+    """What all connections of one listener share."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        table: ApiTable,
+        pool: BufferPool,
+        metrics: RequestMetrics,
+        reactor: Any,
+        *,
+        max_request_bytes: int,
+        max_connections: int,
+        max_connections_per_ip: int,
+        max_idle_ms: int,
+        wall_clock_ms: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self.table = table
+        self.pool = pool
+        self.metrics = metrics
+        self.reactor = reactor
+        self.max_request_bytes = max_request_bytes
+        self.wall_clock_ms = wall_clock_ms
+        self.connections: set[KafkaProtocol] = set()
+        self._max_connections = max_connections
+        self._max_per_ip = max_connections_per_ip
+        self._max_idle_seconds = max_idle_ms / 1000
+        self._per_ip: Counter[str] = Counter()
+        self._next_id = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> KafkaProtocol | None:
+        """A protocol for a new connection; None, which closes it, above the connection limits."""
+        host = str(getattr(addr, "host", ""))
+        if len(self.connections) >= self._max_connections or self._per_ip[host] >= self._max_per_ip:
+            self.log.warn(
+                "listener {name}: connection from {host} refused, {open} are open ({here} from there)",
+                name=self.name,
+                host=host,
+                open=len(self.connections),
+                here=self._per_ip[host],
+            )
+            return None
+        self._next_id += 1
+        protocol = KafkaProtocol(self, host, self._next_id)
+        protocol.factory = self
+        return protocol
+
+    def opened(self, protocol: KafkaProtocol) -> None:
+        """A connection was made."""
+        self.connections.add(protocol)
+        self._per_ip[protocol.host] += 1
+        self.metrics.connections += 1
+
+    def closed(self, protocol: KafkaProtocol) -> None:
+        """A connection was lost."""
+        self.connections.discard(protocol)
+        self._per_ip[protocol.host] -= 1
+        if not self._per_ip[protocol.host]:
+            del self._per_ip[protocol.host]
+        self.metrics.connections -= 1
+
+    def close_idle(self) -> None:
+        """Close connections on which nothing came for `max_idle_ms` and nothing is waiting. Called every few seconds."""
+        limit = time.monotonic() - self._max_idle_seconds
+        for protocol in [p for p in self.connections if p.last_read < limit and not p.is_waiting]:
+            self.log.debug("listener {name}: closing idle connection from {host}", name=self.name, host=protocol.host)
+            protocol.close()
+
+    def close_all(self) -> None:
+        """Close every connection, after what is already answered has been sent."""
+        for protocol in list(self.connections):
+            protocol.close()
+
+
+class _Waiting:
+    """The place in the response order of a request that is not answered yet."""
+
+    __slots__ = ("chunks", "deferred", "done")
+
+    def __init__(self) -> None:
+        self.chunks: list[Buffer] | None = None
+        self.deferred: Deferred[Any] | None = None
+        self.done = False
+
+
+@implementer(IPushProducer)
+class KafkaProtocol(Protocol):
+    """One client connection."""
+
+    log = Logger()
+
+    def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
+        self.host = host
+        self.last_read = time.monotonic()
+        self._shared = factory
+        self._route = factory.table.route
+        self._metrics = factory.metrics
+        self._connection_id = connection_id
+        self._receiver = FrameReceiver(factory.pool, factory.max_request_bytes, self._frame)
+        self._peer = Peer(factory.name, host, ("", 0), connection_id=connection_id)
+        self._client_id_bytes = b""
+        self._client_id: str | None = None
+        self._outgoing: list[Buffer] = []
+        self._waiting: deque[_Waiting] = deque()
+        self._paused = False  # the peer doesn't take our responses as fast as it asks
+        self._reading = False  # inside bytes_received: what is answered now is sent at its end
+        self._now_ms = 0
+        self._lost = False
+
+    # -- connection -------------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Learn which of our addresses the client dialled, and take part in backpressure."""
+        local = self.transport.getHost()
+        if isinstance(local, IPv4Address | IPv6Address):
+            self._peer = self._peer._replace(local=(local.host, local.port))
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._shared.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End what this connection is waiting for; long polls must not outlive their client."""
+        self._lost = True
+        self._shared.closed(self)
+        self._receiver.discard()
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
+            if entry.deferred is not None:
+                entry.deferred.cancel()
+
+    def close(self) -> None:
+        """Close after sending what is already answered."""
+        self._lost = True
+        if self.transport is not None:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request is still unanswered."""
+        return bool(self._waiting)
+
+    # -- backpressure -----------------------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The socket's send queue is full: stop taking requests."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The send queue has drained: take requests again, those first that are already here."""
+        self._paused = False
+        self._shared.reactor.callLater(0, self._resume)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+        self._paused = True
+
+    def _resume(self) -> None:
+        if self._paused or self._lost:
+            return
+        self._receive(self._receiver.resume)
+        if not self._paused and not self._lost:
+            self.transport.resumeProducing()
+
+    # -- bytes in ---------------------------------------------------------------------------------------------------
+
+    def receive_target(self) -> memoryview | None:
+        """Where the transport shall receive to; None when the node's budget for large requests is spent for now."""
+        target = self._receiver.target()
+        if target is None:
+            self.transport.pauseProducing()
+            self._shared.pool.when_free(self._read_again)
+        return target
+
+    def _read_again(self) -> None:
+        if not self._lost and not self._paused:
+            self.transport.resumeProducing()
+
+    def bytes_received(self, count: int) -> None:
+        """`count` bytes were put into `receive_target()`."""
+        self._receive(self._receiver.received, count)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The way in where the transport cannot receive into our buffer (TLS)."""
+        view = memoryview(data)
+        while view and not self._lost:
+            target = self._receiver.target()
+            if target is None:
+                self.log.warn("connection from {host} closed: too many bytes of requests in flight", host=self.host)
+                self.transport.abortConnection()
+                return
+            count = min(len(view), len(target))
+            target[:count] = view[:count]
+            view = view[count:]
+            self.bytes_received(count)
+
+    def _receive(self, take: Callable[..., None], *count: int) -> None:
+        self._now_ms = self._shared.wall_clock_ms()
+        self.last_read = time.monotonic()
+        self._reading = True
+        try:
+            take(*count)
+        except MalformedMessage as problem:
+            self.log.warn(
+                "connection from {host} (client {client}) closed: {problem}",
+                host=self.host,
+                client=self._client_id,
+                problem=problem.message,
+            )
+            self._metrics.malformed += 1
+            self.close()
+        finally:
+            self._reading = False
+        if self._outgoing:
+            self._flush()
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def _frame(self, frame: memoryview) -> bool:
+        """Serve one request; returns whether the next may be taken."""
+        if self._lost:
+            return False
+        if len(frame) < 10:
+            raise MalformedMessage(f"a request of {len(frame)} bytes has no header")
+        key_and_version, correlation_id, id_length = _unpack_start(frame, 0)
+        route = self._route(key_and_version)
+        if route is None:
+            route = self._unroutable(key_and_version)
+        body = 10 + id_length
+        client_id = self._client_id
+        if id_length >= 0 and not route.flexible and frame[8:body] == self._client_id_bytes:
+            pass
+        elif id_length >= 0 and frame[8:body] == self._client_id_bytes and frame[body] == 0:
+            body += 1
+        else:
+            header = read_request_header(frame, route.flexible)
+            body, client_id = header.body, header.client_id
+            self._client_id = client_id
+            self._client_id_bytes = bytes(frame[8 : 10 + id_length]) if id_length >= 0 else b"\xff\xff"
+        request, _ = route.decode(frame, body)
+        context = RequestContext(self._peer, route.version, client_id, self._now_ms, self.last_read)
+        try:
+            if not route.served:
+                raise KafkaError(
+                    ErrorCode.UNSUPPORTED_VERSION,
+                    f"{route.api_key.name} version {route.version} is not served: "
+                    f"{route.handler.min_version} to {route.handler.max_version} are",
+                )
+            answer = route.handler.handle(request, context)
+        except KafkaError as error:
+            answer = route.handler.refuse(request, route.version, error)
+        except Exception:
+            answer = self._broken(route, request, Failure())
+        if isinstance(answer, Response):
+            self._metrics.answered(route.api_key, self.last_read)
+            chunks = encode_response(answer, route.version, correlation_id)
+            if self._waiting:
+                entry = _Waiting()
+                entry.chunks, entry.done = chunks, True
+                self._waiting.append(entry)
+            else:
+                self._outgoing += chunks
+        elif answer is not None:
+            self._wait_for(answer, route, request, correlation_id)
+        else:
+            self._metrics.answered(route.api_key, self.last_read)
+        if len(self._outgoing) > 256:
+            self._flush()
+        if len(self._waiting) >= MAX_PIPELINED and not self._paused:
+            self.pauseProducing()
+        return not self._paused
+
+    def _unroutable(self, key_and_version: int) -> Route:
+        """ApiVersions of an unknown version is answered in version 0 (KIP-511); anything else ends the connection."""
+        key, version = key_and_version >> 16, key_and_version & 0xFFFF
+        if key == ApiKey.API_VERSIONS:
+            route = self._route(ApiKey.API_VERSIONS << 16)
+            if route is not None:
+                # The body's form is unknown, so nothing of it is read; `served=False` makes the handler refuse.
+                return route._replace(decode=_nothing, served=False)
+        raise MalformedMessage(f"API {key} version {version} is not served here")
+
+    def _wait_for(self, answer: Any, route: Route, request: Any, correlation_id: int) -> None:
+        """Hold this request's place in the order until its coroutine or Deferred has the response."""
+        entry = _Waiting()
+        self._waiting.append(entry)
+        deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
+        entry.deferred = deferred
+        started = self.last_read
+
+        def answered(result: Any) -> None:
+            if isinstance(result, Failure):
+                if self._lost and result.check(CancelledError):
+                    return
+                if isinstance(result.value, KafkaError):
+                    result = route.handler.refuse(request, route.version, result.value)
+                else:
+                    result = self._broken(route, request, result)
+            entry.done, entry.deferred = True, None
+            self._metrics.answered(route.api_key, started)
+            if self._lost:
+                return
+            entry.chunks = [] if result is None else encode_response(result, route.version, correlation_id)
+            self._release()
+
+        deferred.addBoth(answered)
+        deferred.addErrback(self._answer_failed)
+
+    def _answer_failed(self, failure: Failure) -> None:
+        """A response that cannot be encoded would leave its client waiting for ever: close, and say why."""
+        self.log.failure("connection from {host} closed: response not encoded", failure, host=self.host)
+        self.close()
+
+    def _release(self) -> None:
+        """Send the answers at the head of the order that are complete."""
+        waiting = self._waiting
+        while waiting and waiting[0].done:
+            self._outgoing += waiting.popleft().chunks or ()
+        if self._outgoing and not self._reading:
+            self._flush()
+        if self._paused and len(waiting) < MAX_PIPELINED // 2 and not getattr(self.transport, "producerPaused", False):
+            self.resumeProducing()
+
+    def _broken(self, route: Route, request: Any, failure: Failure) -> Any:
+        """A defect of ours: logged with its request, answered as such."""
+        self.log.failure(
+            "{api} version {version} from {host} (client {client}) failed",
+            failure,
+            api=route.api_key.name,
+            version=route.version,
+            host=self.host,
+            client=self._client_id,
+        )
+        self._metrics.defects += 1
+        error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the node met an unexpected error; its log has the details")
+        return route.handler.refuse(request, route.version, error)
+
+    # -- bytes out --------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        self.transport.writeSequence(outgoing)
+
+
+def _nothing(frame: memoryview, body: int) -> tuple[None, int]:
+    return None, body

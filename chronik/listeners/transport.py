@@ -1,0 +1,133 @@
+"""A TCP server transport that receives into a given buffer and sends lists of buffers as they are.
+
+Twisted's own transport allocates for every read, joins what is written, and writes only on the reactor's next turn. Here a
+read goes into the protocol's buffer, and a write is tried at once with one `sendmsg`; what the socket doesn't take waits in
+a queue of buffers and drains as the socket becomes writable.
+
+`use_vectored_transport(port)` makes a listening port accept with it. Over TLS, or with a port of another kind, the protocol
+is fed by `dataReceived` instead and writes through the ordinary transport.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet import main, tcp
+from twisted.internet.interfaces import IListeningPort
+from twisted.python.failure import Failure
+
+from chronik.interfaces import Buffer
+
+_MAX_BUFFERS = 512  # below IOV_MAX, 1024 on Linux
+HIGH_WATER = 1024 * 1024
+"""Unsent bytes above which the protocol is asked to pause."""
+
+
+class VectoredServer(tcp.Server):
+    """One accepted connection whose protocol has `receive_target()` and `bytes_received(count)`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unsent: deque[Buffer] = deque()
+        self._unsent_bytes = 0
+
+    def doRead(self) -> Any:
+        """Receive once, into the buffer that the protocol offers."""
+        protocol: Any = self.protocol
+        target = protocol.receive_target()
+        if target is None:
+            return None
+        try:
+            count = self.socket.recv_into(target)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not count:
+            return main.CONNECTION_DONE
+        protocol.bytes_received(count)
+        return None
+
+    def write(self, data: Buffer) -> None:
+        """Send one buffer."""
+        self.writeSequence((data,))
+
+    def writeSequence(self, buffers: Iterable[Buffer]) -> None:
+        """Send `buffers` in order, at once as far as the socket takes them. They must not change until they are sent."""
+        if not self.connected or self._writeDisconnected:
+            return
+        if self._unsent:
+            for buffer in buffers:
+                self._unsent.append(buffer)
+                self._unsent_bytes += len(buffer)
+        else:
+            chunks = buffers if isinstance(buffers, list) else list(buffers)
+            try:
+                sent = self.socket.sendmsg(chunks if len(chunks) <= _MAX_BUFFERS else chunks[:_MAX_BUFFERS])
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                # The reactor closes the connection on its next turn, outside of whoever is writing now.
+                sent = 0
+            total = sum(map(len, chunks)) if len(chunks) > 1 else len(chunks[0])
+            if sent == total:
+                return
+            self._unsent.extend(chunks)
+            self._unsent_bytes = total
+            self._drop_sent(sent)
+            self.startWriting()
+        if self._unsent_bytes > HIGH_WATER and self.producer is not None and not self.producerPaused:
+            self.producerPaused = True
+            self.producer.pauseProducing()
+
+    def doWrite(self) -> Any:
+        """The socket is writable: send what waits."""
+        while self._unsent:
+            buffers = [self._unsent[i] for i in range(min(len(self._unsent), _MAX_BUFFERS))]
+            try:
+                sent = self.socket.sendmsg(buffers)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                return main.CONNECTION_LOST
+            self._drop_sent(sent)
+            if sent < sum(map(len, buffers)):
+                break
+        if self.producerPaused and self.producer is not None and self._unsent_bytes <= HIGH_WATER // 2:
+            self.producerPaused = False
+            self.producer.resumeProducing()
+        if self._unsent:
+            return None
+        self.stopWriting()
+        if self.disconnecting:
+            return self._postLoseConnection()
+        if self._writeDisconnecting:
+            self._writeDisconnected = True
+            return self._closeWriteConnection()
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Forget what was not sent."""
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        super().connectionLost(reason)
+
+    def _drop_sent(self, sent: int) -> None:
+        unsent = self._unsent
+        self._unsent_bytes -= sent
+        while sent:
+            first = unsent[0]
+            if len(first) <= sent:
+                sent -= len(first)
+                unsent.popleft()
+            else:
+                unsent[0] = memoryview(first)[sent:]
+                return
+
+
+def use_vectored_transport(port: IListeningPort) -> None:
+    """Have `port` accept connections with `VectoredServer`, if it is a plain TCP port."""
+    if type(port) is tcp.Port:
+        port.transport = VectoredServer
