@@ -1,0 +1,151 @@
+"""The broker configs that a node shows (DescribeConfigs of a broker) and those that may be changed while it runs.
+
+Only what the node acts on, or what tells a client about it, is declared. A config that has a topic config behind it and that
+Kafka lets one change at run time is dynamic: its new value becomes the default of all topics that don't override it. All
+others are read-only: they come from the node's own configuration, as `static` text values by Kafka's names.
+
+Names, types, defaults and which are dynamic: the broker config table of Apache Kafka 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, Synonym, at_least
+from chronik.errors import ErrorCode, KafkaError
+from chronik.topic_config import TOPIC_CONFIGS, scaled
+
+_INT_MAX = 2**31 - 1
+
+_NOT_DYNAMIC = frozenset(
+    {
+        "log.retention.minutes",
+        "log.retention.hours",
+        "log.roll.hours",
+        "log.roll.jitter.hours",
+        "log.flush.scheduler.interval.ms",
+    }
+)
+
+_UNSET_BY_DEFAULT = {
+    "log.retention.ms": "log.retention.hours",
+    "log.retention.minutes": "log.retention.hours",
+    "log.roll.ms": "log.roll.hours",
+    "log.roll.jitter.ms": "log.roll.jitter.hours",
+    "log.flush.interval.ms": "log.flush.scheduler.interval.ms",
+}
+"""Broker configs without a default of their own, and the one that stands in for each."""
+
+
+def _topic_defaults() -> Iterable[ConfigDef]:
+    """One broker config for each synonym of a topic config that the node acts on."""
+    for topic in TOPIC_CONFIGS.values():
+        if topic.absence is not None and topic.name != "cleanup.policy":
+            continue
+        for synonym in topic.synonyms:
+            default: ConfigValue = topic.default
+            if synonym.name in _UNSET_BY_DEFAULT:
+                default = None
+            elif synonym.factor != 1 and isinstance(default, int):
+                default = default // synonym.factor
+            yield ConfigDef(
+                synonym.name,
+                topic.type if synonym.factor == 1 else ConfigType.INT,
+                default,
+                f"The default of the topic config {topic.name}"
+                + (f", in units of {synonym.factor} ms." if synonym.factor != 1 else "."),
+                topic.check if synonym.factor == 1 else None,
+                absence=topic.absence,
+                dynamic=synonym.name not in _NOT_DYNAMIC,
+            )
+
+
+def _fixed(name: str, kind: ConfigType, default: ConfigValue, doc: str, check: Check | None = None) -> ConfigDef:
+    return ConfigDef(name, kind, default, doc, check)
+
+
+_B, _S, _I, _L, _SHORT, _LIST = (
+    ConfigType.BOOLEAN,
+    ConfigType.STRING,
+    ConfigType.INT,
+    ConfigType.LONG,
+    ConfigType.SHORT,
+    ConfigType.LIST,
+)
+
+_OWN = (
+    _fixed("node.id", _I, None, "The node's id in the cluster."),
+    _fixed("broker.id", _I, None, "The same as node.id."),
+    _fixed("broker.rack", _S, None, "The rack or zone that the node stands in."),
+    _fixed("process.roles", _LIST, ("broker", "controller"), "What this process does in the cluster."),
+    _fixed("listeners", _S, None, "Where the node listens for clients."),
+    _fixed("advertised.listeners", _S, None, "The addresses that clients are told to connect to."),
+    _fixed("listener.security.protocol.map", _S, None, "The security protocol of each named listener."),
+    _fixed("log.dirs", _S, None, "The directories that hold the partitions."),
+    _fixed("log.dir", _S, None, "The directory that holds the partitions, when there is one."),
+    _fixed("num.partitions", _I, 1, "Partitions of a topic that is created without a number.", at_least(1)),
+    _fixed("default.replication.factor", _I, 1, "Replicas of a topic that is created without a number.", at_least(1)),
+    _fixed("auto.create.topics.enable", _B, True, "Whether asking for an unknown topic creates it."),
+    _fixed("delete.topic.enable", _B, True, "Whether topics can be deleted."),
+    _fixed("socket.request.max.bytes", _I, 104_857_600, "The largest request, in bytes."),
+    _fixed("max.connections", _I, _INT_MAX, "The most connections at a time."),
+    _fixed("connections.max.idle.ms", _L, 600_000, "Idle time after which a connection is closed."),
+    _fixed(
+        "fetch.max.bytes", _I, 57_671_680, "The most bytes that one fetch response carries, whatever was asked for."
+    ),
+    _fixed("max.incremental.fetch.session.cache.slots", _I, 1000, "Fetch sessions that are remembered at a time."),
+    _fixed("log.retention.check.interval.ms", _L, 300_000, "Time between two looks for segments to drop."),
+    _fixed("producer.id.expiration.ms", _I, 86_400_000, "Idle time after which a producer's sequence is forgotten."),
+    _fixed("offsets.topic.num.partitions", _I, 50, "Partitions of the topic that keeps committed offsets."),
+    _fixed("offsets.topic.replication.factor", _SHORT, 1, "Replicas of the topic that keeps committed offsets."),
+    _fixed("offsets.topic.segment.bytes", _I, 104_857_600, "Segment size of the topic that keeps committed offsets."),
+    _fixed("offsets.retention.minutes", _I, 10_080, "Minutes that the offsets of an empty group are kept."),
+    _fixed("offsets.retention.check.interval.ms", _L, 600_000, "Time between two looks for expired offsets."),
+    _fixed("offset.metadata.max.bytes", _I, 4096, "The most text that may go with a committed offset."),
+    _fixed("group.min.session.timeout.ms", _I, 6_000, "The shortest session timeout of a group member."),
+    _fixed("group.max.session.timeout.ms", _I, 1_800_000, "The longest session timeout of a group member."),
+    _fixed("group.initial.rebalance.delay.ms", _I, 3_000, "How long a new group waits for more members."),
+    _fixed("group.max.size", _I, _INT_MAX, "The most members of a group."),
+)
+
+BROKER_CONFIGS: Mapping[str, ConfigDef] = dict(
+    sorted((definition.name, definition) for definition in (*_OWN, *_topic_defaults()))
+)
+
+
+def check_broker_configs(configs: Mapping[str, str]) -> None:
+    """Refuse dynamic broker configs that are unknown (INVALID_CONFIG), read-only or malformed."""
+    for name, text in configs.items():
+        definition = BROKER_CONFIGS.get(name)
+        if definition is None:
+            raise KafkaError(
+                ErrorCode.INVALID_CONFIG,
+                f"there is no broker config {name[:80]!r} here; describe the broker to list them",
+            )
+        if not definition.dynamic:
+            raise KafkaError(
+                ErrorCode.INVALID_CONFIG,
+                f"broker config {name} cannot be changed while the node runs; set it in the node's configuration",
+            )
+        try:
+            definition.admit(text)
+        except ValueError as fault:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, str(fault)) from None
+
+
+def merged_broker_configs(
+    static: Mapping[str, str], cluster: Mapping[str, str], node: Mapping[str, str]
+) -> Mapping[str, str]:
+    """What a node goes by: its own dynamic values over the cluster-wide ones over its configuration file."""
+    return {**static, **cluster, **node}
+
+
+def broker_default(name: str) -> str | None:
+    """The text of a broker config's own default, None for none."""
+    definition = BROKER_CONFIGS[name]
+    return definition.text(definition.default)
+
+
+def topic_text(topic_config: ConfigDef, synonym: Synonym, text: str) -> str | None:
+    """A broker config's text in the units of the topic config that it is the default of."""
+    return topic_config.text(scaled(topic_config, text, synonym))
