@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, Synonym, at_least, between, one_of
 from chronik.errors import ErrorCode, KafkaError
@@ -174,12 +175,13 @@ _FIELDS = {
 def topic_settings(overrides: Mapping[str, str], broker_configs: Mapping[str, str]) -> TopicSettings:
     """The effective settings of a topic.
 
-    `overrides` are the topic's own, `broker_configs` the broker's merged text values by Kafka's broker names (node over cluster
-    over static); both were validated when they were set, so a ValueError here is a fault of the caller.
+    `overrides` are the topic's own, `broker_configs` the broker's merged text values by Kafka's broker names (node over
+    cluster over static); both were validated when they were set, so a ValueError here is a fault of the caller.
     """
-    return TopicSettings(
-        **{field: _value(definition, overrides, broker_configs) for field, definition in _FIELDS.items()}
-    )
+    fields: dict[str, Any] = {
+        field: _value(definition, overrides, broker_configs) for field, definition in _FIELDS.items()
+    }
+    return TopicSettings(**fields)
 
 
 def _value(definition: ConfigDef, overrides: Mapping[str, str], broker_configs: Mapping[str, str]) -> ConfigValue:

@@ -1,0 +1,171 @@
+"""What the controller can be asked to do, and what it answers: plain values, one command a class.
+
+A command that covers several items answers item by item, in the order asked; only a refusal of the whole command is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from chronik.errors import KafkaError
+from chronik.model import Endpoint, Topic, Uuid
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to create. -1 asks for the default number of partitions or replicas.
+
+    `assignments` pairs a partition with its brokers; when it isn't empty, the two numbers must be -1.
+    """
+
+    name: str
+    partitions: int = -1
+    replication_factor: int = -1
+    assignments: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    configs: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTopics:
+    """Create topics. Answers with a `TopicCreation` for each."""
+
+    topics: tuple[NewTopic, ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCreation:
+    """What became of a `NewTopic`: the topic as it is (or, when only validated, would be) created, or the refusal."""
+
+    name: str
+    topic: Topic | None
+    error: KafkaError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReference:
+    """A topic by its name or by its id; naming both or neither is refused."""
+
+    name: str | None = None
+    topic_id: Uuid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTopics:
+    """Delete topics. Answers with a `TopicDeletion` for each different topic that is referred to."""
+
+    topics: tuple[TopicReference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDeletion:
+    """What became of a `TopicReference`, with name and id as far as they may be told."""
+
+    name: str | None
+    topic_id: Uuid | None
+    error: KafkaError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MorePartitions:
+    """A topic that is to have `count` partitions in all; `assignments`, if given, are the brokers of each new one."""
+
+    name: str
+    count: int
+    assignments: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePartitions:
+    """Add partitions to topics. Answers with a KafkaError or None for each."""
+
+    topics: tuple[MorePartitions, ...]
+    validate_only: bool = False
+
+
+class ResourceType(IntEnum):
+    """What a config belongs to, by Kafka's numbers."""
+
+    TOPIC = 2
+    BROKER = 4
+
+
+class Operation(IntEnum):
+    """How an incremental change alters a config, by Kafka's numbers."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigOperation:
+    """One change of one config. `value` is needed by all operations but DELETE."""
+
+    name: str
+    operation: Operation
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigResource:
+    """The owner of configs: a topic by name, a broker by its id in decimal, or all brokers by the empty name."""
+
+    type: ResourceType
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlterConfigs:
+    """Change single configs of resources. Answers with a KafkaError or None for each resource; each changes whole or not."""
+
+    changes: tuple[tuple[ConfigResource, tuple[ConfigOperation, ...]], ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceConfigs:
+    """Give resources exactly these configs, removing all others: Kafka's older AlterConfigs. Answers as `AlterConfigs`."""
+
+    configs: tuple[tuple[ConfigResource, tuple[tuple[str, str | None], ...]], ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterBroker:
+    """A broker process announces itself. `incarnation` is new with every start. Answers with its broker epoch."""
+
+    node_id: int
+    incarnation: Uuid
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateProducerIds:
+    """A broker asks for producer ids to give out. Answers with a `ProducerIdBlock`; no id is ever given twice."""
+
+    node_id: int
+    broker_epoch: int
+    count: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerIdBlock:
+    """Producer ids from `first`, `count` of them."""
+
+    first: int
+    count: int
+
+
+Command = (
+    CreateTopics
+    | DeleteTopics
+    | CreatePartitions
+    | AlterConfigs
+    | ReplaceConfigs
+    | RegisterBroker
+    | AllocateProducerIds
+)

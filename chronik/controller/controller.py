@@ -1,0 +1,331 @@
+"""The controller's decisions: a command and an image in, records and an answer out. Nothing here has an effect.
+
+`decide(image, command, rules)` reads the image, never changes it, and returns the records that carry the command out together
+with the answer to give once they are logged and replayed. The image must hold the effects of all commands decided before, also
+of those whose records are still being logged; of two racing creations of a name the second then finds the first. Keeping such
+an image is the caller's part (`chronik.controller.service`).
+
+Error codes and the order of checks follow Apache Kafka 4.1's controller; the texts are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from chronik.controller.alterations import decide_alter_configs, decide_replace_configs
+from chronik.controller.commands import (
+    AllocateProducerIds,
+    AlterConfigs,
+    Command,
+    CreatePartitions,
+    CreateTopics,
+    DeleteTopics,
+    MorePartitions,
+    NewTopic,
+    ProducerIdBlock,
+    RegisterBroker,
+    ReplaceConfigs,
+    TopicCreation,
+    TopicDeletion,
+    TopicReference,
+)
+from chronik.controller.image import MetadataImage
+from chronik.controller.placement import check_assignment, place_replicas
+from chronik.controller.records import (
+    BrokerRegistered,
+    EndpointRow,
+    MetadataRecord,
+    PartitionRow,
+    PartitionsAdded,
+    ProducerIdsAllocated,
+    TopicCreated,
+    TopicDeleted,
+)
+from chronik.errors import ErrorCode, KafkaError
+from chronik.model import INTERNAL_TOPICS, ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
+from chronik.topic_config import check_topic_configs
+
+MAX_PARTITIONS_PER_COMMAND = 10_000
+"""The most partitions that one command may create, as in Kafka: an entry of the log stays small."""
+
+METADATA_TOPIC = "__cluster_metadata"
+"""The name of Kafka's own metadata log: it can't be a topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decisions need beside the image: the defaults for new topics, and where topic ids come from."""
+
+    new_topic_id: Callable[[], Uuid]
+    num_partitions: int = 1
+    default_replication_factor: int = 1
+
+
+class Decision(NamedTuple):
+    """The records to log, all or none, and the answer to give once they are replayed."""
+
+    records: Sequence[MetadataRecord]
+    result: Any
+
+
+def decide(image: MetadataImage, command: Command, rules: Rules) -> Decision:
+    """Carry out `command` on paper. Raises KafkaError when it is refused as a whole."""
+    return _DECIDERS[type(command)](image, command, rules)
+
+
+# -- creating topics
+
+
+def _create_topics(image: MetadataImage, command: CreateTopics, rules: Rules) -> Decision:
+    asked = sum(_partitions_asked(topic, rules) for topic in command.topics)
+    if asked > MAX_PARTITIONS_PER_COMMAND:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"one request creates at most {MAX_PARTITIONS_PER_COMMAND} partitions, this one asks for {asked}",
+        )
+    records: list[MetadataRecord] = []
+    results = []
+    names: set[str] = set()
+    for new in command.topics:
+        try:
+            if new.name in names:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, f"topic {new.name!r} is in the request twice")
+            record = _create_topic(image, new, rules)
+        except KafkaError as refusal:
+            results.append(TopicCreation(new.name, None, refusal))
+            continue
+        names.add(new.name)
+        records.append(record)
+        partitions = tuple(
+            PartitionState(number, row.replicas, row.isr, row.leader, row.leader_epoch)
+            for number, row in enumerate(record.partitions)
+        )
+        topic = Topic(record.topic_id, record.name, partitions, MappingProxyType(record.configs))
+        results.append(TopicCreation(new.name, topic))
+    return Decision(() if command.validate_only else records, tuple(results))
+
+
+def _partitions_asked(topic: NewTopic, rules: Rules) -> int:
+    if topic.assignments:
+        return len(topic.assignments)
+    return rules.num_partitions if topic.partitions == -1 else max(topic.partitions, 0)
+
+
+def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCreated:
+    _check_new_name(image, new.name)
+    valueless = [name for name, value in new.configs if value is None]
+    if valueless:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {', '.join(valueless)} of topic {new.name!r} has no value")
+    configs = {name: value for name, value in new.configs if value is not None}
+    check_topic_configs(configs, internal=new.name in INTERNAL_TOPICS)
+    replicas = _assigned_replicas(image, new) if new.assignments else _placed_replicas(image, new, rules)
+    return TopicCreated(rules.new_topic_id(), new.name, tuple(_row(image, each) for each in replicas), configs)
+
+
+def _check_new_name(image: MetadataImage, name: str) -> None:
+    if name == METADATA_TOPIC:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"topic {name!r} cannot be created: the name is reserved")
+    if image.topic(name) is not None:
+        raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name!r} already exists")
+    fault = topic_name_fault(name)
+    if fault is not None:
+        raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, fault)
+    other = image.colliding(name)
+    if other is not None:
+        raise KafkaError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"topic {name!r} collides with topic {other!r}: '.' and '_' are the same in the names of metrics",
+        )
+
+
+def _assigned_replicas(image: MetadataImage, new: NewTopic) -> list[tuple[int, ...]]:
+    if new.replication_factor != -1 or new.partitions != -1:
+        what = "replication factor" if new.replication_factor != -1 else "number of partitions"
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"topic {new.name!r} has assignments, so its {what} must be -1")
+    by_partition: dict[int, tuple[int, ...]] = {}
+    expected = None
+    for partition, replicas in new.assignments:
+        if partition in by_partition:
+            raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"partition {partition} is assigned twice")
+        check_assignment(replicas, image.brokers(), partition, expected)
+        expected = len(replicas)
+        by_partition[partition] = replicas
+    if set(by_partition) != set(range(len(by_partition))):
+        raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "assigned partitions are numbered from 0 without gaps")
+    return [by_partition[partition] for partition in range(len(by_partition))]
+
+
+def _placed_replicas(image: MetadataImage, new: NewTopic, rules: Rules) -> list[tuple[int, ...]]:
+    replication_factor = rules.default_replication_factor if new.replication_factor == -1 else new.replication_factor
+    partitions = rules.num_partitions if new.partitions == -1 else new.partitions
+    if replication_factor < 1:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"replication factor {replication_factor} is not possible: it is at least 1, or -1 for the default",
+        )
+    if partitions < 1:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"{partitions} partitions are not possible: it is at least 1, or -1 for the default",
+        )
+    return place_replicas(image.brokers(), 0, partitions, replication_factor)
+
+
+def _row(image: MetadataImage, replicas: tuple[int, ...]) -> PartitionRow:
+    fenced = {broker.node_id for broker in image.brokers() if broker.fenced}
+    isr = tuple(node_id for node_id in replicas if node_id not in fenced)
+    return PartitionRow(replicas, isr, isr[0])
+
+
+# -- deleting topics, adding partitions
+
+
+def _delete_topics(image: MetadataImage, command: DeleteTopics, rules: Rules) -> Decision:
+    results: list[TopicDeletion] = []
+    found: dict[Uuid, TopicDeletion] = {}
+    seen: dict[TopicReference, int] = {}
+    for reference in command.topics:
+        seen[reference] = seen.get(reference, 0) + 1
+    for reference, times in seen.items():
+        deletion = _resolve(image, reference, times)
+        if deletion.topic_id is None or deletion.error is not None:
+            results.append(deletion)
+        elif deletion.topic_id in found:
+            found[deletion.topic_id] = TopicDeletion(
+                deletion.name,
+                deletion.topic_id,
+                KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request by name and by id"),
+            )
+        else:
+            found[deletion.topic_id] = deletion
+    results.extend(found.values())
+    return Decision([TopicDeleted(topic_id) for topic_id, each in found.items() if each.error is None], tuple(results))
+
+
+def _resolve(image: MetadataImage, reference: TopicReference, times: int) -> TopicDeletion:
+    name, topic_id = reference.name, reference.topic_id
+    if topic_id == ZERO_UUID:
+        topic_id = None
+
+    def refuse(code: ErrorCode, why: str | None) -> TopicDeletion:
+        return TopicDeletion(name, topic_id, KafkaError(code, why))
+
+    if name is None and topic_id is None:
+        return refuse(ErrorCode.INVALID_REQUEST, "neither a topic's name nor its id is given")
+    if name is not None and topic_id is not None:
+        return refuse(ErrorCode.INVALID_REQUEST, "a topic's name and its id are both given")
+    if times > 1:
+        return refuse(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
+    if name is not None:
+        topic = image.topic(name)
+        if topic is None:
+            return refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name[:249]!r}")
+    else:
+        topic = image.topic_by_id(topic_id or ZERO_UUID)
+        if topic is None:
+            return refuse(ErrorCode.UNKNOWN_TOPIC_ID, "there is no topic of that id")
+    return TopicDeletion(topic.name, topic.topic_id)
+
+
+def _create_partitions(image: MetadataImage, command: CreatePartitions, rules: Rules) -> Decision:
+    records: list[MetadataRecord] = []
+    results: list[KafkaError | None] = []
+    room = MAX_PARTITIONS_PER_COMMAND
+    for more in command.topics:
+        try:
+            record = _add_partitions(image, more, room)
+        except KafkaError as refusal:
+            results.append(refusal)
+            continue
+        room -= len(record.partitions)
+        records.append(record)
+        results.append(None)
+    return Decision(() if command.validate_only else records, tuple(results))
+
+
+def _add_partitions(image: MetadataImage, more: MorePartitions, room: int) -> PartitionsAdded:
+    topic = image.topic(more.name)
+    if topic is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {more.name[:249]!r}")
+    first = len(topic.partitions)
+    if more.count <= first:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"topic {more.name!r} has {first} partition(s), and {more.count} would not be an increase",
+        )
+    added = more.count - first
+    if added > room:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"one request creates at most {MAX_PARTITIONS_PER_COMMAND} partitions, topic {more.name!r} goes beyond it",
+        )
+    replication_factor = len(topic.partitions[0].replicas)
+    if more.assignments is None:
+        placed = place_replicas(image.brokers(), first, added, replication_factor)
+    else:
+        if len(more.assignments) != added:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"{added} partition(s) are added to topic {more.name!r}, but {len(more.assignments)} are assigned",
+            )
+        for step, replicas in enumerate(more.assignments):
+            check_assignment(replicas, image.brokers(), first + step, replication_factor)
+        placed = list(more.assignments)
+    return PartitionsAdded(topic.topic_id, first, tuple(_row(image, replicas) for replicas in placed))
+
+
+# -- brokers
+
+
+def _register_broker(image: MetadataImage, command: RegisterBroker, rules: Rules) -> Decision:
+    if command.node_id < 0:
+        raise KafkaError(ErrorCode.INVALID_REGISTRATION, f"a node id is 0 or more, not {command.node_id}")
+    if not command.endpoints:
+        raise KafkaError(ErrorCode.INVALID_REGISTRATION, f"broker {command.node_id} registers without an address")
+    known = image.broker(command.node_id)
+    same_process = known is not None and image.incarnation(command.node_id) == command.incarnation
+    if known is not None and same_process and (known.endpoints, known.rack) == (command.endpoints, command.rack):
+        return Decision((), known.epoch)
+    epoch = image.last_broker_epoch + 1
+    endpoints = tuple(EndpointRow(each.listener, each.host, each.port) for each in command.endpoints)
+    renews = known is not None and not same_process
+    record = BrokerRegistered(command.node_id, epoch, command.incarnation, endpoints, command.rack, renews)
+    return Decision((record,), epoch)
+
+
+def _allocate_producer_ids(image: MetadataImage, command: AllocateProducerIds, rules: Rules) -> Decision:
+    broker = image.broker(command.node_id)
+    if broker is None:
+        raise KafkaError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {command.node_id} is not registered")
+    if broker.epoch != command.broker_epoch:
+        raise KafkaError(
+            ErrorCode.STALE_BROKER_EPOCH,
+            f"broker {command.node_id} has epoch {broker.epoch}, not {command.broker_epoch}",
+        )
+    first = image.next_producer_id
+    if first + command.count >= 2**63:
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the cluster has run out of producer ids")
+    record = ProducerIdsAllocated(command.node_id, command.broker_epoch, first + command.count)
+    return Decision((record,), ProducerIdBlock(first, command.count))
+
+
+def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
+    return Decision(*decide_alter_configs(image, command))
+
+
+def _replace_configs(image: MetadataImage, command: ReplaceConfigs, rules: Rules) -> Decision:
+    return Decision(*decide_replace_configs(image, command))
+
+
+_DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
+    CreateTopics: _create_topics,
+    DeleteTopics: _delete_topics,
+    CreatePartitions: _create_partitions,
+    AlterConfigs: _alter_configs,
+    ReplaceConfigs: _replace_configs,
+    RegisterBroker: _register_broker,
+    AllocateProducerIds: _allocate_producer_ids,
+}

@@ -1,0 +1,316 @@
+"""The cluster metadata as replayed from its log: brokers, topics, partitions, configs, producer ids.
+
+`MetadataImage` is the one state behind everything: the controller decides against one, and every broker answers from one.
+It changes only by `replay`, record by record, and is the same on every node that has replayed as far. Topics and brokers are
+immutable values that are replaced whole, so whoever holds one may keep it. Listeners are told once for each entry, after all
+its records. A snapshot is the shortest list of records that rebuilds the image, so there is one reading of records only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from chronik.controller.records import (
+    BrokerConfigChanged,
+    BrokerRegistered,
+    EndpointRow,
+    MetadataRecord,
+    PartitionRow,
+    PartitionsAdded,
+    ProducerIdsAllocated,
+    TopicConfigChanged,
+    TopicCreated,
+    TopicDeleted,
+    decode_record,
+    encode_record,
+)
+from chronik.errors import CorruptLogError
+from chronik.interfaces import IClusterMetadata, IStateMachine, MetadataDelta
+from chronik.model import Broker, Endpoint, PartitionState, Topic, Uuid
+
+CLUSTER_WIDE = -1
+"""The node id under which broker configs are kept that hold for all brokers."""
+
+_SNAPSHOT_VERSION = 1
+_snapshot_encoder = msgspec.msgpack.Encoder()
+_snapshot_decoder = msgspec.msgpack.Decoder(tuple[int, list[bytes]])
+
+
+@implementer(IClusterMetadata, IStateMachine)
+class MetadataImage:
+    """The state machine of the metadata log. Construct it empty, then restore and apply.
+
+    `cluster_id` is the cluster's id as text and `controller_id` the node that decides: both are known from outside the log.
+    `version` is the index of the last applied entry.
+    """
+
+    def __init__(self, cluster_id: str, controller_id: int) -> None:
+        self.cluster_id = cluster_id
+        self.controller_id = controller_id
+        self.version = 0
+        self.next_producer_id = 0
+        self.last_broker_epoch = 0
+        self._topics: dict[str, Topic] = {}
+        self._names: dict[Uuid, str] = {}
+        self._unified: dict[str, set[str]] = {}
+        self._brokers: dict[int, Broker] = {}
+        self._incarnations: dict[int, Uuid] = {}
+        self._broker_configs: dict[int, dict[str, str]] = {}
+        self._producer_block: ProducerIdsAllocated | None = None
+        self._sorted_topics: tuple[Topic, ...] | None = ()
+        self._sorted_brokers: tuple[Broker, ...] = ()
+        self._listeners: list[Callable[[MetadataDelta], None]] = []
+        self._touched: dict[Uuid, Topic | None] = {}
+        self._brokers_touched = False
+
+    # -- what readers see
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic of that name, or None."""
+        return self._topics.get(name)
+
+    def topic_by_id(self, topic_id: Uuid) -> Topic | None:
+        """The topic of that id, or None."""
+        name = self._names.get(topic_id)
+        return None if name is None else self._topics[name]
+
+    def topics(self) -> Sequence[Topic]:
+        """All topics, in the order of their names. Sorted once a change; the same tuple until the next."""
+        if self._sorted_topics is None:
+            self._sorted_topics = tuple(topic for _, topic in sorted(self._topics.items()))
+        return self._sorted_topics
+
+    def brokers(self) -> Sequence[Broker]:
+        """All registered brokers, in the order of their ids."""
+        return self._sorted_brokers
+
+    def broker(self, node_id: int) -> Broker | None:
+        """The broker of that id, or None."""
+        return self._brokers.get(node_id)
+
+    def incarnation(self, node_id: int) -> Uuid | None:
+        """The process that last registered as that broker, or None."""
+        return self._incarnations.get(node_id)
+
+    def broker_configs(self, node_id: int | None) -> dict[str, str]:
+        """Dynamic config overrides of one broker, or the cluster-wide defaults for None."""
+        return dict(self._broker_configs.get(CLUSTER_WIDE if node_id is None else node_id, ()))
+
+    def colliding(self, name: str) -> str | None:
+        """A topic whose name is the same as `name` when '.' and '_' are not told apart, as in names of metrics; or None."""
+        return min((other for other in self._unified.get(unify(name), ()) if other != name), default=None)
+
+    def subscribe(self, listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
+        """Call `listener` after every entry that touched topics or brokers; returns what ends the subscription."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    # -- the state machine
+
+    def apply(self, index: int, records: Sequence[bytes]) -> None:
+        """Replay the entry at `index`, then tell the listeners."""
+        self.apply_records(index, [decode_record(data) for data in records])
+
+    def apply_records(self, index: int, records: Iterable[MetadataRecord]) -> None:
+        """As `apply`, of records that are decoded already."""
+        for record in records:
+            self.replay(record)
+        self.version = index
+        self._publish()
+
+    def replay(self, record: MetadataRecord) -> None:
+        """Replay one record. Raises CorruptLogError when it cannot follow from what was replayed before."""
+        _REPLAY[type(record)](self, record)
+
+    def snapshot(self) -> bytes:
+        """The whole state after the last applied entry."""
+        return _snapshot_encoder.encode((_SNAPSHOT_VERSION, [encode_record(record) for record in self._as_records()]))
+
+    def restore(self, index: int, snapshot: bytes) -> None:
+        """Become what `snapshot` holds; listeners see the difference as one change."""
+        try:
+            version, records = _snapshot_decoder.decode(snapshot)
+        except msgspec.DecodeError as fault:
+            raise CorruptLogError(f"the metadata snapshot at index {index} does not decode: {fault}") from fault
+        if version != _SNAPSHOT_VERSION:
+            raise CorruptLogError(
+                f"the metadata snapshot at index {index} has version {version}, not {_SNAPSHOT_VERSION}"
+            )
+        before = {topic.topic_id: topic for topic in self._topics.values()}
+        self._clear()
+        for data in records:
+            self.replay(decode_record(data))
+        self.version = index
+        self._touched = {topic_id: before.get(topic_id) for topic_id in {**before, **self._names}}
+        self._brokers_touched = True
+        self._publish()
+
+    # -- replaying
+
+    def _topic_created(self, record: TopicCreated) -> None:
+        if record.name in self._topics or record.topic_id in self._names:
+            raise CorruptLogError(f"the metadata log creates topic {record.name!r} a second time")
+        partitions = tuple(_partition(number, row) for number, row in enumerate(record.partitions))
+        self._put(Topic(record.topic_id, record.name, partitions, MappingProxyType(dict(record.configs))))
+
+    def _topic_deleted(self, record: TopicDeleted) -> None:
+        topic = self._known(record.topic_id)
+        self._touch(topic.topic_id, topic)
+        del self._topics[topic.name], self._names[topic.topic_id]
+        others = self._unified[unify(topic.name)]
+        others.discard(topic.name)
+        if not others:
+            del self._unified[unify(topic.name)]
+
+    def _partitions_added(self, record: PartitionsAdded) -> None:
+        topic = self._known(record.topic_id)
+        if record.first != len(topic.partitions):
+            raise CorruptLogError(
+                f"the metadata log adds partition {record.first} to topic {topic.name!r}, which has {len(topic.partitions)}"
+            )
+        added = tuple(_partition(record.first + step, row) for step, row in enumerate(record.partitions))
+        self._put(replace(topic, partitions=topic.partitions + added))
+
+    def _topic_config_changed(self, record: TopicConfigChanged) -> None:
+        topic = self._known(record.topic_id)
+        self._put(replace(topic, configs=MappingProxyType(_changed(topic.configs, record.changes))))
+
+    def _broker_config_changed(self, record: BrokerConfigChanged) -> None:
+        configs = _changed(self._broker_configs.get(record.node_id, {}), record.changes)
+        if configs:
+            self._broker_configs[record.node_id] = configs
+        else:
+            self._broker_configs.pop(record.node_id, None)
+        self._brokers_touched = True
+
+    def _broker_registered(self, record: BrokerRegistered) -> None:
+        endpoints = tuple(Endpoint(row.listener, row.host, row.port) for row in record.endpoints)
+        self._brokers[record.node_id] = Broker(record.node_id, record.epoch, endpoints, record.rack)
+        self._incarnations[record.node_id] = record.incarnation
+        self._sorted_brokers = tuple(broker for _, broker in sorted(self._brokers.items()))
+        self.last_broker_epoch = max(self.last_broker_epoch, record.epoch)
+        self._brokers_touched = True
+        if record.renews_leadership:
+            self._renew_leadership(record.node_id)
+
+    def _renew_leadership(self, node_id: int) -> None:
+        for topic in list(self._topics.values()):
+            if any(partition.leader == node_id for partition in topic.partitions):
+                self._put(replace(topic, partitions=tuple(_renewed(each, node_id) for each in topic.partitions)))
+
+    def _producer_ids_allocated(self, record: ProducerIdsAllocated) -> None:
+        if record.next_producer_id < self.next_producer_id:
+            raise CorruptLogError(
+                f"the metadata log takes producer ids back, from {self.next_producer_id} to {record.next_producer_id}"
+            )
+        self.next_producer_id = record.next_producer_id
+        self._producer_block = record
+
+    # -- inside
+
+    def _known(self, topic_id: Uuid) -> Topic:
+        topic = self.topic_by_id(topic_id)
+        if topic is None:
+            raise CorruptLogError(f"the metadata log changes topic {topic_id.hex()}, which it never created")
+        return topic
+
+    def _put(self, topic: Topic) -> None:
+        self._touch(topic.topic_id, self._topics.get(topic.name))
+        self._topics[topic.name] = topic
+        self._names[topic.topic_id] = topic.name
+        self._unified.setdefault(unify(topic.name), set()).add(topic.name)
+
+    def _touch(self, topic_id: Uuid, before: Topic | None) -> None:
+        self._touched.setdefault(topic_id, before)
+        self._sorted_topics = None
+
+    def _publish(self) -> None:
+        """Tell the listeners how topics and brokers differ from the last time."""
+        if not self._touched and not self._brokers_touched:
+            return
+        created, changed, deleted = [], [], []
+        for topic_id, before in self._touched.items():
+            now = self.topic_by_id(topic_id)
+            if before is None:
+                if now is not None:
+                    created.append(now)
+            elif now is None:
+                deleted.append(before)
+            elif now != before:
+                changed.append(now)
+        delta = MetadataDelta(created, changed, deleted, self._brokers_touched)
+        self._touched, self._brokers_touched = {}, False
+        for listener in tuple(self._listeners):
+            listener(delta)
+
+    def _clear(self) -> None:
+        for state in (
+            self._topics,
+            self._names,
+            self._unified,
+            self._brokers,
+            self._incarnations,
+            self._broker_configs,
+        ):
+            state.clear()
+        self.next_producer_id = self.last_broker_epoch = 0
+        self._producer_block = None
+        self._sorted_topics, self._sorted_brokers = None, ()
+
+    def _as_records(self) -> Iterable[MetadataRecord]:
+        for broker in self._sorted_brokers:
+            endpoints = tuple(EndpointRow(each.listener, each.host, each.port) for each in broker.endpoints)
+            incarnation = self._incarnations[broker.node_id]
+            yield BrokerRegistered(broker.node_id, broker.epoch, incarnation, endpoints, broker.rack, False)
+        for node_id, configs in sorted(self._broker_configs.items()):
+            yield BrokerConfigChanged(node_id, dict(sorted(configs.items())))
+        for topic in self.topics():
+            rows = tuple(
+                PartitionRow(each.replicas, each.isr, each.leader, each.leader_epoch, each.partition_epoch)
+                for each in topic.partitions
+            )
+            yield TopicCreated(topic.topic_id, topic.name, rows, dict(sorted(topic.configs.items())))
+        if self._producer_block is not None:
+            yield self._producer_block
+
+
+def unify(name: str) -> str:
+    """`name` with '.' and '_' made the same."""
+    return name.replace(".", "_")
+
+
+def _partition(number: int, row: PartitionRow) -> PartitionState:
+    return PartitionState(number, row.replicas, row.isr, row.leader, row.leader_epoch, row.partition_epoch)
+
+
+def _renewed(partition: PartitionState, node_id: int) -> PartitionState:
+    if partition.leader != node_id:
+        return partition
+    return replace(partition, leader_epoch=partition.leader_epoch + 1, partition_epoch=partition.partition_epoch + 1)
+
+
+def _changed(configs: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    result = {**configs, **changes}
+    return {name: value for name, value in result.items() if value is not None}
+
+
+_REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
+    TopicCreated: MetadataImage._topic_created,
+    TopicDeleted: MetadataImage._topic_deleted,
+    PartitionsAdded: MetadataImage._partitions_added,
+    TopicConfigChanged: MetadataImage._topic_config_changed,
+    BrokerConfigChanged: MetadataImage._broker_config_changed,
+    BrokerRegistered: MetadataImage._broker_registered,
+    ProducerIdsAllocated: MetadataImage._producer_ids_allocated,
+}
