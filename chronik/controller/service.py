@@ -68,17 +68,19 @@ class Controller:
             return self._after_all_before(result)
         image.apply_records(image.version + 1, records)
         self._under_way += 1
-        proposal = self._log.propose([encode_record(record) for record in records])
-        return proposal.addCallbacks(self._logged, self._refused, callbackArgs=(result,))
+        answer: Deferred[Any] = Deferred()  # the caller's own: to cancel it cancels the answer, not the change
 
-    def _logged(self, index: int, result: object) -> object:
-        self._one_settled()
-        return result
+        def logged(_: int) -> None:
+            answer.callback(result)
+            self._one_settled()
 
-    def _refused(self, failure: Failure) -> Failure:
-        self._deciding = None
-        self._one_settled()
-        return failure
+        def refused(failure: Failure) -> None:
+            self._deciding = None
+            answer.errback(failure)
+            self._one_settled()
+
+        self._log.propose([encode_record(record) for record in records]).addCallbacks(logged, refused)
+        return answer
 
     def _after_all_before(self, answer: object) -> Deferred[Any]:
         """Give `answer`, or fail with it, once all proposals that are under way now are settled: the log settles in order."""
