@@ -7,12 +7,14 @@ A message is a `Struct` with versions of its own::
         key_type: int = int8("1+")
         coordinator_keys: list[str] = array(string(), "4+")
 
-At first use of a version, `chronik.wire.compiler` writes its two functions as straight-line Python: nested structs inlined,
-runs of fixed-size fields in one `struct` call, `records` passed through as memoryview slices without a copy.
+At first use of a version, `chronik.wire.decoder` and `chronik.wire.encoder` write its two functions as straight-line
+Python: nested structs inlined, runs of fixed-size fields in one `struct` call, `records` passed through as memoryview
+slices without a copy.
 
-Decoding trusts nothing: every length is checked against the bytes that remain, nothing is allocated from a declared
-length, unknown tagged fields are skipped. Whatever is wrong with the bytes raises `MalformedMessage`. Encoding a value that
-the version has no field for raises `UnsupportedField`, unless the field is ignorable.
+Decoding trusts nothing: every length is checked against the bytes that remain and every count against the least that
+its elements can take, nothing is allocated from a declared length, unknown tagged fields are skipped. Whatever is wrong
+with the bytes raises `MalformedMessage`. Encoding a value that the version has no field for raises `UnsupportedField`,
+unless the field is ignorable.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-from chronik.wire import compiler
 from chronik.wire.compiler import Buffer, MalformedMessage, UnsupportedField
+from chronik.wire.decoder import compile_decoder
+from chronik.wire.encoder import compile_encoder
 from chronik.wire.schema import Struct, Versions
 
 __all__ = ["Buffer", "MalformedMessage", "Message", "Request", "Response", "UnsupportedField", "encode_struct"]
@@ -51,8 +54,8 @@ class Message(Struct):
     def decode(cls: type[_M], buffer: Buffer, version: int, position: int = 0) -> tuple[_M, int]:
         """Read one message from `buffer` at `position`; return it and the position after it.
 
-        `records` fields are memoryviews into `buffer`. Raises MalformedMessage, and UnsupportedField for a version outside
-        `VERSIONS`.
+        `records` fields are memoryviews into `buffer`. Raises MalformedMessage, and UnsupportedField for a version
+        outside `VERSIONS`.
         """
         decoder = cls._decoders.get(version)
         if decoder is None:
@@ -88,13 +91,13 @@ class Message(Struct):
     @classmethod
     def _compile_decoder(cls, version: int) -> Callable[[Buffer, int], tuple[Any, int]]:
         cls._check(version)
-        decoder = cls._decoders[version] = compiler.compile_decoder(cls, version, cls.is_flexible(version))
+        decoder = cls._decoders[version] = compile_decoder(cls, version, cls.is_flexible(version))
         return decoder
 
     @classmethod
     def _compile_encoder(cls, version: int) -> Callable[[Any, list[Buffer], bytearray], None]:
         cls._check(version)
-        encoder = cls._encoders[version] = compiler.compile_encoder(cls, version, cls.is_flexible(version))
+        encoder = cls._encoders[version] = compile_encoder(cls, version, cls.is_flexible(version))
         return encoder
 
 
@@ -119,12 +122,12 @@ class Response(Message):
 
 
 def encode_struct(value: Struct, version: int, flexible: bool) -> bytes:
-    """One nested struct in the form it has inside a message of `version`: an element for a `precoded` array, to be cached."""
+    """One nested struct in the form it has inside a message of `version`: for a `precoded` array, to be cached."""
     key = (version, flexible)
     encoders = _struct_encoders.setdefault(type(value), {})
     encoder = encoders.get(key)
     if encoder is None:
-        encoder = encoders[key] = compiler.compile_encoder(type(value), version, flexible)
+        encoder = encoders[key] = compile_encoder(type(value), version, flexible)
     chunks: list[Buffer] = []
     encoder(value, chunks, bytearray())
     return b"".join(chunks)

@@ -1,12 +1,12 @@
 """The compression codecs of record batches, byte for byte as Kafka's own clients write and read them.
 
-- gzip is RFC 1952. The standard library's zlib does it: it compresses faster than cramjam, and its output can be bounded.
-- snappy is raw blocks of 32 KiB in the framing of xerial's Java library; some clients send one raw block without a frame.
-- lz4 is the frame format with independent blocks of 64 KiB. Kafka's Java reader refuses linked ones, the default elsewhere.
+- gzip is RFC 1952, by the standard library: it compresses faster than cramjam, and can stop at a limit.
+- snappy is raw blocks of 32 KiB in the framing of xerial's Java library; some clients send one raw block, unframed.
+- lz4 is the frame format with independent blocks of 64 KiB. Linked ones, the default elsewhere, Kafka's Java refuses.
 - zstd is RFC 8878, by cramjam.
 
-A few compressed bytes can stand for gigabytes, so `decompress` takes the most that it may produce, and allocates no more
-than about that. Everything here is a pure function in C that releases the GIL for its work.
+A few compressed bytes can stand for gigabytes, so `decompress` takes the most that it may produce, and allocates no
+more than about that. Everything here is a pure function in C that releases the GIL for its work.
 
 Sources: KIP-57 (lz4 frames), KIP-110 (zstd), KIP-390 (levels); the format notes of xerial's snappy-java; RFC 8878.
 """
@@ -27,7 +27,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Codec(IntEnum):
-    """The lowest three bits of a batch's attributes. The names in lower case are those of the `compression.type` setting."""
+    """The lowest three bits of a batch's attributes. The names, in lower case, are those of the setting."""
 
     NONE = 0
     GZIP = 1
@@ -37,7 +37,7 @@ class Codec(IntEnum):
 
 
 def codec_of(number: int) -> Codec:
-    """The codec with that number. Raises KafkaError(UNSUPPORTED_COMPRESSION_TYPE) for 5, 6 and 7, which mean nothing."""
+    """The codec with that number. Raises KafkaError(UNSUPPORTED_COMPRESSION_TYPE) when there is none."""
     if 0 <= number <= Codec.ZSTD:
         return Codec(number)
     raise KafkaError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"compression codec {number} does not exist, 0 to 4 do")
@@ -215,7 +215,8 @@ def _unzstd(data: Buffer, max_bytes: int) -> Buffer:
 
 
 def _zstd_bound(frame: memoryview, limit: int) -> int:
-    """How many bytes `frame` can stand for, by its block headers alone; `limit` where that is less or they make no sense.
+    """How many bytes `frame` can stand for, by its block headers alone; `limit` where that is less or they make no
+    sense.
 
     Kafka's Java producer doesn't declare the content size. The headers give a bound without decompressing twice.
     """

@@ -1,8 +1,8 @@
 """Frames: the 4-byte size prefix, and the request and response headers inside it.
 
-A frame is `size: int32`, a header, a body. Which header version goes with a body version is a property of the API: flexible
-bodies have headers with a tag section, except that ApiVersions responses never do (a client reads them before it knows what
-the broker speaks).
+A frame is `size: int32`, a header, a body. Which header version goes with a body version is a property of the API:
+flexible bodies have headers with a tag section, except that ApiVersions responses never do (a client reads them before
+it knows what the broker speaks).
 
 Sources: the Kafka protocol guide; KIP-482, KIP-511.
 """
@@ -67,13 +67,17 @@ def read_request_header(frame: Buffer, flexible: bool) -> RequestHeader:
 
 
 def _skip_tags(frame: Buffer, position: int) -> int:
-    count, position = read_uvarint(frame, position)
-    for _ in range(count):
-        _, position = read_uvarint(frame, position)
-        size, position = read_uvarint(frame, position)
-        if size > len(frame) - position:
-            raise MalformedMessage(f"header tag of {size} bytes, {len(frame) - position} remain")
-        position += size
+    """The position after the tag section at `position`; no tag of either header means anything here."""
+    try:
+        count, position = read_uvarint(frame, position)
+        for _ in range(count):
+            _, position = read_uvarint(frame, position)
+            size, position = read_uvarint(frame, position)
+            if size > len(frame) - position:
+                raise MalformedMessage(f"header tag of {size} bytes, {len(frame) - position} remain")
+            position += size
+    except IndexError:
+        raise MalformedMessage("the header ends inside its tags") from None
     return position
 
 

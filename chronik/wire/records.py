@@ -165,8 +165,8 @@ _ONE_BYTE = tuple(bytes([value]) for value in range(0x80))
 def decode_records(batch: Buffer, max_bytes: int) -> Iterator[Record]:
     """The records of one whole batch, in order. The CRC is not looked at: see `verify`.
 
-    The records section may decompress to `max_bytes` at most. Raises KafkaError: INVALID_RECORD where the section is not
-    what the header says, and those of `read_header` and `decompress`.
+    The records section may decompress to `max_bytes` at most. Raises KafkaError: INVALID_RECORD where the section is
+    not what the header says, and those of `read_header` and `decompress`.
     """
     header = read_header(batch)
     if header.size > len(batch):

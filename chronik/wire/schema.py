@@ -6,8 +6,8 @@ A struct is a class whose body lists its fields in wire order, each with the ver
         key: str = string("4+")
         node_id: int = int32("4+")
 
-The functions below (`string`, `int32`, `array`, ...) declare one field each. `StructMeta` collects them; the compiler turns
-them into code. Nothing here touches bytes.
+The functions below (`string`, `int32`, `array`, ...) declare one field each. `StructMeta` collects them; the compiler
+turns them into code. Nothing here touches bytes.
 
 Sources: the Kafka protocol guide; KIP-482 (tagged fields), KIP-893 (nullable structs).
 """
@@ -45,12 +45,15 @@ class Versions(NamedTuple):
         return f"{self.lowest}-{self.highest}" if self.lowest != self.highest else str(self.lowest)
 
 
+_NEVER = Versions(0, -1)
+
+
 @dataclass(slots=True)
 class Field:
     """One declared field. `kind` is a primitive's name, "array" or "struct"; `name` is filled in by the class body.
 
-    `element` is the array's element or the nested struct class; `tag` is the KIP-482 tag or None; `default` is a value or,
-    for arrays and structs, a zero-argument factory.
+    `element` is the array's element or the nested struct class; `tag` is the KIP-482 tag or None; `default` is a value
+    or, for arrays and structs, a zero-argument factory.
     """
 
     kind: str
@@ -58,7 +61,7 @@ class Field:
     nullable: Versions
     default: Any
     tag: int | None = None
-    tagged: Versions = Versions(0, -1)
+    tagged: Versions = _NEVER
     ignorable: bool = False
     element: Any = None
     precoded: bool = False
@@ -122,7 +125,8 @@ def array(
 ) -> Any:
     """Declare an array of `element`, a Struct class or a primitive declaration such as `string()`.
 
-    With `precoded`, an element that is `bytes` is written as it stands: it was made by `encode_struct` for this version.
+    With `precoded`, an element that is `bytes` is written as it stands: it was made by `encode_struct` for this
+    version.
     """
     return Field(
         "array",
@@ -161,7 +165,7 @@ def struct(
 
 
 class StructMeta(type):
-    """Moves the Field declarations of a class body into `FIELDS`, and gives the class slots and a keyword constructor."""
+    """Moves the Field declarations of a class body into `FIELDS`; gives the class slots and a keyword constructor."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> StructMeta:
         fields: list[Field] = []
