@@ -47,3 +47,7 @@ class RequestContext:
     def principal(self) -> str:
         """Who the client is, in Kafka's form `User:name`."""
         return self.peer.principal
+
+
+class CloseConnection(Exception):
+    """Raised by a handler to end the connection without an answer, where Kafka does so. The text says why."""

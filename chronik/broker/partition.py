@@ -1,0 +1,299 @@
+"""One partition as this node leads it: appends, reads, the high watermark, and who waits for it.
+
+The partition stands between requests and its `Log`. It decides what may be appended (leadership, in-sync replicas, the
+topic's limits on size and time), and what may be read: consumers see only what is committed, which is what lies below the
+high watermark. That is the smallest end offset over the in-sync replicas, where this node's own end counts as soon as it is
+written (durability `interval`) or as soon as it is on disk (`fsync`).
+
+Pure: time is an argument, the log and the syncing are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
+from chronik.errors import ErrorCode, KafkaError
+from chronik.log.log import Log
+from chronik.log.producers import ProducerEntry
+from chronik.model import PartitionId, PartitionState, TopicPartition
+from chronik.telemetry.metrics import TopicMetrics
+from chronik.topic_config import TopicSettings
+from chronik.wire import records
+from chronik.wire.codec import Buffer
+from chronik.wire.compression import Codec
+
+_NO_EPOCH = -1
+_ALL = -1
+_CODECS = {
+    "uncompressed": Codec.NONE,
+    "gzip": Codec.GZIP,
+    "snappy": Codec.SNAPPY,
+    "lz4": Codec.LZ4,
+    "zstd": Codec.ZSTD,
+}
+
+MAX_DECOMPRESSED_BYTES = 128 * 1024 * 1024
+"""What one batch may decompress to where the broker compresses anew (compression.type)."""
+
+
+class Appended(NamedTuple):
+    """Where a batch went. `append_time_ms` is -1 unless the topic stamps records with the time of their append."""
+
+    base_offset: int
+    end_offset: int
+    append_time_ms: int
+    log_start: int
+
+
+class Fetched(NamedTuple):
+    """What a read gave. `limited` means that more is committed than the byte limit let through."""
+
+    records: Buffer
+    high_watermark: int
+    log_start: int
+    limited: bool
+
+
+class Partition:
+    """A partition that this node leads. `request_sync(partition)` is called after appends that must reach the disk first."""
+
+    __slots__ = (
+        "_codec",
+        "_in_sync",
+        "_levels",
+        "_request_sync",
+        "_settings",
+        "_stamp",
+        "_uncommitted_bytes",
+        "commits",
+        "fetch_waiters",
+        "high_watermark",
+        "leader",
+        "leader_epoch",
+        "log",
+        "metrics",
+        "name",
+        "partition_id",
+        "syncs_first",
+    )
+
+    def __init__(
+        self,
+        name: TopicPartition,
+        partition_id: PartitionId,
+        log: Log,
+        state: PartitionState,
+        settings: TopicSettings,
+        metrics: TopicMetrics,
+        request_sync: Callable[[Partition], None],
+    ) -> None:
+        self.name = name
+        self.partition_id = partition_id
+        self.log = log
+        self.metrics = metrics
+        self.leader = state.leader
+        self.leader_epoch = state.leader_epoch
+        self._in_sync = len(state.isr)
+        self.high_watermark = log.end_offset
+        self.commits = CommitQueue()
+        self.fetch_waiters: set[WaitingFetch] = set()
+        self._uncommitted_bytes = 0
+        self._request_sync = request_sync
+        self.configure(settings)
+
+    def configure(self, settings: TopicSettings) -> None:
+        """Act on the topic's settings from now on."""
+        self._settings = settings
+        self.syncs_first = settings.durability == "fsync"
+        self._stamp = settings.message_timestamp_type == "LogAppendTime"
+        self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
+        self._levels = {
+            Codec.GZIP: settings.compression_gzip_level,
+            Codec.LZ4: settings.compression_lz4_level,
+            Codec.ZSTD: settings.compression_zstd_level,
+        }
+
+    # -- what is visible ----------------------------------------------------------------------------------------------
+
+    @property
+    def log_start_offset(self) -> int:
+        """The first offset that can be read."""
+        return self.log.start_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """The first offset that an open transaction still holds back; without transactions the high watermark."""
+        return self.high_watermark
+
+    def check_leader_epoch(self, epoch: int) -> None:
+        """Refuse a client whose idea of the leader epoch is older or newer than ours (KIP-320); -1 is no idea."""
+        if epoch in (_NO_EPOCH, self.leader_epoch):
+            return
+        if epoch < self.leader_epoch:
+            raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH, f"{self.name} is at leader epoch {self.leader_epoch}")
+        raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH, f"{self.name} is at leader epoch {self.leader_epoch}")
+
+    # -- appends ------------------------------------------------------------------------------------------------------
+
+    def append(self, batch: Buffer | None, now_ms: int, acks: int = 1) -> Appended:
+        """Check and append one record batch; `batch` must be writable, and is patched in place.
+
+        Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
+        again: it is answered with the offsets that it got the first time.
+        """
+        if batch is None:
+            raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
+        settings = self._settings
+        if acks == _ALL and self._in_sync < settings.min_insync_replicas:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
+                f"{settings.min_insync_replicas}",
+            )
+        header = records.check_produced(batch)
+        size = len(batch)
+        metrics = self.metrics
+        metrics.messages_received += header.record_count
+        metrics.bytes_received += size
+        if size > settings.max_message_bytes:
+            raise KafkaError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"{self.name}: a batch of {size} bytes, max.message.bytes is {settings.max_message_bytes}",
+            )
+        append_time = -1
+        if self._stamp:
+            append_time = now_ms
+        else:
+            self._check_timestamp(header.max_timestamp, now_ms)
+        if header.transactional:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
+        codec = self._codec
+        if codec is not None and header.attributes & records.CODEC_BITS != codec:
+            batch = records.recompress(batch, codec, MAX_DECOMPRESSED_BYTES, self._levels.get(codec))
+            header = records.read_header(batch)
+        if append_time >= 0:
+            records.stamp_append_time(batch, append_time)
+            header = records.read_header(batch)
+        log = self.log
+        base_offset = log.append(batch, header, self.leader_epoch, now_ms)
+        end_offset = base_offset + header.last_offset_delta + 1
+        if end_offset == log.end_offset:  # not a retry of an older batch
+            metrics.messages_stored += header.record_count
+            metrics.bytes_stored += size
+            self._uncommitted_bytes += size
+            if self.syncs_first:
+                self._request_sync(self)
+            else:
+                self._commit(end_offset)
+        return Appended(base_offset, end_offset, append_time, log.start_offset)
+
+    def synced(self, offset: int) -> None:
+        """Everything below `offset` is on disk."""
+        if self.syncs_first and offset > self.high_watermark:
+            self._commit(min(offset, self.log.end_offset))
+
+    def _commit(self, high_watermark: int) -> None:
+        """Move the high watermark: first the producers that wait are answered, then waiting fetches are woken."""
+        self.high_watermark = high_watermark
+        if self.commits:
+            self.commits.committed(high_watermark)
+        committed, self._uncommitted_bytes = self._uncommitted_bytes, 0
+        if self.fetch_waiters:
+            bytes_committed(self.fetch_waiters, committed)
+
+    def _check_timestamp(self, timestamp: int, now_ms: int) -> None:
+        settings = self._settings
+        if timestamp - now_ms > settings.message_timestamp_after_max_ms:
+            raise KafkaError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"{self.name}: timestamp {timestamp} is more than message.timestamp.after.max.ms ahead of {now_ms}",
+            )
+        if 0 <= timestamp < now_ms - settings.message_timestamp_before_max_ms:
+            raise KafkaError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"{self.name}: timestamp {timestamp} is more than message.timestamp.before.max.ms behind {now_ms}",
+            )
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, committed_only: bool, at_least_one: bool) -> Fetched:
+        """Whole batches from the one that holds `offset`, at most `max_bytes`, but one in any case if `at_least_one`.
+
+        Raises KafkaError(OFFSET_OUT_OF_RANGE) below the log's start or beyond its end.
+        """
+        log = self.log
+        high_watermark = self.high_watermark
+        if offset < log.start_offset or offset > log.end_offset:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{self.name} has offsets {log.start_offset} to {log.end_offset}, not {offset}",
+            )
+        upper = self.last_stable_offset if committed_only else high_watermark
+        if offset >= upper:
+            return Fetched(b"", high_watermark, log.start_offset, False)
+        data = log.read(offset, max_bytes, upper, at_least_one)
+        self.metrics.bytes_fetched += len(data)
+        # The log stops early only at a byte limit or at the end of a segment; the latter is cheap to come back for.
+        return Fetched(data, high_watermark, log.start_offset, len(data) * 2 >= max_bytes or not data)
+
+    def diverging_epoch(self, last_fetched_epoch: int, fetch_offset: int) -> tuple[int, int] | None:
+        """(epoch, end offset) where a reader's history leaves ours, or None when it doesn't (KIP-595).
+
+        Raises KafkaError(OFFSET_OUT_OF_RANGE) for an epoch that this log never knew.
+        """
+        if last_fetched_epoch == _NO_EPOCH:
+            return None
+        epoch, end_offset = self.epoch_end(last_fetched_epoch)
+        if epoch == _NO_EPOCH:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE, f"{self.name} has no leader epoch {last_fetched_epoch}")
+        if epoch < last_fetched_epoch or end_offset < fetch_offset:
+            return epoch, end_offset
+        return None
+
+    def epoch_end(self, epoch: int) -> tuple[int, int]:
+        """The largest leader epoch at or below `epoch` and the offset after its last record; (-1, -1) if there is none."""
+        if epoch == self.leader_epoch:
+            return epoch, self.log.end_offset
+        return self.log.epochs.end_offset_for(epoch, self.log.end_offset)
+
+    def epoch_of(self, offset: int) -> int:
+        """The leader epoch in which `offset` was written, -1 when none is known."""
+        return self.log.epochs.epoch_for(offset)
+
+    def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
+        """(timestamp, offset, leader epoch) of the first committed record at or after `timestamp`."""
+        return self.log.offset_for_timestamp(timestamp, self.high_watermark)
+
+    def max_timestamp(self) -> tuple[int, int, int] | None:
+        """(timestamp, offset, leader epoch) of the committed record with the largest timestamp."""
+        return self.log.max_timestamp(self.high_watermark)
+
+    def producers(self) -> list[ProducerEntry]:
+        """The idempotent producers that this partition remembers."""
+        return self.log.producers.entries()
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    def delete_records(self, before: int) -> int:
+        """Give up what lies below `before`; the new log start. Raises KafkaError(OFFSET_OUT_OF_RANGE) beyond the commit."""
+        if before < 0 or before > self.high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{self.name} can be cut at 0 to {self.high_watermark}, its high watermark, not at {before}",
+            )
+        self.log.advance_start(before)
+        return self.log.start_offset
+
+    def update(self, state: PartitionState) -> None:
+        """Follow what the controller decided."""
+        self.leader = state.leader
+        self.leader_epoch = state.leader_epoch
+        self._in_sync = len(state.isr)
+
+    def resign(self, error: KafkaError) -> None:
+        """Stop leading: whoever waits here is answered with `error` or looks again."""
+        self.commits.fail(error)
+        for waiter in tuple(self.fetch_waiters):
+            waiter.wake()

@@ -1,0 +1,303 @@
+"""All partitions that this node holds: opened as the metadata says, found by name or id, closed and deleted with their topic.
+
+`Replicas` follows the metadata image. A new partition is opened when it is first asked for, or a few milliseconds later by a
+background pass that takes the reactor for short slices only; so a topic of a thousand partitions holds nobody up. A deleted
+topic's directories are renamed at once, which frees the name and makes the deletion durable, and removed after
+`file.delete.delay.ms` by the janitor.
+
+It also gives the node's own tiers their way to partitions: `IPartitionWriter` and `ICommittedReader`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Cooperator, CooperativeTask
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chronik.broker.partition import Partition
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import (
+    IClusterMetadata,
+    ICommittedReader,
+    IDisk,
+    IPartitionHost,
+    IPartitionWriter,
+    MetadataDelta,
+)
+from chronik.log.disk import Flusher
+from chronik.log.log import Log, LogConfig
+from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
+from chronik.telemetry.metrics import TopicMetrics
+from chronik.topic_config import TopicSettings
+
+_Opener = Callable[[], Partition]
+DELETED_SUFFIX = ".deleted"
+
+
+@implementer(IPartitionWriter, ICommittedReader)
+class Replicas:
+    """The partitions of one node under `directory`. `start` opens them; afterwards it follows `metadata`."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        metadata: IClusterMetadata,
+        node_id: int,
+        directory: str,
+        disk: IDisk,
+        flusher: Flusher,
+        settings_for: Callable[[Topic], TopicSettings],
+        metrics_for: Callable[[str], TopicMetrics],
+        hosts: Sequence[IPartitionHost],
+        wall_clock_ms: Callable[[], int],
+        cooperator: Cooperator,
+    ) -> None:
+        self.directory = directory
+        self._metadata = metadata
+        self._node_id = node_id
+        self._disk = disk
+        self._flusher = flusher
+        self._settings_for = settings_for
+        self._metrics_for = metrics_for
+        self._hosts = hosts
+        self._now_ms = wall_clock_ms
+        self._cooperator = cooperator
+        self._by_name: dict[str, dict[int, Partition]] = {}
+        self._by_id: dict[Uuid, dict[int, Partition]] = {}
+        self._unopened: dict[PartitionId, _Opener] = {}
+        self._opening: CooperativeTask | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._clean = True
+        self._stopped = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, clean: bool) -> Deferred[None]:
+        """Open all partitions of the image; fires when they can be served. `clean` says how the node went down."""
+        self._clean = clean
+        self._disk.make_directory(self.directory)
+        present = set(self._disk.list(self.directory))
+        self._drop_strays(present)
+        for topic in self._metadata.topics():
+            self._add(topic)
+        self._unsubscribe = self._metadata.subscribe(self._changed)
+        opened: Deferred[None] = self._open_all()
+        return opened
+
+    def stop(self) -> None:
+        """Close every log: what is written becomes durable, and the checkpoints are up to date. Blocks."""
+        self._stopped = True
+        self._unsubscribe()
+        if self._opening is not None:
+            self._opening.stop()
+        for partition in self.partitions():
+            partition.resign(KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is shutting down"))
+            partition.log.close()
+
+    def partitions(self) -> Iterator[Partition]:
+        """Every open partition."""
+        for by_index in self._by_name.values():
+            yield from by_index.values()
+
+    # -- look-up ------------------------------------------------------------------------------------------------------
+
+    def partition(self, topic: str, index: int) -> Partition:
+        """The partition by topic name. Raises KafkaError(UNKNOWN_TOPIC_OR_PARTITION)."""
+        try:
+            return self._by_name[topic][index]
+        except KeyError:
+            return self._late(self._metadata.topic(topic), topic, index)
+
+    def partition_by_id(self, topic_id: Uuid, index: int) -> Partition:
+        """The partition by topic id. Raises KafkaError(UNKNOWN_TOPIC_ID or UNKNOWN_TOPIC_OR_PARTITION)."""
+        try:
+            return self._by_id[topic_id][index]
+        except KeyError:
+            topic = self._metadata.topic_by_id(topic_id)
+            if topic is None:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, f"no topic has the id {uuid_to_text(topic_id)}") from None
+            return self._late(topic, topic.name, index)
+
+    def _late(self, topic: Topic | None, name: str, index: int) -> Partition:
+        """A partition that exists and was not opened yet."""
+        opener = None if topic is None else self._unopened.get(PartitionId(topic.topic_id, index))
+        if opener is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"this node has no partition {name[:249]}-{index}")
+        return opener()
+
+    # -- for the node's own tiers -------------------------------------------------------------------------------------
+
+    def append(self, partition: TopicPartition, batch: bytearray) -> Deferred[int]:
+        """See `IPartitionWriter`."""
+        try:
+            leading = self.partition(*partition)
+            appended = leading.append(batch, self._now_ms())
+        except KafkaError as error:
+            return fail(error)
+        if leading.high_watermark >= appended.end_offset:
+            return succeed(appended.base_offset)
+        committed: Deferred[int] = Deferred()
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                committed.callback(appended.base_offset)
+            else:
+                committed.errback(error)
+
+        leading.commits.wait(appended.end_offset, done)
+        return committed
+
+    def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
+        """See `ICommittedReader`."""
+        found = self.partition(*partition)
+        return found.log_start_offset, found.high_watermark, found.last_stable_offset
+
+    def read(self, partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
+        """See `ICommittedReader`."""
+        return bytes(self.partition(*partition).read(offset, max_bytes, True, at_least_one=True).records)
+
+    def partition_sizes(self) -> dict[TopicPartition, int]:
+        """Bytes of log of each partition."""
+        return {partition.name: partition.log.size_bytes for partition in self.partitions()}
+
+    # -- following the metadata ---------------------------------------------------------------------------------------
+
+    def _changed(self, delta: MetadataDelta) -> None:
+        for topic in delta.deleted:
+            self._remove(topic)
+        for topic in delta.created:
+            self._add(topic)
+        for topic in delta.changed:
+            self._update(topic)
+        if delta.brokers_changed:
+            self.reconfigure()
+        if self._unopened and self._opening is None:
+            self._open_all()
+
+    def reconfigure(self) -> None:
+        """Read every topic's settings again: broker-wide defaults have changed."""
+        for topic in self._metadata.topics():
+            self._configure(topic)
+
+    def _add(self, topic: Topic) -> None:
+        by_index = self._by_name.setdefault(topic.name, {})
+        self._by_id[topic.topic_id] = by_index
+        for state in topic.partitions:
+            if self._node_id in state.replicas and state.partition not in by_index:
+                self._unopened.setdefault(PartitionId(topic.topic_id, state.partition), self._opener(topic, state))
+
+    def _update(self, topic: Topic) -> None:
+        self._configure(topic)
+        by_index = self._by_name.get(topic.name, {})
+        for state in topic.partitions:
+            if state.partition in by_index:
+                by_index[state.partition].update(state)
+        self._add(topic)
+
+    def _configure(self, topic: Topic) -> None:
+        by_index = self._by_name.get(topic.name)
+        if by_index:
+            settings = self._settings_for(topic)
+            for partition in by_index.values():
+                partition.configure(settings)
+                partition.log.configure(log_config(settings))
+
+    def _remove(self, topic: Topic) -> None:
+        gone = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic.name} was deleted")
+        self._by_name.pop(topic.name, None)
+        by_index = self._by_id.pop(topic.topic_id, {})
+        for partition_id in [key for key in self._unopened if key.topic_id == topic.topic_id]:
+            del self._unopened[partition_id]
+        for partition in by_index.values():
+            for host in self._hosts:
+                host.partition_resigned(partition.partition_id, partition.name)
+            partition.log.abandon()
+            self._flusher.forget(partition.log)
+            path = self._path(partition.partition_id)
+            self._disk.rename(path, path + DELETED_SUFFIX)
+            partition.resign(gone)
+        if by_index:
+            self._disk.sync_directory(self.directory)
+            self.log.info("topic {topic} deleted with {count} partition(s)", topic=topic.name, count=len(by_index))
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _opener(self, topic: Topic, state: PartitionState) -> _Opener:
+        partition_id = PartitionId(topic.topic_id, state.partition)
+
+        def open_now() -> Partition:
+            self._unopened.pop(partition_id, None)
+            return self._open(topic, state, partition_id)
+
+        return open_now
+
+    def _open(self, topic: Topic, state: PartitionState, partition_id: PartitionId) -> Partition:
+        settings = self._settings_for(topic)
+        name = TopicPartition(topic.name, state.partition)
+        log = Log.open(self._disk, self._path(partition_id), log_config(settings), self._now_ms(), clean=self._clean)
+        partition = Partition(
+            name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
+        )
+        self._flusher.watch(log, partition.synced)
+        self._by_id[topic.topic_id][state.partition] = partition
+        for host in self._hosts:
+            host.partition_led(partition_id, name, state.leader_epoch)
+        return partition
+
+    def _flusher_request(self, partition: Partition) -> None:
+        self._flusher.request(partition.log)
+
+    def _open_all(self) -> Deferred[Any]:
+        self._opening = self._cooperator.cooperate(self._open_slices())
+        return self._opening.whenDone().addBoth(self._opened)
+
+    def _opened(self, result: Any) -> Any:
+        self._opening = None
+        return None if self._stopped else result
+
+    def _open_slices(self) -> Iterator[None]:
+        """Open what is not open, giving the reactor back after every 5 ms."""
+        while self._unopened:
+            until = time.monotonic() + 0.005
+            while self._unopened and time.monotonic() < until:
+                next(iter(self._unopened.values()))()
+            yield
+
+    def _path(self, partition_id: PartitionId) -> str:
+        return posixpath.join(self.directory, str(partition_id))
+
+    def _drop_strays(self, present: set[str]) -> None:
+        """Rename away the directories of topics that the image doesn't have: deleted before the node went down."""
+        for name in sorted(present):
+            text, dash, index = name.rpartition("-")
+            if name.endswith(DELETED_SUFFIX) or not dash or not index.isdigit():
+                continue
+            try:
+                topic = self._metadata.topic_by_id(uuid_from_text(text))
+            except ValueError:
+                continue
+            if topic is None or int(index) >= len(topic.partitions):
+                self.log.info("{name} belongs to no topic any more and goes away", name=name)
+                path = posixpath.join(self.directory, name)
+                self._disk.rename(path, path + DELETED_SUFFIX)
+
+
+def log_config(settings: TopicSettings) -> LogConfig:
+    """The part of a topic's settings that its logs act on."""
+    return LogConfig(
+        segment_bytes=settings.segment_bytes,
+        segment_ms=settings.segment_ms,
+        segment_jitter_ms=settings.segment_jitter_ms,
+        segment_index_bytes=settings.segment_index_bytes,
+        index_interval_bytes=settings.index_interval_bytes,
+        retention_ms=settings.retention_ms,
+        retention_bytes=settings.retention_bytes,
+    )

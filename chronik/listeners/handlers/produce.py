@@ -1,0 +1,168 @@
+"""Produce: append one record batch to each of some partitions.
+
+The batch stays opaque: its header and CRC are checked, base offset and leader epoch are patched in place in the receive
+buffer, and the bytes are appended. `acks=all` waits for the high watermark, which on topics of durability `fsync` moves
+when the bytes are on disk; there `acks=1` waits for it too. `acks=0` is never answered; if its append fails the connection
+is closed, which is how such a producer learns of it.
+
+Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from chronik.broker.partition import Partition
+from chronik.broker.replicas import Replicas
+from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.telemetry.metrics import Histogram
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+
+_ALL = -1
+_BY_ID = 13
+
+
+class ProduceHandler:
+    """Serves Produce on the partitions of `replicas`."""
+
+    api_key = ApiKey.PRODUCE
+    min_version = 3
+    max_version = 13
+    advertised_min_version = 0
+
+    log = Logger()
+
+    def __init__(self, replicas: Replicas, latency: Histogram, clock: Callable[[], float], reactor: Any) -> None:
+        self._replicas = replicas
+        self._latency = latency
+        self._clock = clock
+        self._reactor = reactor
+
+    def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
+        """Append every batch; answer at once, or when what must be waited for is committed."""
+        acks = request.acks
+        if acks not in (0, 1, _ALL):
+            raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
+        by_id = context.api_version >= _BY_ID
+        now_ms = context.now_ms()
+        responses, waits = [], []
+        for topic in request.topic_data:
+            answers = []
+            for data in topic.partition_data:
+                try:
+                    partition = self._find(topic, data, by_id)
+                    appended = partition.append(data.records, now_ms, acks)
+                except KafkaError as error:
+                    answers.append(_failed(data.index, error))
+                    continue
+                except Exception:
+                    # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
+                    self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
+                    broken = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
+                    answers.append(_failed(data.index, broken))
+                    continue
+                answer = PartitionProduceResponse(
+                    index=data.index,
+                    base_offset=appended.base_offset,
+                    log_append_time_ms=appended.append_time_ms,
+                    log_start_offset=appended.log_start,
+                )
+                answers.append(answer)
+                if acks and partition.high_watermark < appended.end_offset and (acks == _ALL or partition.syncs_first):
+                    waits.append((partition, appended.end_offset, answer))
+            responses.append(
+                TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
+            )
+        if not acks:
+            _close_on_error(responses)
+            return None
+        response = ProduceResponse(responses=responses)
+        if not waits:
+            self._latency.observe(self._clock() - context.received)
+            return response
+        return self._when_committed(response, waits, request.timeout_ms, context)
+
+    def refuse(self, request: ProduceRequest, version: int, error: KafkaError) -> ProduceResponse:
+        """`error` for every partition of the request. The unknown becomes a storage error, which producers retry."""
+        if error.code == ErrorCode.UNKNOWN_SERVER_ERROR:
+            error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.message)
+        return ProduceResponse(
+            responses=[
+                TopicProduceResponse(
+                    name=topic.name,
+                    topic_id=topic.topic_id,
+                    partition_responses=[_failed(data.index, error) for data in topic.partition_data],
+                )
+                for topic in request.topic_data
+            ]
+        )
+
+    def _find(self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool) -> Partition:
+        if by_id:
+            return self._replicas.partition_by_id(topic.topic_id, data.index)
+        return self._replicas.partition(topic.name, data.index)
+
+    def _when_committed(
+        self,
+        response: ProduceResponse,
+        waits: list[tuple[Partition, int, PartitionProduceResponse]],
+        timeout_ms: int,
+        context: RequestContext,
+    ) -> Deferred[Any]:
+        """`response` once every partition in `waits` has committed, with an error in those that did not in time."""
+        pending = []
+        for partition, end_offset, answer in waits:
+            committed: Deferred[None] = Deferred()
+
+            def done(error: Exception | None, committed: Deferred[None] = committed) -> None:
+                if not committed.called:
+                    if error is None:
+                        committed.callback(None)
+                    else:
+                        committed.errback(error)
+
+            partition.commits.wait(end_offset, done)
+
+            def failed(failure: Any, answer: PartitionProduceResponse = answer) -> None:
+                error = failure.value
+                if not isinstance(error, KafkaError):
+                    error = KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"not committed within {timeout_ms} ms")
+                answer.error_code, answer.base_offset, answer.error_message = error.code, -1, error.message
+
+            committed.addTimeout(max(timeout_ms, 1) / 1000, self._reactor)
+            committed.addErrback(failed)
+            pending.append(committed)
+
+        def answered(_: object) -> ProduceResponse:
+            self._latency.observe(self._clock() - context.received)
+            return response
+
+        whole: Deferred[Any] = gatherResults(pending)
+        return whole.addCallback(answered)
+
+
+def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:
+    return PartitionProduceResponse(
+        index=index, error_code=error.code, base_offset=-1, log_start_offset=-1, error_message=error.message
+    )
+
+
+def _close_on_error(responses: list[TopicProduceResponse]) -> None:
+    for topic in responses:
+        for answer in topic.partition_responses:
+            if answer.error_code:
+                code = ErrorCode(answer.error_code).name
+                raise CloseConnection(f"append to {topic.name}-{answer.index} with acks=0 failed: {code}")
