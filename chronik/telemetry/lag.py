@@ -22,7 +22,7 @@ class ReactorLagProbe(Service):
 
     def startService(self) -> None:
         """Begin probing."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._schedule()
 
     def stopService(self) -> None:
@@ -30,7 +30,7 @@ class ReactorLagProbe(Service):
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
 
     def _schedule(self) -> None:
         self._due = self._clock.seconds() + INTERVAL
