@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, Synonym, at_least
+from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, at_least
 from chronik.errors import ErrorCode, KafkaError
-from chronik.topic_config import TOPIC_CONFIGS, scaled
+from chronik.topic_config import TOPIC_CONFIGS
 
 _INT_MAX = 2**31 - 1
 
@@ -27,14 +27,10 @@ _NOT_DYNAMIC = frozenset(
     }
 )
 
-_UNSET_BY_DEFAULT = {
-    "log.retention.ms": "log.retention.hours",
-    "log.retention.minutes": "log.retention.hours",
-    "log.roll.ms": "log.roll.hours",
-    "log.roll.jitter.ms": "log.roll.jitter.hours",
-    "log.flush.interval.ms": "log.flush.scheduler.interval.ms",
-}
-"""Broker configs without a default of their own, and the one that stands in for each."""
+_WITHOUT_DEFAULT = frozenset(
+    {"log.retention.ms", "log.retention.minutes", "log.roll.ms", "log.roll.jitter.ms", "log.flush.interval.ms"}
+)
+"""The default is that of a weaker synonym, in hours or for all logs."""
 
 
 def _topic_defaults() -> Iterable[ConfigDef]:
@@ -44,7 +40,7 @@ def _topic_defaults() -> Iterable[ConfigDef]:
             continue
         for synonym in topic.synonyms:
             default: ConfigValue = topic.default
-            if synonym.name in _UNSET_BY_DEFAULT:
+            if synonym.name in _WITHOUT_DEFAULT:
                 default = None
             elif synonym.factor != 1 and isinstance(default, int):
                 default = default // synonym.factor
@@ -114,38 +110,20 @@ BROKER_CONFIGS: Mapping[str, ConfigDef] = dict(
 
 
 def check_broker_configs(configs: Mapping[str, str]) -> None:
-    """Refuse dynamic broker configs that are unknown (INVALID_CONFIG), read-only or malformed."""
+    """Refuse dynamic broker configs that are unknown, read-only or malformed, with INVALID_REQUEST as Kafka does."""
     for name, text in configs.items():
         definition = BROKER_CONFIGS.get(name)
         if definition is None:
             raise KafkaError(
-                ErrorCode.INVALID_CONFIG,
+                ErrorCode.INVALID_REQUEST,
                 f"there is no broker config {name[:80]!r} here; describe the broker to list them",
             )
         if not definition.dynamic:
             raise KafkaError(
-                ErrorCode.INVALID_CONFIG,
+                ErrorCode.INVALID_REQUEST,
                 f"broker config {name} cannot be changed while the node runs; set it in the node's configuration",
             )
         try:
             definition.admit(text)
         except ValueError as fault:
-            raise KafkaError(ErrorCode.INVALID_CONFIG, str(fault)) from None
-
-
-def merged_broker_configs(
-    static: Mapping[str, str], cluster: Mapping[str, str], node: Mapping[str, str]
-) -> Mapping[str, str]:
-    """What a node goes by: its own dynamic values over the cluster-wide ones over its configuration file."""
-    return {**static, **cluster, **node}
-
-
-def broker_default(name: str) -> str | None:
-    """The text of a broker config's own default, None for none."""
-    definition = BROKER_CONFIGS[name]
-    return definition.text(definition.default)
-
-
-def topic_text(topic_config: ConfigDef, synonym: Synonym, text: str) -> str | None:
-    """A broker config's text in the units of the topic config that it is the default of."""
-    return topic_config.text(scaled(topic_config, text, synonym))
+            raise KafkaError(ErrorCode.INVALID_REQUEST, str(fault)) from None

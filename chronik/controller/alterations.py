@@ -165,7 +165,7 @@ def _record(image: MetadataImage, resource: ConfigResource, changes: Changes) ->
     if resource.type is ResourceType.BROKER:
         node_id = _node_id(resource)
         if node_id != CLUSTER_WIDE and image.broker(node_id) is None:
-            raise KafkaError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {node_id} is not registered")
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"broker {node_id} is not registered")
         return BrokerConfigChanged(node_id, changes)
     topic = image.topic(resource.name)
     if topic is None:
