@@ -2,8 +2,8 @@
 
 `Config.resolve` reads file, environment and flags over the defaults and returns the frozen, typed `Config`; a fault is a
 ConfigError that says where it stands and what is allowed. Where Kafka has an option of the same meaning it is called
-`name.with.dots` there and `name_with_dots` here, and both are accepted. Options marked `topic=` are the broker-wide
-defaults of that topic config. What is not listed here is not read by the node, and setting it is refused.
+`name.with.dots` there and `name_with_dots` here, and both are accepted. The broker-wide defaults of topic configs are
+declared in `chronik.broker_config` and become options as they stand there. What is not listed is refused.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from chronik.addresses import ListenerAddress, parse_advertised, parse_listener, parse_listeners
+from chronik.broker_config import BROKER_CONFIGS
+from chronik.config_def import ConfigDef, ConfigType
 from chronik.errors import ConfigError
-from chronik.options import CONFIG_PATH_VARIABLE, Option, Section, declared_options, did_you_mean, gather
+from chronik.options import CONFIG_PATH_VARIABLE, Option, Section, canonical, declared_options, did_you_mean, gather
+from chronik.topic_config import TOPIC_CONFIGS
 
 ROLES = ("all", "controller", "ingest", "query")
 MILLISECONDS, BYTES = "milliseconds", "bytes"
@@ -55,7 +58,7 @@ def _parse_admin(text: str) -> ListenerAddress | None:
 
 NODE = Section("The node")
 LISTENERS = Section("Listeners and connections")
-TOPICS = Section("Topics: defaults for what a topic does not set itself")
+TOPICS = Section("Topics: what is not said when one is created")
 LOG = Section("The log on disk")
 FETCH = Section("Fetching")
 PRODUCERS = Section("Producers")
@@ -175,93 +178,15 @@ class Config:
     auto_create_topics_enable: bool = TOPICS.boolean(
         True, "Create a topic when a client first asks for it.", kafka="auto.create.topics.enable"
     )
-    durability: str = TOPICS.choice(
-        "interval",
-        "When a write is acknowledged: 'interval' from the page cache, synced in the background; 'fsync' after the sync.",
-        ("interval", "fsync"),
-        topic="chronik.durability",
-    )
-    message_max_bytes: int = TOPICS.integer(
-        1_048_588,
-        "The largest record batch that is accepted, as sent (compressed).",
-        high=INT32_MAX,
-        unit=BYTES,
-        kafka="message.max.bytes",
-        topic="max.message.bytes",
-    )
-    log_cleanup_policy: str = TOPICS.choice(
-        "delete",
-        "What happens to old segments. Compaction is not built yet for clients' topics.",
-        ("delete",),
-        kafka="log.cleanup.policy",
-        topic="cleanup.policy",
-    )
-    log_retention_ms: int = TOPICS.integer(
-        604_800_000,
-        "Segments whose newest record is older are deleted; -1 keeps them for ever.",
-        low=-1,
-        unit=MILLISECONDS,
-        kafka="log.retention.ms",
-        topic="retention.ms",
-    )
-    log_retention_bytes: int = TOPICS.integer(
-        -1,
-        "The oldest segments of a partition beyond this size are deleted; -1 sets no limit.",
-        low=-1,
-        unit=BYTES,
-        kafka="log.retention.bytes",
-        topic="retention.bytes",
-    )
-    log_segment_bytes: int = TOPICS.integer(
-        1024 * MEBIBYTE,
-        "A segment that would grow beyond this is closed and the next one begun.",
-        low=MEBIBYTE,
-        high=INT32_MAX,
-        unit=BYTES,
-        kafka="log.segment.bytes",
-        topic="segment.bytes",
-    )
-    log_roll_ms: int = TOPICS.integer(
-        604_800_000,
-        "A segment is closed after this long even when it is not full.",
-        low=1,
-        unit=MILLISECONDS,
-        kafka="log.roll.ms",
-        topic="segment.ms",
-    )
-    log_index_interval_bytes: int = TOPICS.integer(
-        4096,
-        "One index entry for about so many bytes of log.",
-        high=INT32_MAX,
-        unit=BYTES,
-        kafka="log.index.interval.bytes",
-        topic="index.interval.bytes",
-    )
-    log_message_timestamp_type: str = TOPICS.choice(
-        "CreateTime",
-        "Whose clock stamps a record: the producer's (CreateTime) or the broker's (LogAppendTime).",
-        ("CreateTime", "LogAppendTime"),
-        kafka="log.message.timestamp.type",
-        topic="message.timestamp.type",
-    )
-    min_insync_replicas: int = TOPICS.integer(
-        1,
-        "Replicas that must be in sync for a write with acks=all.",
-        low=1,
-        high=INT32_MAX,
-        kafka="min.insync.replicas",
-        topic="min.insync.replicas",
-    )
 
-    log_flush_interval_ms: int = LOG.integer(
+    flush_interval_ms: int = LOG.integer(
         1000,
         "Under durability 'interval', written bytes are synced to the disk at least this often.",
         low=1,
         high=INT32_MAX,
         unit=MILLISECONDS,
-        kafka="log.flush.interval.ms",
     )
-    log_flush_interval_bytes: int = LOG.integer(
+    flush_interval_bytes: int = LOG.integer(
         8 * MEBIBYTE, "... and as soon as this much of a partition is not synced.", low=4096, unit=BYTES
     )
     log_retention_check_interval_ms: int = LOG.integer(
@@ -271,14 +196,6 @@ class Config:
         high=INT32_MAX,
         unit=MILLISECONDS,
         kafka="log.retention.check.interval.ms",
-    )
-    log_segment_delete_delay_ms: int = LOG.integer(
-        60_000,
-        "How long the files of a deleted segment stay, for reads that are under way.",
-        high=INT32_MAX,
-        unit=MILLISECONDS,
-        kafka="log.segment.delete.delay.ms",
-        topic="file.delete.delay.ms",
     )
 
     fetch_max_bytes: int = FETCH.integer(
@@ -361,6 +278,8 @@ class Config:
         kafka="offset.metadata.max.bytes",
     )
 
+    topic_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What was set of the topics' defaults that `chronik.broker_config` declares: text by Kafka's broker config name."""
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
@@ -382,6 +301,8 @@ class Config:
                 values[name] = OPTIONS[name].parse(setting.text.strip())
             except ValueError as error:
                 raise ConfigError(f"{setting.source}: {name}: {error}") from error
+        defaults = {str(OPTIONS[name].kafka): str(values.pop(name)) for name in settings if name in TOPIC_DEFAULTS}
+        values["topic_defaults"] = MappingProxyType(defaults)
         values.setdefault("data_directory", _parse_directory(str(OPTIONS["data_directory"].default)))
         sources = MappingProxyType({name: setting.source for name, setting in settings.items()})
         config = cls(**values, sources=sources)  # type: ignore[arg-type]
@@ -392,9 +313,21 @@ class Config:
         """Where the value of option `name` comes from: a file and line, a variable, a flag, or "default"."""
         return self.sources.get(name, "default")
 
-    def topic_defaults(self) -> dict[str, str]:
-        """The broker-wide defaults of topic configs, by the topic config's name, as text."""
-        return {option.topic: format_value(getattr(self, name)) for name, option in OPTIONS.items() if option.topic}
+    def static_broker_configs(self) -> dict[str, str]:
+        """What this node was started with, as Kafka names it: text by broker config name, only what was set or must be."""
+        named = {
+            str(option.kafka): format_value(getattr(self, name))
+            for name, option in OPTIONS.items()
+            if option.kafka in BROKER_CONFIGS and name in self.sources and name not in TOPIC_DEFAULTS
+        }
+        return {
+            **named,
+            **self.topic_defaults,
+            "node.id": str(self.node_id),
+            "broker.id": str(self.node_id),
+            "listeners": format_value(self.listeners),
+            "log.dirs": self.data_directory,
+        }
 
     def _check_together(self) -> None:
         """What no option can check alone. Raises ConfigError."""
@@ -413,10 +346,6 @@ class Config:
             )
 
 
-OPTIONS: Mapping[str, Option] = MappingProxyType(declared_options(Config))
-"""Every option by name, in the order of the example file."""
-
-
 def format_value(value: object) -> str:
     """`value` as one writes it in a file or variable: the inverse of the option's `parse`."""
     if value is None:
@@ -426,3 +355,38 @@ def format_value(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value)
+
+
+def _topic_default(definition: ConfigDef) -> Option:
+    """The option that sets a broker config which is the default of a topic config."""
+
+    def parse(text: str) -> str:
+        return definition.text(definition.admit(text)) or ""
+
+    kinds = {ConfigType.BOOLEAN: "true or false", ConfigType.STRING: "text", ConfigType.LIST: "a list"}
+    bounds = definition.check(None) if definition.check else None
+    allowed = (
+        bounds.removeprefix("it is ").removeprefix("it ") if bounds else kinds.get(definition.type, "a whole number")
+    )
+    unit = next((unit for end, unit in _UNITS.items() if definition.name.endswith(end)), None)
+    doc = definition.doc if definition.absence is None else f"{definition.doc} Only its default: {definition.absence}."
+    return Option(
+        parse, allowed, doc, TOPICS.heading, unit, kafka=definition.name, name=canonical(definition.name),
+        default=definition.text(definition.default),
+    )  # fmt: skip
+
+
+_UNITS = {".ms": MILLISECONDS, ".bytes": BYTES, ".hours": "hours", ".minutes": "minutes"}
+
+TOPIC_DEFAULTS: Mapping[str, Option] = MappingProxyType(
+    {
+        canonical(synonym.name): _topic_default(BROKER_CONFIGS[synonym.name])
+        for definition in TOPIC_CONFIGS.values()
+        for synonym in definition.synonyms
+        if synonym.name in BROKER_CONFIGS
+    }
+)
+"""The options that are broker-wide defaults of topic configs; their declarations are in `chronik.broker_config`."""
+
+OPTIONS: Mapping[str, Option] = MappingProxyType({**declared_options(Config), **TOPIC_DEFAULTS})
+"""Every option by name."""

@@ -22,31 +22,23 @@ _HEAD = """\
 
 def example_config() -> str:
     """The text of the example file."""
-    parts = [_HEAD]
-    section = None
+    sections: dict[str, list[str]] = {}
     for name, option in OPTIONS.items():
-        if option.section != section:
-            section = option.section
-            parts.append(f"\n# ---- {section} ----\n")
-        parts.append(_entry(name, option))
+        sections.setdefault(option.section, []).append(_entry(name, option))
+    parts = [_HEAD]
+    for heading, entries in sections.items():
+        parts += [f"\n# ---- {heading} ----\n", *entries]
     return "\n".join(parts)
 
 
 def _entry(name: str, option: Option) -> str:
     lines = textwrap.wrap(option.doc, 110)
-    allowed = option.allowed + (f", in {option.unit}" if option.unit else "")
-    lines.append(f"Allowed: {allowed}.")
-    if option.kafka:
-        lines.append(f"Kafka's name: {option.kafka}." + _topic_note(option))
-    elif option.topic:
-        lines.append(_topic_note(option).strip())
+    unit = f", in {option.unit}" if option.unit else ""
+    names = f" Kafka's name: {option.kafka}." if option.kafka else ""
+    lines.append(f"Allowed: {option.allowed}{unit}.{names}")
     lines.append(f"Environment: {' or '.join(option.variables)}.")
-    text = format_value(option.default)
+    text = "" if option.default is None else format_value(option.default)
     return "".join(f"# {line}\n" for line in lines) + f"#{name}: {text}".rstrip() + "\n"
-
-
-def _topic_note(option: Option) -> str:
-    return f" A topic overrides it with {option.topic}." if option.topic else ""
 
 
 if __name__ == "__main__":

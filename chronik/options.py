@@ -37,7 +37,6 @@ class Option:
     section: str
     unit: str | None = None
     kafka: str | None = None
-    topic: str | None = None
     environment: str | None = None
     name: str = ""
     default: Any = None
@@ -66,7 +65,7 @@ class Section:
     """Options that belong together, under a heading of the example file. Its methods declare dataclass fields."""
 
     def __init__(self, heading: str) -> None:
-        self._heading = heading
+        self.heading = heading
 
     def integer(self, default: int, doc: str, low: int = 0, high: int = 2**63 - 1, **more: Any) -> Any:
         """A whole number from `low` to `high`."""
@@ -102,8 +101,8 @@ class Section:
         return self.custom(default, doc, parse, allowed, **more)
 
     def custom(self, default: Any, doc: str, parse: Callable[[str], Any], allowed: str, **more: Any) -> Any:
-        """Anything else. `more` are further fields of `Option`: unit, kafka, topic, environment."""
-        option = Option(parse=parse, allowed=allowed, doc=doc, section=self._heading, default=default, **more)
+        """Anything else. `more` are further fields of `Option`: unit, kafka, environment."""
+        option = Option(parse=parse, allowed=allowed, doc=doc, section=self.heading, default=default, **more)
         return dataclasses.field(default=default, metadata={"option": option})
 
 
@@ -133,8 +132,11 @@ def gather(
 
 
 def canonical(key: str) -> str:
-    """The one name of what people write as `log.retention.ms`, `log-retention-ms` or `log_retention_ms`."""
-    return key.strip().replace(".", "_").replace("-", "_").lower()
+    """The one name of what people write as `log.retention.ms`, `log-retention-ms` or `log_retention_ms`.
+
+    Kafka's namespace for this project's own configs goes: `chronik.durability` is `durability`.
+    """
+    return key.strip().replace(".", "_").replace("-", "_").lower().removeprefix("chronik_")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.addresses import ListenerAddress
-from chronik.config import OPTIONS, Config, format_value
+from chronik.broker_config import BROKER_CONFIGS
+from chronik.config import OPTIONS, TOPIC_DEFAULTS, Config, format_value
 from chronik.errors import ConfigError
 from chronik.example_config import example_config
 
@@ -41,6 +43,7 @@ class Resolution(SynchronousTestCase):
         self.assertEqual(config.source("fetch_max_bytes"), "environment variable CHRONIK_FETCH_MAX_BYTES")
         self.assertEqual(config.source("node_id"), f"{path} line 4")
         self.assertEqual(config.source("log_retention_ms"), "default")
+        self.assertEqual(config.topic_defaults, {})
 
     def test_spellings_of_a_key_are_one_option(self) -> None:
         for text in (
@@ -49,7 +52,7 @@ class Resolution(SynchronousTestCase):
             "log: {retention: {ms: 9}}",
             "log:\n  retention.ms: 9",
         ):
-            self.assertEqual(Config.resolve(path=self.file(text)).log_retention_ms, 9, text)
+            self.assertEqual(Config.resolve(path=self.file(text)).topic_defaults, {"log.retention.ms": "9"}, text)
 
     def test_the_short_environment_names(self) -> None:
         environment = {
@@ -104,7 +107,10 @@ class Resolution(SynchronousTestCase):
             ({"CHRONIK_NUM_PARTITIONS": "0"}, "'0' is not a whole number from 1 to 10000"),
             ({"CHRONIK_NUM_PARTITIONS": "1.5"}, "'1.5' is not a whole number"),
             ({"CHRONIK_AUTO_CREATE_TOPICS_ENABLE": "yes"}, "'yes' is neither true nor false"),
-            ({"CHRONIK_DURABILITY": "fsnc"}, "'fsnc' is not interval or fsync; did you mean fsync?"),
+            (
+                {"CHRONIK_DURABILITY": "fsnc"},
+                "durability: config chronik.durability cannot be 'fsnc': it is one of interval, fsync",
+            ),
             ({"CHRONIK_DEFAULT_REPLICATION_FACTOR": "3"}, "'3' is not a whole number from 1 to 1"),
             (
                 {"OBJECT_STORE_TYPE": "s3"},
@@ -149,12 +155,13 @@ class Resolution(SynchronousTestCase):
     @given(name=st.sampled_from(sorted(OPTIONS)), text=st.text(max_size=40))
     def test_any_text_is_a_value_or_a_config_error(self, name: str, text: str) -> None:
         try:
-            value = getattr(Config.resolve({name: text}), name)
+            config = Config.resolve({name: text})
         except ConfigError as error:
             self.assertIn(name.split("_")[0], str(error))
         else:
-            again = getattr(Config.resolve({name: format_value(value)}), name)
-            self.assertEqual(again, value)
+            value = config.topic_defaults[str(OPTIONS[name].kafka)] if name in TOPIC_DEFAULTS else getattr(config, name)
+            if value != "":
+                self.assertEqual(OPTIONS[name].parse(format_value(value)), value)
 
 
 class Declarations(SynchronousTestCase):
@@ -162,18 +169,21 @@ class Declarations(SynchronousTestCase):
 
     def test_every_default_passes_its_own_check(self) -> None:
         for name, option in OPTIONS.items():
-            if name != "data_directory":
+            if name != "data_directory" and option.default is not None:
                 self.assertEqual(option.parse(format_value(option.default)), option.default, name)
 
     def test_kafka_names_are_the_names_with_dots(self) -> None:
         for name, option in OPTIONS.items():
             if option.kafka:
-                self.assertEqual(option.kafka.replace(".", "_"), name)
+                self.assertEqual(option.kafka.removeprefix("chronik.").replace(".", "_"), name)
 
-    def test_topic_defaults_are_text_by_topic_config_name(self) -> None:
-        defaults = Config.resolve({"log.retention.ms": "5"}).topic_defaults()
-        self.assertEqual(defaults["retention.ms"], "5")
-        self.assertEqual(defaults["max.message.bytes"], "1048588")
+    def test_topic_defaults_are_text_by_the_broker_config_name(self) -> None:
+        config = Config.resolve({"log.retention.ms": "5", "chronik.durability": "fsync", "num_partitions": "3"})
+        self.assertEqual(config.topic_defaults, {"log.retention.ms": "5", "chronik.durability": "fsync"})
+        static = config.static_broker_configs()
+        self.assertEqual((static["log.retention.ms"], static["num.partitions"], static["node.id"]), ("5", "3", "1"))
+        self.assertNotIn("fetch.max.bytes", static)
+        self.assertLessEqual(set(static), set(BROKER_CONFIGS))
 
     def test_the_example_file_is_the_declarations(self) -> None:
         written = (self.root / "etc" / "chronik.yaml").read_text()
@@ -182,14 +192,13 @@ class Declarations(SynchronousTestCase):
         )
 
     def test_the_example_file_uncommented_is_the_default(self) -> None:
-        lines = [
-            line[1:] if line.startswith("#") and line[1:2].isalpha() else line for line in example_config().split("\n")
-        ]
-        text = "\n".join(line for line in lines if not line.endswith("_listeners:"))
+        lines = [line[1:] if re.match("#[a-z]", line) else line for line in example_config().split("\n")]
         path = self.mktemp() + ".yaml"
-        Path(path).write_text(text)
-        config = Config.resolve(path=path)
-        self.assertEqual(
-            {name: getattr(config, name) for name in OPTIONS}, {n: getattr(Config.resolve(), n) for n in OPTIONS}
-        )
-        self.assertEqual(set(config.sources), set(OPTIONS) - {"advertised_listeners"})
+        Path(path).write_text("\n".join(line for line in lines if not line.endswith(":")))
+        config, default = Config.resolve(path=path), Config.resolve()
+        for name in set(OPTIONS) - set(TOPIC_DEFAULTS):
+            self.assertEqual(getattr(config, name), getattr(default, name), name)
+        unset = {name for name, option in OPTIONS.items() if option.default in (None, ())}
+        self.assertEqual(set(config.sources), set(OPTIONS) - unset)
+        for name, text in config.topic_defaults.items():
+            self.assertEqual(text, BROKER_CONFIGS[name].text(BROKER_CONFIGS[name].default))
