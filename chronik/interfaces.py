@@ -20,19 +20,22 @@ Buffer = bytes | bytearray | memoryview
 
 
 class IFile(Interface):
-    """One file that is appended to and read at positions. Writes are visible to reads at once, durable after `datasync`."""
+    """One file that is appended to and read at positions. Writes are visible to reads at once, durable after `datasync`.
 
-    def append(buffers: Sequence[Buffer]) -> int:
-        """Write `buffers` one after the other at the end; return the bytes written, always all of them.
+    All but `datasync` are called from one thread.
+    """
+
+    def append(buffer: Buffer) -> None:
+        """Write all of `buffer` at the end; the first append creates the file.
 
         Raises OSError; what part of a failed append is in the file is then unknown until `truncate`.
         """
 
     def pread(size: int, position: int) -> bytes:
-        """At most `size` bytes from `position`; fewer at the end of the file, none beyond it."""
+        """At most `size` bytes from `position`; fewer at the end of the file, none beyond it. Raises FileNotFoundError."""
 
     def size() -> int:
-        """The length of the file in bytes."""
+        """The length of the file in bytes, 0 where there is no file yet."""
 
     def truncate(size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -40,30 +43,40 @@ class IFile(Interface):
     def datasync() -> None:
         """Return once all appended bytes would survive a power loss. May be called from another thread.
 
-        An OSError here means that the pages are lost: the caller must stop the process, never try again.
+        Raises StorageError: the pages may be lost, the caller must stop the process and never try again.
         """
 
     def close() -> None:
-        """Release the handle. Does not sync."""
+        """Release the handle; the next use opens it anew. Does not sync, and takes nothing from the need to."""
 
 
 class IDisk(Interface):
-    """A directory tree: the real one, or a simulated one that loses and tears what was not synced. Paths are absolute."""
+    """A directory tree: the real one, or a simulated one that loses and tears what was not synced. Paths are absolute.
 
-    def open(path: str, create: bool = False) -> IFile:
-        """Open a file for appending and reading, creating it when asked to. Raises FileNotFoundError otherwise."""
+    Operations raise OSError; where a sync fails, StorageError: the process must stop.
+    """
+
+    def open(path: str) -> IFile:
+        """A handle for appending and reading. Does no I/O: the file is opened at its first use."""
 
     def read(path: str) -> bytes:
-        """The whole content of a small file."""
+        """The whole content of a small file. Raises FileNotFoundError."""
 
-    def replace(path: str, content: bytes, durable: bool = True) -> None:
-        """Put `content` in place of the file at `path` in one step: a temporary file, synced, renamed over it."""
+    def replace(path: str, content: Buffer, durable: bool = True) -> None:
+        """Put `content` in place of the file at `path` in one step: a temporary file, synced, renamed over it.
+
+        After a power loss the file is the old one or the new one, and with `durable` it is the new one. Without, the new
+        one is certain after `sync_directory`.
+        """
 
     def exists(path: str) -> bool:
         """Whether a file or directory is there."""
 
+    def size(path: str) -> int:
+        """The length of the file at `path` in bytes. Raises FileNotFoundError."""
+
     def list(path: str) -> list[str]:
-        """The names in a directory, sorted."""
+        """The names in a directory, sorted. Raises FileNotFoundError."""
 
     def make_directory(path: str) -> None:
         """Create a directory and its parents where missing, durably."""
@@ -208,6 +221,18 @@ class IPartitionHost(Interface):
 
     def partition_resigned(partition: PartitionId, name: TopicPartition) -> None:
         """This node no longer leads the partition, or it is deleted."""
+
+
+class ILogDirectory(Interface):
+    """What a node's data directory holds, for DescribeLogDirs."""
+
+    path = Attribute("Absolute path of the directory, as `log.dirs` names it.")
+
+    def volume() -> tuple[int, int]:
+        """(size, free bytes for this process) of the volume that the directory is on."""
+
+    def partition_sizes() -> Iterable[tuple[TopicPartition, int]]:
+        """Every partition that has a log here, and the bytes of its segments. Answers at once, from memory."""
 
 
 class IRequestHandler(Interface):
