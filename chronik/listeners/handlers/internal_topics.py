@@ -1,0 +1,23 @@
+"""How topics are created that nobody described: with the defaults, and the node's own topics with what they need."""
+
+from __future__ import annotations
+
+from chronik.controller.commands import NewTopic
+from chronik.model import OFFSETS_TOPIC
+from chronik.node_config import NodeConfig
+
+
+def new_topic(name: str, configs: NodeConfig) -> NewTopic:
+    """The topic that is created when `name` is first asked for, or first needed."""
+    if name == OFFSETS_TOPIC:
+        return NewTopic(
+            name,
+            configs.number("offsets.topic.num.partitions"),
+            configs.number("offsets.topic.replication.factor"),
+            configs=(
+                ("cleanup.policy", "compact"),
+                ("compression.type", "producer"),
+                ("segment.bytes", str(configs.number("offsets.topic.segment.bytes"))),
+            ),
+        )
+    return NewTopic(name)
