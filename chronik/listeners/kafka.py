@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import Peer, RequestContext
+from chronik.listeners.context import CloseConnection, Peer, RequestContext
 from chronik.listeners.dispatch import ApiTable, Route
 from chronik.listeners.receiver import BufferPool, FrameReceiver
 from chronik.telemetry.requests import RequestMetrics
@@ -35,7 +35,6 @@ from chronik.wire.codec import Buffer, MalformedMessage, Response
 from chronik.wire.frames import encode_response, read_request_header
 
 _unpack_start = struct.Struct(">Iih").unpack_from
-_ASYNC = ("coroutine", "Deferred")
 MAX_PIPELINED = 1000
 """Responses that may wait on one connection before it is no longer read from."""
 
@@ -77,6 +76,7 @@ class KafkaFactory(Factory):
         """A protocol for a new connection; None, which closes it, above the connection limits."""
         host = str(getattr(addr, "host", ""))
         if len(self.connections) >= self._max_connections or self._per_ip[host] >= self._max_per_ip:
+            self.metrics.connections_refused += 1
             self.log.warn(
                 "listener {name}: connection from {host} refused, {open} are open ({here} from there)",
                 name=self.name,
@@ -174,11 +174,16 @@ class KafkaProtocol(Protocol):
                 entry.deferred.cancel()
 
     def close(self) -> None:
-        """Close after sending what is already answered."""
+        """Close after sending what is already answered; further requests are not taken."""
         self._lost = True
-        if self.transport is not None:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _end(self) -> None:
+        """Close from within a read: what it answered so far is sent first."""
+        if self._outgoing:
+            self._flush()
+        self.close()
 
     @property
     def is_waiting(self) -> bool:
@@ -254,10 +259,13 @@ class KafkaProtocol(Protocol):
                 problem=problem.message,
             )
             self._metrics.malformed += 1
-            self.close()
+            self._end()
+        except CloseConnection as reason:
+            self.log.info("connection from {host} closed: {reason}", host=self.host, reason=reason)
+            self._end()
         finally:
             self._reading = False
-        if self._outgoing:
+        if self._outgoing and not self._lost:
             self._flush()
 
     # -- requests ---------------------------------------------------------------------------------------------------
@@ -294,12 +302,18 @@ class KafkaProtocol(Protocol):
                 )
             answer = route.handler.handle(request, context)
         except KafkaError as error:
-            answer = route.handler.refuse(request, route.version, error)
+            answer = self._refusal(route, request, error)
+        except CloseConnection:
+            raise
         except Exception:
             answer = self._broken(route, request, Failure())
         if isinstance(answer, Response):
             self._metrics.answered(route.api_key, self.last_read)
-            chunks = encode_response(answer, route.version, correlation_id)
+            try:
+                chunks = encode_response(answer, route.version, correlation_id)
+            except Exception:
+                self._answer_failed(Failure())
+                return False
             if self._waiting:
                 entry = _Waiting()
                 entry.chunks, entry.done = chunks, True
@@ -339,7 +353,7 @@ class KafkaProtocol(Protocol):
                 if self._lost and result.check(CancelledError):
                     return
                 if isinstance(result.value, KafkaError):
-                    result = route.handler.refuse(request, route.version, result.value)
+                    result = self._refusal(route, request, result.value)
                 else:
                     result = self._broken(route, request, result)
             entry.done, entry.deferred = True, None
@@ -355,7 +369,12 @@ class KafkaProtocol(Protocol):
     def _answer_failed(self, failure: Failure) -> None:
         """A response that cannot be encoded would leave its client waiting for ever: close, and say why."""
         self.log.failure("connection from {host} closed: response not encoded", failure, host=self.host)
-        self.close()
+        self._end()
+
+    def _refusal(self, route: Route, request: Any, error: KafkaError) -> Any:
+        """The API's own form of `error`."""
+        self._metrics.refused(route.api_key, error.code)
+        return route.handler.refuse(request, route.version, error)
 
     def _release(self) -> None:
         """Send the answers at the head of the order that are complete."""
