@@ -313,7 +313,7 @@ class Config:
         """Where the value of option `name` comes from: a file and line, a variable, a flag, or "default"."""
         return self.sources.get(name, "default")
 
-    def static_broker_configs(self) -> dict[str, str]:
+    def kafka_configs(self) -> dict[str, str]:
         """What this node was started with, as Kafka names it: text by broker config name, only what was set or must be."""
         named = {
             str(option.kafka): format_value(getattr(self, name))

@@ -180,7 +180,7 @@ class Declarations(SynchronousTestCase):
     def test_topic_defaults_are_text_by_the_broker_config_name(self) -> None:
         config = Config.resolve({"log.retention.ms": "5", "chronik.durability": "fsync", "num_partitions": "3"})
         self.assertEqual(config.topic_defaults, {"log.retention.ms": "5", "chronik.durability": "fsync"})
-        static = config.static_broker_configs()
+        static = config.kafka_configs()
         self.assertEqual((static["log.retention.ms"], static["num.partitions"], static["node.id"]), ("5", "3", "1"))
         self.assertNotIn("fetch.max.bytes", static)
         self.assertLessEqual(set(static), set(BROKER_CONFIGS))
