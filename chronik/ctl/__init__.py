@@ -1,0 +1,1 @@
+"""`chronik-ctl`: the command line for any Kafka-compatible cluster."""

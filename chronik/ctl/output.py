@@ -1,0 +1,74 @@
+"""Results for people and for programs: a table, JSON or YAML of the same rows.
+
+JSON and YAML have stable keys (docs/ctl.md lists them); a table is for reading and may change. Colour only on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+Row = Mapping[str, Any]
+
+FORMATS = ("table", "json", "yaml")
+
+
+def emit(form: str, data: Any, tables: Sequence[tuple[str | None, Sequence[str], Sequence[Row]]]) -> None:
+    """Print `data` as JSON or YAML, or `tables` as tables: (title, columns, rows), a column being a key of the rows."""
+    if form == "json":
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    elif form == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        for number, (title, columns, rows) in enumerate(tables):
+            if number:
+                click.echo()
+            _print_table(title, columns, rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    numeric = [bool(rows) and all(isinstance(row[c], int | None) for row in rows) for c in columns]
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        _print_rich_table(title, columns, cells, numeric)
+        return
+    if title:
+        click.echo(title)
+    heads = [column.upper().replace("_", "-") for column in columns]
+    widths = [max(len(head), *(len(line[i]) for line in cells)) if cells else len(head) for i, head in enumerate(heads)]
+    for line in [heads, *cells]:
+        padded = [t.rjust(w) if n else t.ljust(w) for t, w, n in zip(line, widths, numeric, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_rich_table(
+    title: str | None, columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column, right in zip(columns, numeric, strict=True):
+        table.add_column(column.upper().replace("_", "-"), justify="right" if right else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)
