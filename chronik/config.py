@@ -74,12 +74,14 @@ class Config:
         "What this process does. Only 'all' (one node, every part embedded) is built; controller, ingest and query follow.",
         _parse_role,
         "all",
+        flag="role",
     )
     node_id: int = NODE.integer(
         1,
         "The number of this node in its cluster; fixed once the data directory exists.",
         high=INT32_MAX,
         kafka="node.id",
+        flag="node-id",
     )
     data_directory: str = NODE.custom(
         "./chronik-data",
@@ -87,6 +89,7 @@ class Config:
         _parse_directory,
         "a directory; it is created where missing",
         environment="METADATA_PATH",
+        flag="data-dir",
     )
     object_store_type: str = NODE.custom(
         "local",
@@ -99,6 +102,7 @@ class Config:
         "info",
         "The least important messages of the node's own log that are written.",
         ("debug", "info", "warn", "error"),
+        flag="log-level",
     )
 
     listeners: tuple[ListenerAddress, ...] = LISTENERS.custom(
@@ -108,6 +112,7 @@ class Config:
         "NAME://host:port, tcp:port or tcp:port:interface=host",
         kafka="listeners",
         environment="KAFKA_LISTENERS",
+        flag="listen",
     )
     advertised_listeners: tuple[ListenerAddress, ...] = LISTENERS.custom(
         (),
@@ -115,12 +120,14 @@ class Config:
         parse_advertised,
         "NAME://host:port, comma-separated",
         kafka="advertised.listeners",
+        flag="advertise",
     )
     admin_listener: ListenerAddress | None = LISTENERS.custom(
         ListenerAddress("HTTP", "127.0.0.1", 8080),
         "Where the REST API (/v1/...) and /metrics are served. It has no authentication yet: keep it on loopback.",
         _parse_admin,
         "host:port, tcp:port or tcp:port:interface=host, or none",
+        flag="admin-listen",
     )
     socket_request_max_bytes: int = LISTENERS.integer(
         100 * MEBIBYTE,

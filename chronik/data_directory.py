@@ -1,8 +1,9 @@
 """The data directory: whose it is, what format it has, whether it was left in order, and who holds it now.
 
 `<data>/format` is a small JSON file: format version, cluster id, node id, and the id of this very directory. It is
-written before anything else is, so a directory with data but without it is nobody's. A newer version is refused; an older
-one is migrated step by step, each step ending with the rewritten `format` file: a crash in between repeats that step only,
+written before anything else is, so a directory with data but without it is nobody's; while it says `formatting`, the
+metadata store is being made, and a node that finds it so makes it afresh. A newer version is refused; an older one is
+migrated step by step, each step ending with the rewritten `format` file: a crash in between repeats that step only,
 and so every step must be able to run twice. `<data>/clean-shutdown` is written last of all by a node that stopped in order,
 and removed, durably, before the next one writes anything: its absence means that the tails of logs must be verified.
 
@@ -36,8 +37,9 @@ def _new_id() -> str:
 
 
 def _identify_directory(disk: IDisk, path: str, contents: Contents) -> Contents:
-    """0 -> 1: the directory gets an id of its own, so that a replaced disk is not taken for the old one (KIP-858)."""
-    return {**contents, "directory_id": _new_id()}
+    """0 -> 1: the directory gets an id, so that a replaced disk is not taken for the old one (KIP-858), and says what
+    keeps its metadata, which was LevelDB always."""
+    return {**contents, "directory_id": _new_id(), "metadata_store": "leveldb"}
 
 
 MIGRATIONS: Mapping[int, Callable[[IDisk, str, Contents], Contents]] = {0: _identify_directory}
@@ -70,6 +72,8 @@ class DataDirectory:
         self.cluster_id: str = contents["cluster_id"]
         self.directory_id: str = contents["directory_id"]
         self.node_id: int = contents["node_id"]
+        self.metadata_store: str = contents["metadata_store"]
+        """The name of the key-value store that keeps the metadata."""
         self.was_clean = was_clean
         """Whether the node before stopped in order; otherwise the tails of all logs must be verified."""
         self._disk = disk
@@ -77,29 +81,37 @@ class DataDirectory:
 
     @classmethod
     def take(
-        cls, path: str, disk: IDisk, node_id: int, lock: Callable[[str], Callable[[], None]] | None = hold
+        cls,
+        path: str,
+        disk: IDisk,
+        node_id: int,
+        metadata_store: str,
+        format_store: Callable[[str, str], None],
+        lock: Callable[[str], Callable[[], None]] | None = hold,
     ) -> DataDirectory:
         """Lock the directory at `path`, made where missing, migrate it and read it. `lock` is None for a disk in memory.
 
-        Raises DataDirectoryError: it is held, of a newer format, of another node, damaged, or cannot be written.
+        In a new directory, `format_store(metadata_store, meta)` makes the metadata store. Raises DataDirectoryError: it is
+        held, of a newer format, of another node, damaged, or cannot be written.
         """
         unlock = None
         try:
             disk.make_directory(path)
             unlock = lock(path) if lock is not None else None
-            contents = _migrated(disk, path, _read(disk, path) or _create(disk, path, node_id))
+            contents = _migrated(disk, path, _read(disk, path) or _begin(disk, path, node_id, metadata_store))
             if contents["node_id"] != node_id:
                 raise DataDirectoryError(
                     f"data directory {path} belongs to node {contents['node_id']}, this node's id is {node_id}; "
                     "set node_id, or use another directory"
                 )
+            if contents.pop("formatting", False):
+                _format(disk, path, contents, format_store)
             marker = os.path.join(path, "clean-shutdown")
             was_clean = disk.exists(marker)
             if was_clean:
                 disk.remove(marker)
                 disk.sync_directory(path)
-            for name in ("meta", "topics"):
-                disk.make_directory(os.path.join(path, name))
+            disk.make_directory(os.path.join(path, "topics"))
         except BaseException as error:
             if unlock is not None:
                 unlock()
@@ -166,17 +178,29 @@ def _check_contents(contents: Contents) -> None:
         raise ValueError("format_version and node_id must be whole numbers")
     for name in ("cluster_id", "directory_id") if version >= 1 else ("cluster_id",):
         uuid_from_text(contents[name])
+    if version >= 1 and not isinstance(contents["metadata_store"], str):
+        raise ValueError("metadata_store must be text")
 
 
-def _create(disk: IDisk, path: str, node_id: int) -> Contents:
+def _begin(disk: IDisk, path: str, node_id: int, metadata_store: str) -> Contents:
     contents = {
         "format_version": FORMAT_VERSION,
         "cluster_id": _new_id(),
         "node_id": node_id,
         "directory_id": _new_id(),
+        "metadata_store": metadata_store,
+        "formatting": True,
     }
     _write(disk, path, contents)
     return contents
+
+
+def _format(disk: IDisk, path: str, contents: Contents, format_store: Callable[[str, str], None]) -> None:
+    meta = os.path.join(path, "meta")
+    disk.remove(meta)  # what a crash left of an earlier try; no node has run on it
+    disk.sync_directory(path)
+    format_store(contents["metadata_store"], meta)
+    _write(disk, path, contents)
 
 
 def _migrated(disk: IDisk, path: str, contents: Contents) -> Contents:
@@ -188,4 +212,3 @@ def _migrated(disk: IDisk, path: str, contents: Contents) -> Contents:
 
 def _write(disk: IDisk, path: str, contents: Contents) -> None:
     disk.replace(os.path.join(path, "format"), (json.dumps(contents, indent=2) + "\n").encode("ascii"))
-    disk.sync_directory(path)

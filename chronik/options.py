@@ -29,7 +29,10 @@ _SERVICE_LINK = re.compile(r"CHRONIK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PO
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Option:
-    """One declared option. `parse` raises ValueError; `allowed` says in words what it accepts."""
+    """One declared option. `parse` raises ValueError; `allowed` says in words what it accepts.
+
+    `flag` is its own command-line flag, if it has one; `--set name=value` sets the others.
+    """
 
     parse: Callable[[str], Any]
     allowed: str
@@ -38,6 +41,7 @@ class Option:
     unit: str | None = None
     kafka: str | None = None
     environment: str | None = None
+    flag: str | None = None
     name: str = ""
     default: Any = None
 
@@ -46,11 +50,6 @@ class Option:
         """The environment variables that set it; the general one first."""
         general = ENVIRONMENT_PREFIX + self.name.upper()
         return (general, self.environment) if self.environment else (general,)
-
-    @property
-    def flag(self) -> str:
-        """Its name as a command-line flag."""
-        return "--" + self.name.replace("_", "-")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Section:
         return self.custom(default, doc, parse, allowed, **more)
 
     def custom(self, default: Any, doc: str, parse: Callable[[str], Any], allowed: str, **more: Any) -> Any:
-        """Anything else. `more` are further fields of `Option`: unit, kafka, environment."""
+        """Anything else. `more` are further fields of `Option`: unit, kafka, environment, flag."""
         option = Option(parse=parse, allowed=allowed, doc=doc, section=self.heading, default=default, **more)
         return dataclasses.field(default=default, metadata={"option": option})
 
@@ -126,8 +125,8 @@ def gather(
     for key, text in flags.items():
         name = canonical(key)
         if name not in options:
-            raise ConfigError(f"flag --{key}: no such option{did_you_mean(name, options)}")
-        settings[name] = Setting(text, f"flag {options[name].flag}")
+            raise ConfigError(f"flag --set {key}: no such option{did_you_mean(name, options)}")
+        settings[name] = Setting(text, f"flag --{options[name].flag or 'set'}")
     return settings
 
 

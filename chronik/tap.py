@@ -16,20 +16,12 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 import chronik
-from chronik.config import Config
+from chronik.config import OPTIONS, Config
 from chronik.errors import ChronikError, ConfigError
 
 _log = Logger()
 
-_FLAGS = {
-    "role": "role",
-    "node-id": "node_id",
-    "data-dir": "data_directory",
-    "listen": "listeners",
-    "advertise": "advertised_listeners",
-    "admin-listen": "admin_listener",
-    "log-level": "log_level",
-}
+_FLAGS = {option.flag: name for name, option in OPTIONS.items() if option.flag is not None}
 
 
 class Options(usage.Options):
@@ -53,7 +45,7 @@ class Options(usage.Options):
     config: Config
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.environment: dict[str, str] = dict(os.environ)
         self._set: dict[str, str] = {}
 
@@ -102,7 +94,7 @@ def exit_on(pid_file: str | None, exit_process: Callable[[int], None] = os._exit
     """
 
     def fatal(failure: Failure) -> None:
-        if failure.check(ChronikError):
+        if isinstance(failure.value, ChronikError):
             line = failure.getErrorMessage()
         else:
             _log.failure("the node stops", failure)

@@ -39,7 +39,7 @@ class Resolution(SynchronousTestCase):
         environment = {"CHRONIK_NUM_PARTITIONS": "3", "CHRONIK_FETCH_MAX_BYTES": "3000", "CHRONIK_CONFIG": path}
         config = Config.resolve({"num-partitions": "4"}, environment)
         self.assertEqual((config.num_partitions, config.fetch_max_bytes, config.node_id), (4, 3000, 7))
-        self.assertEqual(config.source("num_partitions"), "flag --num-partitions")
+        self.assertEqual(config.source("num_partitions"), "flag --set")
         self.assertEqual(config.source("fetch_max_bytes"), "environment variable CHRONIK_FETCH_MAX_BYTES")
         self.assertEqual(config.source("node_id"), f"{path} line 4")
         self.assertEqual(config.source("log_retention_ms"), "default")
