@@ -1,9 +1,10 @@
 """The key-value store on LevelDB, through plyvel.
 
-LevelDB left to itself forgives too much: it drops what follows a flipped bit in its write-ahead log without a word, and
-makes an empty database when its CURRENT file is lost. So paranoid checks and checksum verification are always on, every value
-has a CRC-32C of its own, and a database is made only by `format_leveldb`, once, never by opening. A database that fails is
-never repaired in place: the process stops, and the operator restores it or lets the node rejoin.
+LevelDB left to itself forgives too much: it drops what follows a flipped bit in its write-ahead log without a word, opens
+without that log when the file is gone, and makes an empty database when its CURRENT file is lost. So paranoid checks and
+checksum verification are always on, every value has a CRC-32C of its own, the log's file must be there, and a database is made
+only by `format_leveldb`, once, never by opening. A database that fails is never repaired in place: the process stops, and
+the operator restores it or lets the node rejoin.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class LevelDBStore:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        if os.path.isdir(path) and not any(name.endswith(".log") for name in os.listdir(path)):
+            raise CorruptLogError(f"the metadata store at {path} has lost its write-ahead log; restore the directory")
         try:
             self._db = plyvel.DB(path, create_if_missing=False, paranoid_checks=True)
         except plyvel.CorruptionError as fault:
