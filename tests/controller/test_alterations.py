@@ -1,0 +1,112 @@
+"""Decisions about configs."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chronik.controller.commands import (
+    AlterConfigs,
+    ConfigOperation,
+    ConfigResource,
+    CreateTopics,
+    NewTopic,
+    Operation,
+    ReplaceConfigs,
+    ResourceType,
+)
+from chronik.controller.controller import Rules
+from chronik.errors import ErrorCode
+from tests.controller.cluster import decided, image_with, topic_ids
+
+TOPIC = ConfigResource(ResourceType.TOPIC, "t")
+ALL_BROKERS = ConfigResource(ResourceType.BROKER, "")
+BROKER = ConfigResource(ResourceType.BROKER, "0")
+
+
+class AlterConfigsTests(SynchronousTestCase):
+    """Incremental changes and replacements."""
+
+    def setUp(self) -> None:
+        self.image = image_with(1)
+        self.rules = Rules(topic_ids())
+        decided(self.image, CreateTopics((NewTopic("t", 1, 1, configs=(("retention.ms", "5"),)),)), self.rules)
+
+    def alter(
+        self, resource: ConfigResource, *operations: tuple[str, Operation, str | None], validate_only: bool = False
+    ) -> ErrorCode:
+        command = AlterConfigs(((resource, tuple(ConfigOperation(*each) for each in operations)),), validate_only)
+        (error,) = decided(self.image, command, self.rules)
+        return ErrorCode.NONE if error is None else error.code
+
+    def replace(self, resource: ConfigResource, *configs: tuple[str, str | None]) -> ErrorCode:
+        (error,) = decided(self.image, ReplaceConfigs(((resource, configs),)), self.rules)
+        return ErrorCode.NONE if error is None else error.code
+
+    def configs(self) -> dict[str, str]:
+        topic = self.image.topic("t")
+        assert topic is not None
+        return dict(topic.configs)
+
+    def test_set_and_delete(self) -> None:
+        code = self.alter(TOPIC, ("segment.ms", Operation.SET, "7"), ("retention.ms", Operation.DELETE, None))
+        self.assertEqual((code, self.configs()), (ErrorCode.NONE, {"segment.ms": "7"}))
+
+    def test_validate_only_changes_nothing(self) -> None:
+        self.assertEqual(self.alter(TOPIC, ("segment.ms", Operation.SET, "7"), validate_only=True), ErrorCode.NONE)
+        self.assertEqual(self.configs(), {"retention.ms": "5"})
+
+    def test_a_resource_changes_whole_or_not(self) -> None:
+        code = self.alter(TOPIC, ("segment.ms", Operation.SET, "7"), ("segment.bytes", Operation.SET, "x"))
+        self.assertEqual((code, self.configs()), (ErrorCode.INVALID_CONFIG, {"retention.ms": "5"}))
+
+    def test_append_and_subtract_work_on_lists(self) -> None:
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "delete")), ErrorCode.NONE)
+        self.assertEqual(self.configs()["cleanup.policy"], "delete")
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "compact")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "compact")), ErrorCode.NONE)
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "delete")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.alter(TOPIC, ("retention.ms", Operation.APPEND, "1")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.alter(TOPIC, ("nope", Operation.SUBTRACT, "1")), ErrorCode.INVALID_CONFIG)
+
+    def test_changes_that_cannot_be(self) -> None:
+        bad = ErrorCode.INVALID_REQUEST
+        self.assertEqual(self.alter(TOPIC, ("retention.ms", Operation.SET, None)), bad)
+        self.assertEqual(self.alter(TOPIC, *[("retention.ms", Operation.SET, "1")] * 2), bad)
+        self.assertEqual(self.alter(ConfigResource(ResourceType.TOPIC, ""), ("retention.ms", Operation.SET, "1")), bad)
+        invalid = ConfigResource(ResourceType.TOPIC, "a b")
+        self.assertEqual(self.alter(invalid, ("x", Operation.SET, "1")), ErrorCode.INVALID_TOPIC_EXCEPTION)
+        unknown = ConfigResource(ResourceType.TOPIC, "u")
+        self.assertEqual(
+            self.alter(unknown, ("retention.ms", Operation.SET, "1")), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        )
+        self.assertEqual(self.alter(unknown, ("nope", Operation.SET, "1")), ErrorCode.INVALID_CONFIG)
+
+    def test_deleting_what_is_unknown_is_no_fault(self) -> None:
+        self.assertEqual(self.alter(TOPIC, ("nope", Operation.DELETE, None)), ErrorCode.NONE)
+        self.assertEqual(self.configs(), {"retention.ms": "5"})
+
+    def test_replacing_removes_the_rest(self) -> None:
+        self.assertEqual(self.replace(TOPIC, ("segment.ms", "7")), ErrorCode.NONE)
+        self.assertEqual(self.configs(), {"segment.ms": "7"})
+        self.assertEqual(self.replace(TOPIC, ("segment.ms", None)), ErrorCode.INVALID_REQUEST)
+        self.assertEqual(self.replace(TOPIC, ("segment.ms", "x")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.configs(), {"segment.ms": "7"})
+        self.assertEqual(self.replace(TOPIC), ErrorCode.NONE)
+        self.assertEqual(self.configs(), {})
+
+    def test_broker_configs_by_node_and_for_all(self) -> None:
+        self.assertEqual(self.alter(ALL_BROKERS, ("log.retention.ms", Operation.SET, "8")), ErrorCode.NONE)
+        self.assertEqual(self.alter(BROKER, ("log.retention.ms", Operation.SET, "9")), ErrorCode.NONE)
+        self.assertEqual(self.image.broker_configs(None), {"log.retention.ms": "8"})
+        self.assertEqual(self.image.broker_configs(0), {"log.retention.ms": "9"})
+        self.assertEqual(self.alter(BROKER, ("log.retention.ms", Operation.DELETE, None)), ErrorCode.NONE)
+        self.assertEqual(self.image.broker_configs(0), {})
+
+    def test_broker_configs_that_cannot_be(self) -> None:
+        bad = ErrorCode.INVALID_REQUEST
+        for name, value in (("num.partitions", "8"), ("foo.bar", "1"), ("log.retention.ms", "abc")):
+            self.assertEqual(self.alter(ALL_BROKERS, (name, Operation.SET, value)), bad)
+        for node in ("x", "-1", "7", "99999999999"):
+            resource = ConfigResource(ResourceType.BROKER, node)
+            self.assertEqual(self.alter(resource, ("log.retention.ms", Operation.SET, "1")), bad, node)
+        self.assertEqual(self.image.broker_configs(None), {})
