@@ -52,12 +52,25 @@ class PendingRecord(NamedTuple):
 
 
 class ProducerBatch:
-    """Some records of one partition, and who waits for each. `encoded` is kept for resending."""
+    """Some records of one partition, and who waits for each. `encoded` is kept for resending; `first` is the ordinal of the
+    first record among all that the queue ever took, which gives batches their order."""
 
-    __slots__ = ("attempts", "born", "encoded", "identity", "records", "sequence", "size", "uncertain", "waiters")
+    __slots__ = (
+        "attempts",
+        "born",
+        "encoded",
+        "first",
+        "identity",
+        "records",
+        "sequence",
+        "size",
+        "uncertain",
+        "waiters",
+    )
 
-    def __init__(self, born: float) -> None:
+    def __init__(self, born: float, first: int) -> None:
         self.born = born
+        self.first = first
         self.records: list[PendingRecord] = []
         self.waiters: list[Any] = []
         self.size = 0
@@ -78,7 +91,7 @@ class ProducerBatch:
     def halves(self) -> tuple[ProducerBatch, ProducerBatch]:
         """Two batches with half of the records each, in order: for a batch that the broker found too large."""
         middle = len(self.records) // 2
-        parts = ProducerBatch(self.born), ProducerBatch(self.born)
+        parts = ProducerBatch(self.born, self.first), ProducerBatch(self.born, self.first + middle)
         for part, cut in zip(parts, (slice(None, middle), slice(middle, None)), strict=True):
             part.records, part.waiters = self.records[cut], self.waiters[cut]
             part.size = sum(record_size(record) for record in part.records)
@@ -93,6 +106,14 @@ def record_size(record: PendingRecord) -> int:
     return size
 
 
+def _insert(batches: deque[ProducerBatch] | list[ProducerBatch], batch: ProducerBatch) -> None:
+    """Put `batch` where it belongs by its records' order."""
+    position = 0
+    while position < len(batches) and batches[position].first < batch.first:
+        position += 1
+    batches.insert(position, batch)
+
+
 class PartitionQueue:
     """The batches of one partition. `batch_bytes` bounds an uncompressed batch of more than one record."""
 
@@ -105,12 +126,15 @@ class PartitionQueue:
         self.node_id = -1
         """Where the batches in flight went."""
         self.retry_at = 0.0
+        self.last_problem: Exception | None = None
+        """Why the last batch that failed did."""
         self.waiting: deque[ProducerBatch] = deque()
         self.resend: list[ProducerBatch] = []
         self.in_flight: list[ProducerBatch] = []
         self._batch_bytes = batch_bytes
         self._max_in_flight = max_in_flight
         self._next_sequence = 0
+        self._taken_in = 0
 
     @property
     def idle(self) -> bool:
@@ -124,8 +148,9 @@ class PartitionQueue:
         filled = False
         if batch is None or batch.size + size > self._batch_bytes or batch.attempts:
             filled = batch is not None
-            batch = ProducerBatch(now)
+            batch = ProducerBatch(now, self._taken_in)
             waiting.append(batch)
+        self._taken_in += 1
         batch.records.append(record)
         batch.waiters.append(waiter)
         batch.size += size
@@ -178,10 +203,7 @@ class PartitionQueue:
             self._reconsider(batch, uncertain)
             return
         batch.uncertain = batch.uncertain or uncertain
-        position = len(self.resend)
-        while position and self.resend[position - 1].sequence > batch.sequence >= 0:
-            position -= 1
-        self.resend.insert(position, batch)
+        _insert(self.resend, batch)
 
     def _reconsider(self, batch: ProducerBatch, uncertain: bool) -> None:
         """A batch of a spoilt identity came back: number it anew where that is safe, else leave it marked for failure."""
@@ -190,10 +212,7 @@ class PartitionQueue:
             self.resend.append(batch)
             return
         batch.renumber()
-        position = 0
-        while position < len(self.waiting) and self.waiting[position].attempts:
-            position += 1
-        self.waiting.insert(position, batch)
+        _insert(self.waiting, batch)
 
     def refused(self, batch: ProducerBatch) -> list[ProducerBatch]:
         """`batch` will never be stored. Returns those behind it that must fail with it; the others go on, renumbered."""
@@ -210,9 +229,9 @@ class PartitionQueue:
         lost = [other for other in self.resend if other.uncertain]
         kept = [other for other in self.resend if not other.uncertain]
         self.resend = []
-        for other in reversed(kept):
+        for other in kept:
             other.renumber()
-            self.waiting.appendleft(other)
+            _insert(self.waiting, other)
         return lost
 
     def stranded(self) -> list[ProducerBatch]:
@@ -223,10 +242,9 @@ class PartitionQueue:
 
     def split(self, batch: ProducerBatch) -> None:
         """Put the halves of a refused `batch` where it stood; call after `refused`."""
-        first, second = batch.halves()
-        first.attempts = second.attempts = batch.attempts
-        self.waiting.appendleft(second)
-        self.waiting.appendleft(first)
+        for half in batch.halves():
+            half.attempts = batch.attempts
+            _insert(self.waiting, half)
 
     def expired(self, now: float, timeout: float) -> ProducerBatch | None:
         """The oldest batch not in flight, when it is older than `timeout` seconds."""

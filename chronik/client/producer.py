@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -409,13 +409,14 @@ class Producer:
         self, queue: PartitionQueue, batch: ProducerBatch, uncertain: bool, retry_at: float, problem: Exception
     ) -> None:
         queue.failed(batch, uncertain, retry_at)
+        queue.last_problem = problem
         self._active[queue] = None
         self._fail_lost(queue.stranded(), problem)
         if self._reactor.seconds() - batch.born >= self._delivery_timeout and batch in queue.resend:
-            self._refuse(queue, batch, self._late(queue, problem))
+            self._refuse(queue, batch, self._late(queue))
 
-    def _late(self, queue: PartitionQueue, problem: Exception | None = None) -> DeliveryTimedOut:
-        why = f", the last failure was: {problem}" if problem is not None else ""
+    def _late(self, queue: PartitionQueue) -> DeliveryTimedOut:
+        why = f"; the last failure was: {queue.last_problem}" if queue.last_problem is not None else ""
         return DeliveryTimedOut(f"{queue.partition}: not delivered within {self._delivery_timeout:g} s{why}")
 
     def _refuse(self, queue: PartitionQueue, batch: ProducerBatch, error: Exception) -> None:
@@ -532,7 +533,7 @@ class Producer:
                 if not queue.idle and metadata.leader(queue.partition) < 0:
                     expired = queue.expired(now, self._delivery_timeout)
                     if expired is not None:
-                        self._refuse(queue, expired, self._late(queue, problem))
+                        self._refuse(queue, expired, self._late(queue))
                     complete = False
         return complete
 
