@@ -1,0 +1,174 @@
+"""Committed offsets: what groups have committed, what may be committed, and what has expired.
+
+Pure. Decisions return the records to append and never change anything; `OffsetStore.replay` alone does. An offset whose commit
+is on its way to the log counts as present for deletion and as fresh for expiry: `begin` and `end` mark it.
+
+Sources: KIP-211 (when offsets expire), KIP-496 (OffsetDelete), KIP-320 (leader epochs).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from chronik.coordinator.group import Group, GroupState
+from chronik.coordinator.records import NO_TIMESTAMP, Entry, OffsetCommitKey, OffsetCommitValue
+from chronik.errors import ErrorCode
+from chronik.model import TopicPartition
+from chronik.wire.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+
+NO_RETENTION_OF_ITS_OWN = -1
+
+
+class Committed(NamedTuple):
+    """One committed offset. Times are in ms since 1970; `expires_ms` is -1 unless the client set a retention."""
+
+    offset: int
+    leader_epoch: int
+    metadata: str
+    committed_ms: int
+    expires_ms: int = NO_TIMESTAMP
+
+
+class OffsetStore:
+    """Offsets by group, topic and partition."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[TopicPartition, Committed]] = {}
+        self._in_flight: dict[str, Counter[TopicPartition]] = {}
+
+    def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
+        """What the group last committed there."""
+        group = self._groups.get(group_id)
+        return None if group is None else group.get(TopicPartition(topic, partition))
+
+    def all(self, group_id: str) -> dict[TopicPartition, Committed]:
+        """Everything the group has committed; not to be changed."""
+        return self._groups.get(group_id, {})
+
+    def groups(self) -> Iterator[str]:
+        """The groups that have offsets."""
+        return iter(self._groups)
+
+    def replay(self, key: OffsetCommitKey, value: OffsetCommitValue | None) -> None:
+        """Take over one record of the log."""
+        where = TopicPartition(key.topic, key.partition)
+        if value is not None:
+            self._groups.setdefault(key.group, {})[where] = Committed(
+                value.offset, value.leader_epoch, value.metadata, value.commit_timestamp, value.expire_timestamp
+            )
+            return
+        group = self._groups.get(key.group)
+        if group is not None:
+            group.pop(where, None)
+            if not group:
+                del self._groups[key.group]
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """These records are being appended."""
+        for key, value in entries:
+            if value is not None and isinstance(key, OffsetCommitKey):
+                counts = self._in_flight.setdefault(key.group, Counter())
+                counts[TopicPartition(key.topic, key.partition)] += 1
+
+    def end(self, entries: Iterable[Entry]) -> None:
+        """The append of these records came to its end, one way or the other."""
+        for key, value in entries:
+            if value is not None and isinstance(key, OffsetCommitKey):
+                counts = self._in_flight[key.group]
+                where = TopicPartition(key.topic, key.partition)
+                counts[where] -= 1
+                if not counts[where]:
+                    del counts[where]
+                if not counts:
+                    del self._in_flight[key.group]
+
+    def is_in_flight(self, group_id: str, where: TopicPartition | None = None) -> bool:
+        """Whether a commit of the group, to `where` or anywhere, is on its way to the log."""
+        counts = self._in_flight.get(group_id)
+        return counts is not None and (where is None or where in counts)
+
+    def known(self, group_id: str) -> list[TopicPartition]:
+        """Where the group has an offset, or is about to have one."""
+        return list(dict.fromkeys([*self.all(group_id), *self._in_flight.get(group_id, ())]))
+
+    def tombstones(self, group_id: str, where: Iterable[TopicPartition]) -> list[Entry]:
+        """The records that delete those of `where` that the group has."""
+        known = set(self.known(group_id))
+        return [tombstone(group_id, place) for place in where if place in known]
+
+    def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Entry]:
+        """The records that delete every group's offsets of the partitions that are `gone`."""
+        groups = dict.fromkeys([*self._groups, *self._in_flight])
+        return [tombstone(group_id, place) for group_id in groups for place in self.known(group_id) if gone(place)]
+
+    def expired(self, group: Group, emptied_ms: int, now_ms: int, retention_ms: int) -> tuple[list[Entry], bool]:
+        """The records that delete the group's expired offsets, and whether it then has none left.
+
+        A group without members keeps its offsets for the retention since it became empty, at `emptied_ms` (-1 when that is not
+        known). A stable consumer group loses those of topics that it no longer subscribes to, a consumer without
+        group membership all, each the retention after its commit. Other groups lose none.
+        """
+        offsets = self.all(group.group_id)
+        roster = group.roster
+        if not offsets:
+            return [], not self.is_in_flight(group.group_id)
+        since_emptied = roster.protocol_type is not None and group.state is GroupState.EMPTY
+        if roster.protocol_type is not None and not since_emptied:
+            known = roster.is_consumer and roster.subscribed is not None
+            if not known or group.state is not GroupState.STABLE:
+                return [], False
+        entries = []
+        for place, committed in offsets.items():
+            base = emptied_ms if since_emptied and emptied_ms != NO_TIMESTAMP else committed.committed_ms
+            due = committed.expires_ms if committed.expires_ms != NO_TIMESTAMP else base + retention_ms
+            if now_ms >= due and not roster.subscribes_to(place.topic) and not self.is_in_flight(group.group_id, place):
+                entries.append(tombstone(group.group_id, place))
+        return entries, len(entries) == len(offsets) and not self.is_in_flight(group.group_id)
+
+
+def tombstone(group_id: str, where: TopicPartition) -> Entry:
+    """The record that deletes one offset."""
+    return Entry(OffsetCommitKey(group=group_id, topic=where.topic, partition=where.partition), None)
+
+
+def commit(
+    request: OffsetCommitRequest, now_ms: int, metadata_max_bytes: int
+) -> tuple[list[Entry], OffsetCommitResponse]:
+    """The records and the answer of a commit that its group allows. Metadata that is too long is refused one by one."""
+    retention = request.retention_time_ms
+    expires = NO_TIMESTAMP if retention == NO_RETENTION_OF_ITS_OWN else now_ms + retention
+    entries, topics = [], []
+    for topic in request.topics:
+        partitions = []
+        for item in topic.partitions:
+            metadata, code = item.committed_metadata or "", ErrorCode.NONE
+            if _utf16_units(metadata) > metadata_max_bytes:
+                code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            else:
+                entries.append(
+                    Entry(
+                        OffsetCommitKey(group=request.group_id, topic=topic.name, partition=item.partition_index),
+                        OffsetCommitValue(
+                            offset=item.committed_offset,
+                            leader_epoch=item.committed_leader_epoch,
+                            metadata=metadata,
+                            commit_timestamp=now_ms,
+                            expire_timestamp=expires,
+                        ),
+                    )
+                )
+            partitions.append(OffsetCommitResponsePartition(partition_index=item.partition_index, error_code=code))
+        topics.append(OffsetCommitResponseTopic(name=topic.name, partitions=partitions))
+    return entries, OffsetCommitResponse(topics=topics)
+
+
+def _utf16_units(text: str) -> int:
+    """The length of `text` as Kafka measures it: in Java characters, not in bytes."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-be", "surrogatepass")) // 2

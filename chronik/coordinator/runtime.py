@@ -1,0 +1,322 @@
+"""The group coordinator of a node: finds the partition that keeps a group, and asks it.
+
+`__consumer_offsets` has 50 partitions, each with its groups; the node that leads a partition coordinates them. The node tells
+the coordinator which ones it leads (`IPartitionHost`); each becomes a `HostedPartition`. Every operation here answers with a
+value or a Deferred, or raises KafkaError for what concerns the whole request; the handlers turn that into the form of
+their API and version.
+
+Cluster metadata is read for where a group's coordinator is, and for topics that are deleted: their offsets go too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chronik.coordinator.group import Joiner
+from chronik.coordinator.hosted import HostedPartition
+from chronik.coordinator.offsets import Committed
+from chronik.coordinator.records import partition_for
+from chronik.coordinator.settings import GroupSettings
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionHost, IPartitionWriter, MetadataDelta
+from chronik.model import OFFSETS_TOPIC, PartitionId, TopicPartition
+from chronik.wire.messages.describe_groups import DescribedGroup
+from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
+from chronik.wire.messages.list_groups import ListedGroup
+from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+_GROUPS_A_TURN = 500
+
+
+class FoundCoordinator(NamedTuple):
+    """Where to send a group's requests, as the asking client's listener advertises it."""
+
+    node_id: int
+    host: str
+    port: int
+
+
+@implementer(IPartitionHost)
+class Coordinator:
+    """Coordinates the groups of all partitions of `__consumer_offsets` that this node leads.
+
+    `ensure_offsets_topic` creates that topic where it is missing, and fires when it exists. `fresh_id` makes the random part
+    of member ids. `wall_clock_ms` is the time since 1970.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: GroupSettings,
+        metadata: IClusterMetadata,
+        writer: IPartitionWriter,
+        reader: ICommittedReader,
+        clock: IReactorTime,
+        *,
+        wall_clock_ms: Callable[[], int],
+        fresh_id: Callable[[], str],
+        ensure_offsets_topic: Callable[[], Deferred[None]],
+    ) -> None:
+        self.settings = settings
+        self._metadata = metadata
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
+        self._fresh_id = fresh_id
+        self._ensure_offsets_topic = ensure_offsets_topic
+        self._creating: list[Deferred[None]] | None = None
+        self._hosted: dict[int, HostedPartition] = {}
+        self._cleaning: IDelayedCall | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    # Life.
+
+    def start(self) -> None:
+        """Look after expired offsets and deleted topics from now on."""
+        self._unsubscribe = self._metadata.subscribe(self._metadata_changed)
+        self._clean_later()
+
+    def stop(self) -> None:
+        """End all waiting requests and timers."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._cleaning is not None and self._cleaning.active():
+            self._cleaning.cancel()
+        for hosted in self._hosted.values():
+            hosted.resign()
+        self._hosted.clear()
+
+    def partition_led(self, partition: PartitionId, name: TopicPartition, leader_epoch: int) -> None:
+        """Load the groups of a partition of `__consumer_offsets`; other topics are not ours."""
+        if name.topic != OFFSETS_TOPIC:
+            return
+        self.partition_resigned(partition, name)
+        hosted = self._hosted[name.partition] = HostedPartition(
+            name, self.settings, self._writer, self._reader, self._clock, self._wall_clock_ms
+        )
+        hosted.load()
+
+    def partition_resigned(self, partition: PartitionId, name: TopicPartition) -> None:
+        """Let go of a partition's groups."""
+        if name.topic == OFFSETS_TOPIC:
+            hosted = self._hosted.pop(name.partition, None)
+            if hosted is not None:
+                hosted.resign()
+
+    def _clean_later(self) -> None:
+        seconds = self.settings.offsets_retention_check_interval_ms / 1000
+        self._cleaning = self._clock.callLater(seconds, self._clean)
+
+    def _clean(self) -> None:
+        self._clean_later()
+        Deferred.fromCoroutine(self.clean()).addErrback(
+            lambda failure: self.log.failure("expired offsets could not be deleted", failure=failure)
+        )
+
+    async def clean(self) -> None:
+        """Delete what has expired in every partition here."""
+        for hosted in list(self._hosted.values()):
+            try:
+                await hosted.clean()
+            except KafkaError as error:
+                self.log.warn(
+                    "{partition}: expired offsets stay: {error}", partition=str(hosted.name), error=str(error)
+                )
+
+    def _metadata_changed(self, delta: MetadataDelta) -> None:
+        gone = {topic.name for topic in delta.deleted}
+        # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
+        if gone - {OFFSETS_TOPIC}:
+            Deferred.fromCoroutine(self._forget_topics(gone)).addErrback(
+                lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
+            )
+
+    async def _forget_topics(self, names: Collection[str]) -> None:
+        for hosted in list(self._hosted.values()):
+            await hosted.loaded()
+            try:
+                shard = hosted.check()
+                await hosted.delete(shard.forget_partitions(lambda place: place.topic in names))
+            except KafkaError as error:
+                self.log.warn(
+                    "{partition}: offsets of deleted topics stay: {error}", partition=str(hosted.name), error=str(error)
+                )
+
+    # Finding.
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions `__consumer_offsets` has, or will have once it is created."""
+        topic = self._metadata.topic(OFFSETS_TOPIC)
+        return self.settings.offsets_topic_num_partitions if topic is None else len(topic.partitions)
+
+    async def find(self, group_id: str, listener: str) -> FoundCoordinator:
+        """Which node coordinates the group; `__consumer_offsets` is created where it is missing.
+
+        Raises KafkaError(COORDINATOR_NOT_AVAILABLE), after which clients ask again.
+        """
+        if self._metadata.topic(OFFSETS_TOPIC) is None:
+            await self._offsets_topic()
+        topic = self._metadata.topic(OFFSETS_TOPIC)
+        if topic is not None:
+            leader = topic.partitions[partition_for(group_id, len(topic.partitions))].leader
+            for broker in self._metadata.brokers():
+                if broker.node_id == leader and not broker.fenced:
+                    for endpoint in broker.endpoints:
+                        if endpoint.listener == listener:
+                            return FoundCoordinator(leader, endpoint.host, endpoint.port)
+        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"no node leads the partition of group {group_id!r:.200}")
+
+    def _offsets_topic(self) -> Deferred[None]:
+        """Create `__consumer_offsets`, once however many ask. A failure is logged; those who wait see that it is missing."""
+        waiter: Deferred[None] = Deferred()
+        if self._creating is not None:
+            self._creating.append(waiter)
+            return waiter
+        waiters = self._creating = [waiter]
+
+        def created(result: object) -> None:
+            self._creating = None
+            for each in waiters:
+                each.callback(None)
+
+        creation = self._ensure_offsets_topic()
+        creation.addErrback(lambda failure: self.log.failure("cannot create {topic}", failure, topic=OFFSETS_TOPIC))
+        creation.addBoth(created)
+        return waiter
+
+    def _host(self, group_id: str, allow_empty: bool = False) -> HostedPartition:
+        """The partition of a group, loaded or not."""
+        if not group_id and not allow_empty:
+            raise KafkaError(ErrorCode.INVALID_GROUP_ID, "a group id cannot be empty")
+        hosted = self._hosted.get(partition_for(group_id, self.partitions))
+        if hosted is None:
+            if self._metadata.topic(OFFSETS_TOPIC) is None:
+                self._offsets_topic()  # the client will look for its coordinator again, and find one
+            raise KafkaError(ErrorCode.NOT_COORDINATOR, f"group {group_id!r:.200} is not coordinated here")
+        return hosted
+
+    # Membership.
+
+    def join(
+        self, request: JoinGroupRequest, version: int, client_id: str | None, client_host: str
+    ) -> Deferred[JoinGroupResponse]:
+        """JoinGroup: fires when the member is in a generation, or has to be told something else."""
+        hosted = self._host(request.group_id)
+        low, high = self.settings.group_min_session_timeout_ms, self.settings.group_max_session_timeout_ms
+        if not low <= request.session_timeout_ms <= high:
+            raise KafkaError(
+                ErrorCode.INVALID_SESSION_TIMEOUT,
+                f"a session timeout of {request.session_timeout_ms} ms is outside {low} to {high}",
+            )
+        shard = hosted.check()
+        answer: Deferred[JoinGroupResponse] = Deferred()
+        joiner = Joiner(client_id or "", f"/{client_host}", version, self._fresh_id())
+        hosted.carry_out(shard.join(request, joiner, answer, hosted.now))
+        return answer
+
+    def sync(self, request: SyncGroupRequest) -> Deferred[SyncGroupResponse]:
+        """SyncGroup: fires when the leader's assignment is in the log."""
+        hosted = self._host(request.group_id)
+        shard = hosted.check()
+        answer: Deferred[SyncGroupResponse] = Deferred()
+        hosted.carry_out(shard.sync(request, answer, hosted.now))
+        return answer
+
+    def heartbeat(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> None:
+        """Heartbeat. While the group is loading nothing is known against it."""
+        hosted = self._host(group_id)
+        try:
+            shard = hosted.check()
+        except KafkaError as error:
+            if error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+                return
+            raise
+        shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
+
+    def leave(self, group_id: str, members: list[MemberIdentity]) -> list[MemberResponse]:
+        """LeaveGroup, in the form of many members; every member of an unknown group is unknown."""
+        hosted = self._host(group_id)
+        shard = hosted.check()
+        if group_id not in shard.groups:
+            return [
+                MemberResponse(
+                    member_id=member.member_id,
+                    group_instance_id=member.group_instance_id,
+                    error_code=ErrorCode.UNKNOWN_MEMBER_ID,
+                )
+                for member in members
+            ]
+        responses, effects = shard.leave(group_id, members, hosted.now)
+        hosted.carry_out(effects)
+        return responses
+
+    # Offsets.
+
+    def commit(self, request: OffsetCommitRequest, version: int) -> Deferred[OffsetCommitResponse]:
+        """OffsetCommit: fires when the offsets are in the log."""
+        hosted = self._host(request.group_id, allow_empty=True)
+        decision = hosted.check().commit(request, version, hosted.now, self._wall_clock_ms())
+        return hosted.append(decision.entries).addCallback(lambda _: decision.response)
+
+    async def fetch_offsets(
+        self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
+    ) -> list[tuple[TopicPartition, Committed | None]]:
+        """What the group committed in the `wanted` partitions, None for everywhere. An unknown group has committed nothing.
+
+        With `require_stable` it waits for the commits that are on their way.
+        """
+        hosted = self._host(group_id, allow_empty=True)
+        shard = hosted.check()
+        if require_stable and shard.offsets.is_in_flight(group_id):
+            await hosted.settled()
+            shard = hosted.check()
+        offsets = shard.offsets.all(group_id)
+        if wanted is None:
+            return list(offsets.items())
+        return [(place, offsets.get(place)) for place in wanted]
+
+    async def delete_offsets(
+        self, group_id: str, wanted: Sequence[TopicPartition]
+    ) -> list[tuple[TopicPartition, ErrorCode]]:
+        """OffsetDelete: a code for each partition, after the deletion is in the log."""
+        hosted = self._host(group_id)
+        tombstones, codes = hosted.check().delete_offsets(group_id, wanted)
+        await hosted.delete(tombstones)
+        return codes
+
+    # Groups.
+
+    async def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[ListedGroup]:
+        """All groups that are coordinated here and pass the filters."""
+        groups: list[ListedGroup] = []
+        turn = 0
+        for hosted in list(self._hosted.values()):
+            shard = hosted.check()
+            groups += shard.list(states, types)
+            turn += len(shard.groups)
+            if turn > _GROUPS_A_TURN:
+                turn = 0
+                await deferLater(self._clock, 0)
+        return groups
+
+    def describe(self, group_id: str) -> DescribedGroup | None:
+        """One group, None when there is none of that name."""
+        return self._host(group_id, allow_empty=True).check().describe(group_id)
+
+    async def delete(self, group_id: str) -> None:
+        """Delete an empty group with its offsets. Raises KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND)."""
+        hosted = self._host(group_id, allow_empty=True)
+        await hosted.delete(hosted.check().delete_group(group_id))

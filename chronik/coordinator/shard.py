@@ -1,0 +1,281 @@
+"""All groups of one partition of `__consumer_offsets`: decisions, replay, expiry. Pure.
+
+Two kinds of state. What is in the log, `stored` (groups at their last stable generation) and `offsets`, changes by `replay`
+alone. The live `groups` with their members and waiting requests stand on top of it; they are made from the stored ones
+by `open`, and end with `close`. A decision that must survive returns a `Decision`: records, and the answer that is due once
+they are in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from chronik.coordinator import offsets
+from chronik.coordinator.deadlines import Deadlines
+from chronik.coordinator.group import Answer, Effects, Group, GroupState, Joiner, Store
+from chronik.coordinator.offsets import OffsetStore
+from chronik.coordinator.records import (
+    NO_TIMESTAMP,
+    Entry,
+    GroupMetadataKey,
+    GroupMetadataValue,
+    OffsetCommitKey,
+    OffsetCommitValue,
+)
+from chronik.coordinator.settings import GroupSettings
+from chronik.errors import ErrorCode, KafkaError
+from chronik.model import TopicPartition
+from chronik.wire.messages.describe_groups import DescribedGroup, DescribedGroupMember
+from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
+from chronik.wire.messages.list_groups import ListedGroup
+from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from chronik.wire.messages.sync_group import SyncGroupRequest
+
+CLASSIC = "classic"
+_GROUP_ID_NOT_FOUND_SINCE = 9  # of OffsetCommit
+
+
+class Decision(NamedTuple):
+    """Records to append in one batch, and the answer once they are committed."""
+
+    entries: list[Entry]
+    response: OffsetCommitResponse
+
+
+class Shard:
+    """One partition's groups. `now` is a clock for deadlines, `wall_ms` the time since 1970; both in ms."""
+
+    def __init__(self, settings: GroupSettings) -> None:
+        self.settings = settings
+        self.stored: dict[str, GroupMetadataValue] = {}
+        self.offsets = OffsetStore()
+        self.groups: dict[str, Group] = {}
+        self._deadlines: Deadlines[str] = Deadlines()
+        self._live = False
+
+    # The log.
+
+    def replay(self, entry: Entry) -> None:
+        """Take over one record, in the order of the log."""
+        key, value = entry
+        if isinstance(key, OffsetCommitKey):
+            assert value is None or isinstance(value, OffsetCommitValue)
+            self.offsets.replay(key, value)
+            if self._live and value is not None and key.group not in self.groups:
+                self.groups[key.group] = Group(key.group, self.settings)
+        elif isinstance(value, GroupMetadataValue):
+            self.stored[key.group] = value
+        else:
+            self.stored.pop(key.group, None)
+            group = self.groups.get(key.group)
+            if group is not None and group.is_unused and not self.offsets.all(key.group):
+                del self.groups[key.group]
+
+    def open(self, now: int) -> None:
+        """The log is read: bring the groups to life."""
+        self._live = True
+        for group_id, value in self.stored.items():
+            self.groups[group_id] = Group.restored(group_id, value, self.settings, now)
+            self._settle(group_id)
+        for group_id in self.offsets.groups():
+            if group_id not in self.groups:
+                self.groups[group_id] = Group(group_id, self.settings)
+
+    def close(self, error: ErrorCode) -> Effects:
+        """The groups live elsewhere from now on: whoever waits gets `error`."""
+        self._live = False
+        effects = [effect for group in self.groups.values() for effect in group.die(error)]
+        self.groups.clear()
+        self._deadlines = Deadlines()
+        return effects
+
+    def store_entry(self, store: Store, wall_ms: int) -> Entry:
+        """The record that a `Store` effect asks for."""
+        store.value.current_state_timestamp = wall_ms
+        return Entry(GroupMetadataKey(group=store.group.group_id), store.value)
+
+    def stored_or_failed(self, store: Store, error: ErrorCode | None, now: int) -> Effects:
+        """Report the end of a `Store` effect to its group."""
+        effects = store.group.stored(store, error, now)
+        self._settle(store.group.group_id)
+        return effects
+
+    # Time.
+
+    def next_deadline(self) -> int | None:
+        """When `expire` must be called next."""
+        return self._deadlines.next()
+
+    def expire(self, now: int) -> Effects | None:
+        """Let one group act on its passed deadlines; None when there is none left that has any."""
+        group_id = self._deadlines.pop(now)
+        if group_id is None:
+            return None
+        group = self.groups.get(group_id)
+        if group is None:
+            return []
+        effects = group.expire(now)
+        self._settle(group_id)
+        return effects
+
+    def _settle(self, group_id: str) -> None:
+        """Keep the group's next deadline in view."""
+        group = self.groups.get(group_id)
+        deadline = None if group is None else group.next_deadline()
+        if deadline is None:
+            self._deadlines.cancel(group_id)
+        else:
+            self._deadlines.set(group_id, deadline)
+
+    # Membership.
+
+    def join(self, request: JoinGroupRequest, joiner: Joiner, token: Any, now: int) -> Effects:
+        """JoinGroup. A group comes to be with its first member."""
+        group = self.groups.get(request.group_id)
+        if group is None:
+            if request.member_id:
+                unknown = JoinGroupResponse(
+                    member_id=request.member_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID, protocol_name=None
+                )
+                return [Answer(token, unknown)]
+            group = self.groups[request.group_id] = Group(request.group_id, self.settings)
+        effects = group.join(request, joiner, token, now)
+        self._settle(request.group_id)
+        if group.is_unused and not self._is_kept(request.group_id):
+            del self.groups[request.group_id]  # the join was refused: it leaves no group behind
+        return effects
+
+    def sync(self, request: SyncGroupRequest, token: Any, now: int) -> Effects:
+        """SyncGroup. Raises KafkaError for a request to be refused."""
+        effects = self._member_of(request.group_id).sync(request, token, now)
+        self._settle(request.group_id)
+        return effects
+
+    def heartbeat(self, group_id: str, member_id: str, instance_id: str | None, generation: int, now: int) -> None:
+        """Heartbeat. Raises KafkaError for what the member must be told."""
+        self._member_of(group_id).heartbeat(member_id, instance_id, generation, now)
+
+    def leave(self, group_id: str, members: list[MemberIdentity], now: int) -> tuple[list[MemberResponse], Effects]:
+        """LeaveGroup, already in the form of many members."""
+        result = self._member_of(group_id).leave(members, now)
+        self._settle(group_id)
+        return result
+
+    def _member_of(self, group_id: str) -> Group:
+        group = self.groups.get(group_id)
+        if group is None:
+            raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID, f"there is no group {group_id!r:.200}")
+        return group
+
+    def _is_kept(self, group_id: str) -> bool:
+        return group_id in self.stored or bool(self.offsets.known(group_id))
+
+    # Offsets.
+
+    def commit(self, request: OffsetCommitRequest, version: int, now: int, wall_ms: int) -> Decision:
+        """OffsetCommit. Raises KafkaError when the member may not commit at all."""
+        group = self.groups.get(request.group_id)
+        generation = request.generation_id_or_member_epoch
+        if group is not None:
+            group.check_commit(request.member_id, request.group_instance_id, generation, now)
+        elif generation >= 0:
+            if version >= _GROUP_ID_NOT_FOUND_SINCE:
+                raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, f"Group {request.group_id} not found.")
+        entries, response = offsets.commit(request, wall_ms, self.settings.offset_metadata_max_bytes)
+        return Decision(entries, response)
+
+    def delete_offsets(
+        self, group_id: str, wanted: Sequence[TopicPartition]
+    ) -> tuple[list[Entry], list[tuple[TopicPartition, ErrorCode]]]:
+        """OffsetDelete: the records, and a code for each partition. Raises KafkaError(GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP)."""
+        group = self._existing(group_id)
+        busy = group is not None and group.state is not GroupState.EMPTY
+        if group is not None and busy and not group.roster.is_consumer:
+            raise KafkaError(ErrorCode.NON_EMPTY_GROUP, f"group {group_id!r:.200} has members")
+        allowed, codes = [], []
+        for place in dict.fromkeys(wanted):
+            if group is not None and group.roster.subscribes_to(place.topic):
+                codes.append((place, ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC))
+            else:
+                allowed.append(place)
+                codes.append((place, ErrorCode.NONE))
+        return self.offsets.tombstones(group_id, allowed), codes
+
+    def delete_group(self, group_id: str) -> list[Entry]:
+        """DeleteGroups, for one: the records. Raises KafkaError(GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP)."""
+        group = self._existing(group_id)
+        if group is not None and group.state is not GroupState.EMPTY:
+            raise KafkaError(ErrorCode.NON_EMPTY_GROUP, f"group {group_id!r:.200} has members")
+        return [*self.offsets.tombstones(group_id, self.offsets.known(group_id)), _group_tombstone(group_id)]
+
+    def _existing(self, group_id: str) -> Group | None:
+        """The group; None for one whose first commit is still on its way."""
+        group = self.groups.get(group_id)
+        if group is None and not self.offsets.is_in_flight(group_id):
+            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+        return group
+
+    def clean(self, group_id: str, wall_ms: int) -> list[Entry]:
+        """The records that delete the group's expired offsets, and the group when nothing of it is left."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return []
+        stored = self.stored.get(group_id)
+        emptied_ms = NO_TIMESTAMP if stored is None or stored.members else stored.current_state_timestamp
+        entries, none_left = self.offsets.expired(group, emptied_ms, wall_ms, self.settings.offsets_retention_ms)
+        if none_left and group.is_unused:
+            entries.append(_group_tombstone(group_id))
+        return entries
+
+    def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Entry]:
+        """The records that delete the offsets of deleted partitions."""
+        return self.offsets.forget_partitions(gone)
+
+    # Looking.
+
+    def list(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
+        """ListGroups. Filters are compared without case; an empty one lets all pass, an unknown name none."""
+        if types and CLASSIC not in {name.lower() for name in types}:
+            return []
+        wanted = {name.strip().lower() for name in states}
+        return [
+            ListedGroup(
+                group_id=group.group_id,
+                protocol_type=group.roster.protocol_type or "",
+                group_state=group.state.value,
+                group_type=CLASSIC,
+            )
+            for group in self.groups.values()
+            if not wanted or group.state.value.lower() in wanted
+        ]
+
+    def describe(self, group_id: str) -> DescribedGroup | None:
+        """DescribeGroups, for one; None when there is no such group. Metadata is shown of stable groups only."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return None
+        protocol = (group.roster.protocol_name or "") if group.state is GroupState.STABLE else ""
+        return DescribedGroup(
+            group_id=group_id,
+            group_state=group.state.value,
+            protocol_type=group.roster.protocol_type or "",
+            protocol_data=protocol,
+            members=[
+                DescribedGroupMember(
+                    member_id=member.member_id,
+                    group_instance_id=member.instance_id,
+                    client_id=member.client_id,
+                    client_host=member.client_host,
+                    member_metadata=member.protocols.get(protocol, b""),
+                    member_assignment=member.assignment,
+                )
+                for member in group.roster
+            ],
+        )
+
+
+def _group_tombstone(group_id: str) -> Entry:
+    return Entry(GroupMetadataKey(group=group_id), None)

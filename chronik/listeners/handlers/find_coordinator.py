@@ -1,0 +1,78 @@
+"""FindCoordinator: which node coordinates a group.
+
+Transactions and share groups are not served: their keys are refused with INVALID_REQUEST, as Kafka refuses share keys when it
+has no share coordinator. Clients take that as final and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask
+until their own timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from chronik.coordinator.runtime import Coordinator as GroupCoordinator
+from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.context import RequestContext
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorRequest, FindCoordinatorResponse
+
+_BATCHED = 4
+_GROUP = 0
+_NO_NODE = -1
+
+
+class FindCoordinatorHandler:
+    """Serves FindCoordinator for groups."""
+
+    api_key = ApiKey.FIND_COORDINATOR
+    min_version = 0
+    max_version = 6
+
+    def __init__(self, coordinator: GroupCoordinator) -> None:
+        self._coordinator = coordinator
+
+    def handle(
+        self, request: FindCoordinatorRequest, context: RequestContext
+    ) -> Coroutine[Any, Any, FindCoordinatorResponse]:
+        """One key up to version 3, several from 4 on, each with an error of its own."""
+        return self._find(request, context)
+
+    async def _find(self, request: FindCoordinatorRequest, context: RequestContext) -> FindCoordinatorResponse:
+        if context.api_version >= _BATCHED:
+            found = [await self._find_one(key, request.key_type, context) for key in request.coordinator_keys]
+            return FindCoordinatorResponse(coordinators=found)
+        one = await self._find_one(request.key, request.key_type, context)
+        return FindCoordinatorResponse(
+            error_code=one.error_code,
+            error_message=one.error_message or ErrorCode.NONE.name,
+            node_id=one.node_id,
+            host=one.host,
+            port=one.port,
+        )
+
+    async def _find_one(self, key: str, key_type: int, context: RequestContext) -> Coordinator:
+        try:
+            if key_type != _GROUP:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST,
+                    f"key type {key_type} has no coordinator here: this node coordinates groups (key type 0) only",
+                )
+            node = await self._coordinator.find(key, context.listener)
+        except KafkaError as error:
+            return _failed(key, error)
+        return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port)
+
+    def refuse(self, request: FindCoordinatorRequest, version: int, error: KafkaError) -> FindCoordinatorResponse:
+        """The error, from version 4 on for each key."""
+        if version >= _BATCHED:
+            return FindCoordinatorResponse(coordinators=[_failed(key, error) for key in request.coordinator_keys])
+        one = _failed("", error)
+        return FindCoordinatorResponse(
+            error_code=one.error_code, error_message=one.error_message, node_id=_NO_NODE, port=_NO_NODE
+        )
+
+
+def _failed(key: str, error: KafkaError) -> Coordinator:
+    return Coordinator(
+        key=key, node_id=_NO_NODE, port=_NO_NODE, error_code=error.code, error_message=error.message or error.code.name
+    )

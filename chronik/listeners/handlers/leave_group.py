@@ -1,0 +1,37 @@
+"""LeaveGroup: members leave at once, instead of when their sessions run out.
+
+Up to version 2 one member leaves, and its error is the response's. From version 3 on there are several, by member id or by
+instance id alone, each with an error of its own.
+"""
+
+from __future__ import annotations
+
+from chronik.coordinator.runtime import Coordinator
+from chronik.errors import KafkaError
+from chronik.listeners.context import RequestContext
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
+
+_BATCHED = 3
+
+
+class LeaveGroupHandler:
+    """Serves LeaveGroup."""
+
+    api_key = ApiKey.LEAVE_GROUP
+    min_version = 0
+    max_version = 5
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def handle(self, request: LeaveGroupRequest, context: RequestContext) -> LeaveGroupResponse:
+        """Take the members out; the others rebalance."""
+        if context.api_version >= _BATCHED:
+            return LeaveGroupResponse(members=self._coordinator.leave(request.group_id, request.members))
+        (member,) = self._coordinator.leave(request.group_id, [MemberIdentity(member_id=request.member_id)])
+        return LeaveGroupResponse(error_code=member.error_code)
+
+    def refuse(self, request: LeaveGroupRequest, version: int, error: KafkaError) -> LeaveGroupResponse:
+        """The error alone."""
+        return LeaveGroupResponse(error_code=error.code)
