@@ -33,6 +33,10 @@ class RequestContext:
         """Wall-clock time of the read that brought the request, in ms since 1970."""
         return self._received_ms
 
+    def dialable(self, host: str) -> str:
+        """An endpoint's `host` as this client shall dial it: a listener on every interface has none of its own."""
+        return host or self.peer.local[0]
+
     @property
     def listener(self) -> str:
         """Name of the listener that the client dialled."""

@@ -42,7 +42,7 @@ class DescribeClusterHandler:
             brokers=[
                 DescribeClusterBroker(
                     broker_id=broker.node_id,
-                    host=endpoint.host,
+                    host=context.dialable(endpoint.host),
                     port=endpoint.port,
                     rack=broker.rack,
                     is_fenced=broker.fenced,

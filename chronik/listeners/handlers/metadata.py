@@ -62,12 +62,12 @@ class MetadataHandler:
         version, asked = context.api_version, request.topics
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
         if asked is None or (version == 0 and not asked):
-            return self._response(request, version, view, view.all())
+            return self._response(request, context, view, view.all())
         ids = dict.fromkeys(topic.topic_id for topic in asked if topic.topic_id != ZERO_UUID)
         if ids:
             if version < 12:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"version {version} of Metadata does not take topic ids")
-            return self._response(request, version, view, self._by_id(ids, view))
+            return self._response(request, context, view, self._by_id(ids, view))
         names: dict[str, None] = {}
         for topic in asked:
             if topic.name is None:
@@ -77,7 +77,7 @@ class MetadataHandler:
             missing = [name for name in names if self._metadata.topic(name) is None and topic_name_fault(name) is None]
             if missing and self._configs.value("auto.create.topics.enable"):
                 return self._create_first(request, context, names, missing)
-        return self._response(request, version, view, self._by_name(names, request, view, {}))
+        return self._response(request, context, view, self._by_name(names, request, view, {}))
 
     def refuse(self, request: MetadataRequest, version: int, error: KafkaError) -> MetadataResponse:
         """`error` for every topic that the request names, and from version 13 on for the whole."""
@@ -102,7 +102,7 @@ class MetadataHandler:
             self._log.warn("{count} topic(s) were not created on first use: {error}", count=len(missing), error=error)
         version = context.api_version
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
-        return self._response(request, version, view, self._by_name(names, request, view, refusals))
+        return self._response(request, context, view, self._by_name(names, request, view, refusals))
 
     def _by_name(
         self, names: Iterable[str], request: MetadataRequest, view: TopicView, refusals: Mapping[str, ErrorCode]
@@ -140,16 +140,23 @@ class MetadataHandler:
                 topics.append(view.of(topic))
         return topics
 
-    def _response(self, request: MetadataRequest, version: int, view: TopicView, topics: list[Any]) -> MetadataResponse:
+    def _response(
+        self, request: MetadataRequest, context: RequestContext, view: TopicView, topics: list[Any]
+    ) -> MetadataResponse:
         response = MetadataResponse(
             brokers=[
-                MetadataResponseBroker(node_id=broker.node_id, host=address.host, port=address.port, rack=broker.rack)
+                MetadataResponseBroker(
+                    node_id=broker.node_id,
+                    host=context.dialable(address.host),
+                    port=address.port,
+                    rack=broker.rack,
+                )
                 for broker, address in view.topology.reachable
             ],
             cluster_id=self._metadata.cluster_id,
             controller_id=self._metadata.controller_id,
             topics=topics,
         )
-        if request.include_cluster_authorized_operations and 8 <= version <= 10:
+        if request.include_cluster_authorized_operations and 8 <= context.api_version <= 10:
             response.cluster_authorized_operations = CLUSTER_OPERATIONS
         return response
