@@ -1,0 +1,61 @@
+"""`python -m benchmarks`: see the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import generators, latency, memory, report, requests, throughput
+from benchmarks.results import DIRECTORY, Results
+from benchmarks.schedule import Schedule
+
+_PARTS = ("throughput", "latency", "requests", "memory")
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("part", choices=[*_PARTS, "all", "report"])
+    parser.add_argument(
+        "--quick", action="store_true", help="short windows, few cells; results are printed and not kept"
+    )
+    parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
+    parser.add_argument("--every-cell", action="store_true", help="throughput: all combinations (some 4 hours)")
+    parser.add_argument("--cells", metavar="WORD", default="", help="throughput: only cells whose name has WORD in it")
+    arguments = parser.parse_args()
+
+    if arguments.part == "report":
+        report.write(Results())
+        return 0
+    wanted = _PARTS if arguments.part == "all" else (arguments.part,)
+    generators.build()
+    schedule = Schedule.quick() if arguments.quick else Schedule()
+    results = Results(None if arguments.quick else DIRECTORY)
+    if arguments.again:
+        for part in wanted:
+            for path in DIRECTORY.glob(f"{part}-*{arguments.cells}*.json"):
+                path.unlink()
+        results = Results()
+    for part in wanted:
+        if part == "throughput":
+            chosen = [cell for cell in throughput.cells(arguments.every_cell) if arguments.cells in cell.name]
+            throughput.run(results, schedule, chosen[:4] if arguments.quick else chosen)
+        elif part == "latency":
+            latency.run(results, schedule)
+        elif part == "requests":
+            requests.run(results, schedule)
+        else:
+            memory.run(results, schedule)
+        if not arguments.quick:
+            report.write(results)
+    if arguments.quick:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "RESULTS.md"
+            report.write(results, path)
+            print(path.read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,203 @@
+"""RESULTS.md out of the raw results: what was measured, on what, with which intervals, and whether each bar holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chronik
+from benchmarks import machine
+from benchmarks.brokers import CHRONIK, KAFKA
+from benchmarks.results import Results
+from benchmarks.statistics import Ratio, combine, median, paired_ratio, percentile
+from tests.peers.apache_kafka import VERSION
+
+PATH = Path(__file__).parent / "RESULTS.md"
+QUIET = 0.01
+QUIET_SECONDS = 60.0
+
+
+def write(results: Results, path: Path = PATH) -> None:
+    """Write the whole report; parts without results are left out."""
+    parts: list[tuple[str, Callable[[list[dict[str, Any]]], list[str]]]] = [
+        ("throughput", _throughput),
+        ("latency", _latency),
+        ("requests", _requests),
+        ("memory", _memory),
+    ]
+    lines = [
+        "# Benchmark results",
+        "",
+        "Written by `python -m benchmarks`; the raw windows are in `results/`. Ratios are Chronik to Apache Kafka, from",
+        "alternating pairs of windows in the same run, as geometric means with 95 % intervals (Student's t on logarithms).",
+        "Steal is the share of all CPU time that the machine's neighbours took during a window.",
+        "",
+    ]
+    lines += [f"- {name}: {value}" for name, value in machine.describe(chronik.__version__, VERSION).items()]
+    for name, render in parts:
+        cells = results.part(name)
+        if cells:
+            lines += ["", *render(cells)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _rates(cell: dict[str, Any], broker: str) -> list[float]:
+    return [window["report"]["messages_per_second"] for window in cell["windows"][broker]]
+
+
+def _cpu_per_gigabyte(cell: dict[str, Any], broker: str) -> float:
+    costs = [
+        window["broker_cpu"] / (window["report"]["bytes"] / 1e9)
+        for window in cell["windows"][broker]
+        if window["report"]["bytes"]
+    ]
+    return median(costs)
+
+
+def _steal(cell: dict[str, Any]) -> str:
+    stolen = [window["steal"] for windows in cell["windows"].values() for window in windows]
+    return f"{median(stolen):.1%} ({max(stolen):.1%})"
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "**does not hold**"
+
+
+def _interval(ratio: Ratio) -> str:
+    return f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def _throughput(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Throughput",
+        "",
+        "| cell | Chronik, msg/s | Kafka, msg/s | ratio | Chronik, CPU-s/GB | Kafka, CPU-s/GB | steal, median (worst) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ratios, costs, best = [], [], 0.0
+    for cell in sorted(cells, key=lambda cell: str(cell["name"])):
+        ours, theirs = _rates(cell, CHRONIK), _rates(cell, KAFKA)
+        ratio = paired_ratio(ours, theirs)
+        our_cost, their_cost = _cpu_per_gigabyte(cell, CHRONIK), _cpu_per_gigabyte(cell, KAFKA)
+        ratios.append(ratio)
+        costs.append(our_cost / their_cost if their_cost else math.nan)
+        if cell["cell"]["size"] == 100:
+            best = max(best, median(ours))
+        lines.append(
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {our_cost:.2f} | "
+            f"{their_cost:.2f} | {_steal(cell)} |"
+        )
+    total = combine(ratios)
+    fair = total.mean >= 1
+    low = sum(ratio.high < 0.95 for ratio in ratios)
+    cost = median(costs)
+    lines += [
+        "",
+        f"- geometric mean of the ratios over {total.pairs} cells: {_interval(total)}; at least 1.0 {_verdict(fair)}",
+        f"- cells with an interval wholly below 0.95: {low}; none {_verdict(low == 0)}",
+        f"- broker CPU-seconds a GB, median of the cells' ratios: {cost:.2f}; at most 0.7 {_verdict(cost <= 0.7)}",
+        f"- best median of a 100-byte cell: {best:,.0f} msg/s; 1,000,000 {_verdict(best >= 1e6)}",
+    ]
+    return lines
+
+
+def _pooled(windows: list[dict[str, Any]], part: float) -> float:
+    pooled: dict[int, int] = {}
+    for window in windows:
+        for value, count in window["report"].get("histogram", []):
+            pooled[value] = pooled.get(value, 0) + count
+    return percentile(pooled, part) / 1000
+
+
+def _latency(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Produce latency",
+        "",
+        "Milliseconds from a message's place in the schedule to its acknowledgement, 100 bytes, 6 partitions, acks=1. A quiet",
+        "window is one with at most 1 % steal; a bar needs 60 s of them, of both brokers.",
+        "",
+        "| msg/s | linger | broker | windows | p50 | p99 | p99.9 | quiet seconds | quiet p99 | steal by window |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    verdicts = []
+    for cell in cells:
+        quiet_p99: dict[str, float] = {}
+        for broker in (CHRONIK, KAFKA):
+            windows = cell["windows"][broker]
+            quiet = [window for window in windows if window["steal"] <= QUIET]
+            seconds = sum(window["report"]["seconds"] for window in quiet)
+            quiet_p99[broker] = _pooled(quiet, 0.99) if seconds >= QUIET_SECONDS else math.nan
+            lines.append(
+                f"| {cell['rate']:,} | {cell['linger']} | {broker} | {len(windows)} | {_pooled(windows, 0.5):.2f} | "
+                f"{_pooled(windows, 0.99):.2f} | {_pooled(windows, 0.999):.2f} | {seconds:.0f} | "
+                f"{_pooled(quiet, 0.99) if quiet else math.nan:.2f} | "
+                f"{' '.join(format(window['steal'], '.1%') for window in windows)} |"
+            )
+        ours, theirs = quiet_p99[CHRONIK], quiet_p99[KAFKA]
+        if math.isnan(ours) or math.isnan(theirs):
+            said = "not shown: too few quiet windows"
+        else:
+            holds = _verdict(ours < 10 and ours <= theirs)
+            said = f"{ours:.2f} ms against {theirs:.2f}: under 10 ms and at most Kafka's {holds}"
+        verdicts.append(f"- {cell['rate']:,} msg/s, linger {cell['linger']} ms, p99: {said}")
+    return [*lines, "", *verdicts]
+
+
+def _requests(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Requests",
+        "",
+        "Raw sockets, idempotent batches, acks=all, metrics on.",
+        "",
+        "| load | Chronik, requests/s | Kafka, requests/s | ratio | Chronik, MB/s | Chronik, CPU-us a request | p99 ms, Chronik | "
+        "p99 ms, Kafka | steal, median (worst) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    verdicts = []
+    for cell in cells:
+        records = cell["shape"]["records"]
+        ours = [rate / records for rate in _rates(cell, CHRONIK)]
+        theirs = [rate / records for rate in _rates(cell, KAFKA)]
+        ratio = paired_ratio(ours, theirs)
+        windows = cell["windows"][CHRONIK]
+        cost = median(
+            [1e6 * w["broker_cpu"] * records / w["report"]["messages"] for w in windows if w["report"]["messages"]]
+        )
+        volume = median([w["report"]["megabytes_per_second"] for w in windows])
+        lines.append(
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {volume:,.0f} | {cost:.1f} | "
+            f"{_pooled(windows, 0.99):.2f} | {_pooled(cell['windows'][KAFKA], 0.99):.2f} | {_steal(cell)} |"
+        )
+        if records == 1:
+            holds = median(ours) >= 30_000 and ratio.mean >= 1
+            verdicts.append(
+                f"- one-record requests: {median(ours):,.0f}/s, {ratio.mean:.2f} x Kafka's; at least 30,000 and Kafka's "
+                f"{_verdict(holds)}; the aim of 40,000 is {'reached' if median(ours) >= 40_000 else 'not reached'}"
+            )
+    return [*lines, "", *verdicts]
+
+
+def _memory(cells: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Memory and start-up", ""]
+    for cell in cells:
+        if cell["name"] == "idle":
+            idle, each = cell["idle_kilobytes"] / 1024, cell["kilobytes_per_connection"]
+            lines += [
+                f"- idle node: {idle:.0f} MB resident; under 120 MB {_verdict(idle < 120)}",
+                f"- {cell['connections']:,} idle connections: {each:.1f} KB each; under 20 KB {_verdict(each < 20)}",
+            ]
+        else:
+            first, later, starts = cell["metadata_after_restart_ms"], cell["metadata_ms"], cell["start_seconds"]
+            worst = max(first["median"], later["median"])
+            lines += [
+                f"- {cell['topics']:,} topics x {cell['partitions']} partitions at `ulimit -n {cell['descriptors']}`: created in "
+                f"{cell['created_seconds']:.1f} s, {cell['resident_kilobytes'] / 1024:.0f} MB resident, "
+                f"{cell['restarted_kilobytes'] / 1024:.0f} MB after a restart",
+                f"- Metadata of all of them ({later['bytes'] / 1000:.0f} KB): median {later['median']:.2f} ms, worst of 50 "
+                f"{later['worst']:.2f} ms, first after a restart {first['first']:.2f} ms; under 5 ms {_verdict(worst < 5)}",
+                f"- start-up: {starts:.2f} s, after kill -9 {cell['start_after_kill_seconds']:.2f} s; under 5 s "
+                f"{_verdict(max(starts, cell['start_after_kill_seconds']) < 5)}",
+            ]
+    return lines
