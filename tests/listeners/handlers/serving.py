@@ -1,0 +1,58 @@
+"""Calls handlers as the listener does: the request and the answer go through their encoded forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from chronik.errors import KafkaError
+from chronik.listeners.context import Peer, RequestContext
+from chronik.node_config import NodeConfig
+from chronik.wire.apis import message_classes
+from tests.controller.cluster import Cluster
+
+
+class Serving:
+    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`."""
+
+    def __init__(self, static: dict[str, str] | None = None, **cluster: Any) -> None:
+        self.cluster = Cluster(**cluster)
+        self.controller = self.cluster.controller
+        self.image = self.cluster.image
+        self.configs = NodeConfig(static or {}, self.image, 0)
+        self.clock = Clock()
+
+    def ask(self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT") -> Any:
+        """The answer of `handler` to `request`, in the handler's highest version unless another is given."""
+        answers: list[Any] = []
+        self.begin(handler, request, version, listener).addBoth(answers.append)
+        if answers and hasattr(answers[0], "raiseException"):
+            answers[0].raiseException()
+        return answers[0]
+
+    def begin(
+        self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT"
+    ) -> Deferred[Any]:
+        """As `ask`, for an answer that may still have to wait."""
+        version = handler.max_version if version is None else version
+        request_class, response_class = message_classes(handler.api_key)
+        encoded = request.encode(version)
+        request, end = request_class.decode(encoded, version)
+        assert end == len(encoded)
+        context = RequestContext(Peer(listener, "127.0.0.1", ("127.0.0.1", 9092)), version, "test")
+
+        async def handle() -> Any:
+            try:
+                answer = handler.handle(request, context)
+                if hasattr(answer, "__await__"):
+                    answer = await answer
+            except KafkaError as error:
+                answer = handler.refuse(request, version, error)
+            data = answer.encode(version)
+            decoded, end = response_class.decode(data, version)
+            assert end == len(data)
+            return decoded
+
+        return Deferred.fromCoroutine(handle())

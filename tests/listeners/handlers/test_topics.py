@@ -1,0 +1,193 @@
+"""CreateTopics, DeleteTopics and CreatePartitions, as clients see them."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from chronik.controller.service import Controller
+from chronik.errors import ErrorCode
+from chronik.interfaces import IRequestHandler
+from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
+from chronik.listeners.handlers.create_topics import CreateTopicsHandler
+from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.model import ZERO_UUID
+from chronik.wire.messages.create_partitions import (
+    CreatePartitionsAssignment,
+    CreatePartitionsRequest,
+    CreatePartitionsTopic,
+)
+from chronik.wire.messages.create_topics import (
+    CreatableReplicaAssignment,
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+)
+from chronik.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from tests.controller.test_service import HeldLog
+from tests.listeners.handlers.serving import Serving
+
+
+def topic(name: str, partitions: int = 1, factor: int = 1, **configs: str | None) -> CreatableTopic:
+    return CreatableTopic(
+        name=name,
+        num_partitions=partitions,
+        replication_factor=factor,
+        configs=[CreatableTopicConfig(name=key.replace("_", "."), value=value) for key, value in configs.items()],
+    )
+
+
+class TopicHandlersTests(SynchronousTestCase):
+    """With a real controller in memory."""
+
+    def setUp(self) -> None:
+        self.serving = Serving({"num.partitions": "1"})
+        arguments = (self.serving.controller, self.serving.configs, self.serving.clock)
+        self.creating = CreateTopicsHandler(*arguments)
+        self.deleting = DeleteTopicsHandler(*arguments)
+        self.adding = CreatePartitionsHandler(self.serving.controller, self.serving.clock)
+
+    def create(self, *topics: CreatableTopic, version: int = 7, **options: bool) -> list[tuple[str, int, str | None]]:
+        response = self.serving.ask(self.creating, CreateTopicsRequest(topics=list(topics), **options), version)
+        return [(each.name, each.error_code, each.error_message) for each in response.topics]
+
+    def test_they_are_request_handlers_at_kafkas_versions(self) -> None:
+        for handler, key, lowest, highest in (
+            (self.creating, 19, 2, 7),
+            (self.deleting, 20, 1, 6),
+            (self.adding, 37, 0, 3),
+        ):
+            self.assertTrue(verifyObject(IRequestHandler, handler, tentative=True))
+            self.assertEqual((handler.api_key, handler.min_version, handler.max_version), (key, lowest, highest))
+
+    def test_a_created_topic_is_described(self) -> None:
+        request = CreateTopicsRequest(topics=[topic("t", 3, retention_ms=" 5 ")])
+        (result,) = self.serving.ask(self.creating, request).topics
+        created = self.serving.image.topic("t")
+        assert created is not None
+        self.assertEqual(
+            (
+                result.topic_id,
+                result.error_code,
+                result.error_message,
+                result.num_partitions,
+                result.replication_factor,
+            ),
+            (created.topic_id, 0, None, 3, 1),
+        )
+        configs = {each.name: (each.value, each.config_source, each.read_only) for each in result.configs}
+        self.assertEqual(configs["retention.ms"], ("5", 1, False))
+        self.assertEqual(configs["segment.bytes"], ("1073741824", 5, False))
+        self.assertEqual(len(configs), 34)
+
+    def test_every_version_answers(self) -> None:
+        for version in range(2, 8):
+            self.assertEqual(self.create(topic(f"t{version}"), version=version), [(f"t{version}", 0, None)])
+            self.assertEqual(self.create(topic(f"t{version}"), version=version)[0][1], ErrorCode.TOPIC_ALREADY_EXISTS)
+        for version in range(1, 7):
+            named = {"topic_names": ["nope"]} if version < 6 else {"topics": [DeleteTopicState(name="nope")]}
+            response = self.serving.ask(self.deleting, DeleteTopicsRequest(**named), version)
+            self.assertEqual(response.responses[0].error_code, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        for version in range(4):
+            request = CreatePartitionsRequest(
+                topics=[CreatePartitionsTopic(name="t2", count=version + 2, assignments=None)]
+            )
+            self.assertEqual(self.serving.ask(self.adding, request, version).results[0].error_code, 0)
+
+    def test_too_many_replicas_are_refused_with_the_reason(self) -> None:
+        self.assertEqual(
+            self.create(topic("t", 1, 3)),
+            [
+                (
+                    "t",
+                    ErrorCode.INVALID_REPLICATION_FACTOR,
+                    "replication factor 3 is larger than the 1 broker(s) available",
+                )
+            ],
+        )
+
+    def test_a_name_given_twice_is_refused_once(self) -> None:
+        results = self.create(topic("twice", 1), topic("once"), topic("twice", 2))
+        self.assertEqual([each[:2] for each in results], [("once", 0), ("twice", ErrorCode.INVALID_REQUEST)])
+        self.assertIsNone(self.serving.image.topic("twice"))
+
+    def test_validate_only_creates_nothing(self) -> None:
+        self.assertEqual(self.create(topic("t"), validate_only=True), [("t", 0, None)])
+        self.assertIsNone(self.serving.image.topic("t"))
+
+    def test_what_is_too_large_is_refused_for_every_topic(self) -> None:
+        results = self.create(topic("a"), topic("b", 20_000))
+        self.assertEqual([each[1] for each in results], [ErrorCode.POLICY_VIOLATION] * 2)
+
+    def test_assignments_and_null_configs(self) -> None:
+        assigned = CreatableTopic(
+            name="t",
+            num_partitions=-1,
+            replication_factor=-1,
+            assignments=[CreatableReplicaAssignment(partition_index=0, broker_ids=[0])],
+        )
+        self.assertEqual(self.create(assigned, topic("u", retention_ms=None))[0], ("t", 0, None))
+        self.assertEqual(self.create(topic("u", retention_ms=None))[0][1], ErrorCode.INVALID_CONFIG)
+
+    def test_a_slow_log_times_out(self) -> None:
+        log = HeldLog()
+        controller = Controller(self.serving.image, log, self.serving.cluster.rules)
+        controller.start()
+        handler = CreateTopicsHandler(controller, self.serving.configs, self.serving.clock)
+        request = CreateTopicsRequest(topics=[topic("t")], timeout_ms=3000)
+        waiting = self.serving.begin(handler, request)
+        self.serving.clock.advance(2.9)
+        self.assertNoResult(waiting)
+        self.serving.clock.advance(0.2)
+        (result,) = self.successResultOf(waiting).topics
+        self.assertEqual(result.error_code, ErrorCode.REQUEST_TIMED_OUT)
+        answered = self.serving.begin(handler, CreateTopicsRequest(topics=[topic("u")], timeout_ms=3000))
+        log.commit()
+        log.commit()
+        self.assertEqual(self.successResultOf(answered).topics[0].error_code, 0)
+        self.assertEqual([each.name for each in self.serving.image.topics()], ["t", "u"])
+
+    def delete(self, *states: DeleteTopicState) -> list[tuple[str | None, bytes, int]]:
+        response = self.serving.ask(self.deleting, DeleteTopicsRequest(topics=list(states)))
+        return [(each.name, each.topic_id, each.error_code) for each in response.responses]
+
+    def test_deletion_by_name_and_id(self) -> None:
+        self.create(topic("a"), topic("b"))
+        a, b = (each.topic_id for each in self.serving.image.topics())
+        deleted = self.delete(
+            DeleteTopicState(name="a"), DeleteTopicState(topic_id=b), DeleteTopicState(topic_id=b"q" * 16)
+        )
+        self.assertEqual(
+            sorted(deleted, key=str),
+            sorted([(None, b"q" * 16, ErrorCode.UNKNOWN_TOPIC_ID), ("a", a, 0), ("b", b, 0)], key=str),
+        )
+        self.assertEqual(self.delete(DeleteTopicState()), [(None, ZERO_UUID, ErrorCode.INVALID_REQUEST)])
+
+    def test_deletion_can_be_forbidden(self) -> None:
+        serving = Serving({"delete.topic.enable": "false"})
+        handler = DeleteTopicsHandler(serving.controller, serving.configs, serving.clock)
+        for version, code in ((2, ErrorCode.INVALID_REQUEST), (3, ErrorCode.TOPIC_DELETION_DISABLED)):
+            response = serving.ask(handler, DeleteTopicsRequest(topic_names=["t"]), version)
+            self.assertEqual(response.responses[0].error_code, code)
+
+    def add(self, *topics: tuple[str, int, list[list[int]] | None]) -> list[tuple[str, int]]:
+        request = CreatePartitionsRequest(topics=[
+            CreatePartitionsTopic(
+                name=name,
+                count=count,
+                assignments=None if chosen is None else [CreatePartitionsAssignment(broker_ids=each) for each in chosen],
+            )
+            for name, count, chosen in topics
+        ])  # fmt: skip
+        return [(each.name, each.error_code) for each in self.serving.ask(self.adding, request).results]
+
+    def test_partitions_are_added(self) -> None:
+        self.create(topic("t"))
+        self.assertEqual(self.add(("t", 3, None)), [("t", 0)])
+        self.assertEqual(
+            self.add(("t", 3, None), ("x", 3, None)),
+            [("t", ErrorCode.INVALID_PARTITIONS), ("x", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)],
+        )
+        self.assertEqual(self.add(("t", 4, None), ("t", 5, None)), [("t", ErrorCode.INVALID_REQUEST)])
+        self.assertEqual(self.add(("t", 4, [])), [("t", ErrorCode.INVALID_REPLICA_ASSIGNMENT)])
+        self.assertEqual(self.add(("t", 4, [[0]])), [("t", 0)])
