@@ -76,6 +76,24 @@ def uvarint(value: int) -> bytes:
     return bytes(out)
 
 
+def skip_tags(b: Buffer, p: int, count: int) -> int:
+    """The position after `count` tagged fields at `p`, none of which means anything here.
+
+    Raises MalformedMessage where one does not fit, or its tag does not ascend (KIP-482); IndexError at the end of `b`.
+    """
+    last = -1
+    for _ in range(count):
+        tag, p = read_uvarint(b, p)
+        size, p = read_uvarint(b, p)
+        if size > len(b) - p:
+            raise MalformedMessage(f"{size} bytes declared, {len(b) - p} bytes remain")
+        if tag <= last:
+            raise MalformedMessage(f"tag {tag} after tag {last}")
+        last = tag
+        p += size
+    return p
+
+
 class Source:
     """The source of one function as it grows, for `name` at `version`, and the names that it refers to."""
 

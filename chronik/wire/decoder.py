@@ -21,6 +21,7 @@ from chronik.wire.compiler import (
     Source,
     joined,
     read_uvarint,
+    skip_tags,
 )
 from chronik.wire.schema import Field, Struct
 
@@ -83,6 +84,7 @@ class _Decoder(Source):
         super().__init__(name, version, flexible)
         self.scope.update(
             read_uvarint=read_uvarint,
+            skip_tags=skip_tags,
             unpack_from=_struct.unpack_from,
             new=object.__new__,
             fault=_fault,
@@ -225,6 +227,10 @@ class _Decoder(Source):
         count, last, tag, size, q = (self.fresh(prefix) for prefix in ("n", "t", "t", "n", "q"))
         self.path = joined(path, "tags")
         self.compact(count)
+        if not fields:
+            self.line(f"if {count}: p = skip_tags(b, p, {count})")
+            self.path = path
+            return
         self.line(f"if {count}:")
         self.indent += 1
         self.line(f"{last} = -1")

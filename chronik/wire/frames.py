@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import Buffer, MalformedMessage, Request, Response
-from chronik.wire.compiler import read_uvarint
+from chronik.wire.compiler import read_uvarint, skip_tags
 
 SIZE_PREFIX = 4
 
@@ -70,15 +70,9 @@ def _skip_tags(frame: Buffer, position: int) -> int:
     """The position after the tag section at `position`; no tag of either header means anything here."""
     try:
         count, position = read_uvarint(frame, position)
-        for _ in range(count):
-            _, position = read_uvarint(frame, position)
-            size, position = read_uvarint(frame, position)
-            if size > len(frame) - position:
-                raise MalformedMessage(f"header tag of {size} bytes, {len(frame) - position} remain")
-            position += size
+        return skip_tags(frame, position, count)
     except IndexError:
         raise MalformedMessage("the header ends inside its tags") from None
-    return position
 
 
 def encode_request(request: Request, version: int, correlation_id: int, client_id: str | None) -> list[Buffer]:

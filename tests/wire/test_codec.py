@@ -12,6 +12,7 @@ from chronik.wire.codec import Buffer, MalformedMessage, Message, UnsupportedFie
 from chronik.wire.compiler import read_uvarint, uvarint
 from chronik.wire.encoder import INLINE_RECORDS
 from chronik.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+from chronik.wire.messages.heartbeat import HeartbeatRequest
 from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from chronik.wire.schema import (
     Struct,
@@ -234,7 +235,7 @@ class HostileBytesTests(SynchronousTestCase):
         self.refused(ProduceRequest, encoded[:-1], 9, "v9, tags: the message ends here")
 
     def test_counts_beyond_the_bytes(self) -> None:
-        """A count is multiplied by the least its elements can take: 25 bytes for a partition of Fetch 5 to 8."""
+        """A count is multiplied by the fewest bytes that an element takes."""
 
         class Crowd(Message, versions="0-1", flexible="1+"):
             points: list[Point] = array(Point)
@@ -302,6 +303,11 @@ class HostileBytesTests(SynchronousTestCase):
         self.refused(Sample, self.prefix + b"\x02" + limits + hint, 1, "tags: tag 0 after tag 2")
         self.refused(Sample, self.prefix + b"\x02" + hint + hint, 1, "tags: tag 0 after tag 0")
         self.refused(Sample, self.prefix + b"\x02" + b"\x09\x00" * 2, 1, "tags: tag 9 after tag 9")
+        plain = HeartbeatRequest().encode(4)[:-1]  # it has no tags of its own
+        HeartbeatRequest.decode(plain + b"\x02\x03\x00\x09\x01z", 4)
+        self.refused(HeartbeatRequest, plain + b"\x02" + b"\x09\x00" * 2, 4, "tags: tag 9 after tag 9")
+        self.refused(HeartbeatRequest, plain + b"\x01\x09\x02z", 4, "tags: 2 bytes declared, 1 bytes remain")
+        self.refused(HeartbeatRequest, plain + b"\x02\x09\x00", 4, "tags: the message ends here")
 
     def test_tags_that_do_not_fit(self) -> None:
         self.refused(Sample, self.prefix + b"\x01\x00\x03\x02x\x00", 1, "hint: the tag has 3 bytes")
