@@ -151,8 +151,8 @@ def _requests(cells: list[dict[str, Any]]) -> list[str]:
         "",
         "Raw sockets, idempotent batches, acks=all, metrics on.",
         "",
-        "| load | Chronik, requests/s | Kafka, requests/s | ratio | Chronik, MB/s | Chronik, CPU-us a request | p99 ms, Chronik | "
-        "p99 ms, Kafka | steal, median (worst) |",
+        "| load | Chronik, requests/s | Kafka, requests/s | ratio | Chronik, MB/s | Chronik, CPU-us a request | "
+        "p99 ms, Chronik | p99 ms, Kafka | steal, median (worst) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     verdicts = []
@@ -167,8 +167,8 @@ def _requests(cells: list[dict[str, Any]]) -> list[str]:
         )
         volume = median([w["report"]["megabytes_per_second"] for w in windows])
         lines.append(
-            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {volume:,.0f} | {cost:.1f} | "
-            f"{_pooled(windows, 0.99):.2f} | {_pooled(cell['windows'][KAFKA], 0.99):.2f} | {_steal(cell)} |"
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {volume:,.0f} | "
+            f"{cost:.1f} | {_pooled(windows, 0.99):.2f} | {_pooled(cell['windows'][KAFKA], 0.99):.2f} | {_steal(cell)} |"
         )
         if records == 1:
             holds = median(ours) >= 30_000 and ratio.mean >= 1
@@ -192,8 +192,8 @@ def _memory(cells: list[dict[str, Any]]) -> list[str]:
             first, later, starts = cell["metadata_after_restart_ms"], cell["metadata_ms"], cell["start_seconds"]
             worst = max(first["median"], later["median"])
             lines += [
-                f"- {cell['topics']:,} topics x {cell['partitions']} partitions at `ulimit -n {cell['descriptors']}`: created in "
-                f"{cell['created_seconds']:.1f} s, {cell['resident_kilobytes'] / 1024:.0f} MB resident, "
+                f"- {cell['topics']:,} topics x {cell['partitions']} partitions at `ulimit -n {cell['descriptors']}`: "
+                f"created in {cell['created_seconds']:.1f} s, {cell['resident_kilobytes'] / 1024:.0f} MB resident, "
                 f"{cell['restarted_kilobytes'] / 1024:.0f} MB after a restart",
                 f"- Metadata of all of them ({later['bytes'] / 1000:.0f} KB): median {later['median']:.2f} ms, worst of 50 "
                 f"{later['worst']:.2f} ms, first after a restart {first['first']:.2f} ms; under 5 ms {_verdict(worst < 5)}",

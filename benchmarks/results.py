@@ -1,4 +1,4 @@
-"""Raw results on disk: one JSON file a cell in results/, written when the cell is complete, so that a run can be taken up again."""
+"""Raw results on disk: one JSON file a cell in results/, written when the cell is complete: a run can be taken up again."""
 
 from __future__ import annotations
 
