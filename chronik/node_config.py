@@ -46,6 +46,9 @@ _FAMILY = {name: family for family in _FAMILIES for name in family}
 """Broker configs that set the same thing in several units, the strongest first, by each of their names."""
 
 
+_VISIBLE = {name: definition for name, definition in sorted(TOPIC_CONFIGS.items()) if not definition.hidden}
+
+
 class NodeConfig:
     """The configuration of broker `node_id`. `static` has the text values it was started with, by Kafka's names.
 
@@ -57,6 +60,7 @@ class NodeConfig:
         self._static = dict(static)
         self._metadata = metadata
         self._merged: tuple[int, Mapping[str, str]] = (-1, {})
+        self._defaults: tuple[int, dict[str, ConfigEntry]] = (-1, {})
 
     def merged(self) -> Mapping[str, str]:
         """Text values of all broker configs that are set in any layer. The same mapping until the metadata changes."""
@@ -85,11 +89,13 @@ class NodeConfig:
 
     def topic_entries(self, overrides: Mapping[str, str]) -> list[ConfigEntry]:
         """Every topic config of a topic with these overrides, by name."""
-        return [
-            self._topic_entry(definition, overrides.get(name))
-            for name, definition in sorted(TOPIC_CONFIGS.items())
-            if not definition.hidden
-        ]
+        version: int = self._metadata.version
+        if self._defaults[0] != version:
+            self._defaults = (version, {name: self._topic_entry(_VISIBLE[name], None) for name in _VISIBLE})
+        entries = dict(self._defaults[1])
+        for name in entries.keys() & overrides.keys():
+            entries[name] = self._topic_entry(_VISIBLE[name], overrides[name])
+        return list(entries.values())
 
     def broker_entries(self) -> list[ConfigEntry]:
         """Every broker config of this node, by name."""

@@ -122,7 +122,7 @@ def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCre
     configs = {name: value for name, value in new.configs if value is not None}
     check_topic_configs(configs, internal=new.name in INTERNAL_TOPICS)
     replicas = _assigned_replicas(image, new) if new.assignments else _placed_replicas(image, new, rules)
-    return TopicCreated(rules.new_topic_id(), new.name, tuple(_row(image, each) for each in replicas), configs)
+    return TopicCreated(rules.new_topic_id(), new.name, _rows(image, replicas), configs)
 
 
 def _check_new_name(image: MetadataImage, name: str) -> None:
@@ -174,10 +174,15 @@ def _placed_replicas(image: MetadataImage, new: NewTopic, rules: Rules) -> list[
     return place_replicas(image.brokers(), 0, partitions, replication_factor)
 
 
-def _row(image: MetadataImage, replicas: tuple[int, ...]) -> PartitionRow:
+def _rows(image: MetadataImage, placed: Sequence[tuple[int, ...]]) -> tuple[PartitionRow, ...]:
+    """New partitions with these replicas, in sync where their brokers are not fenced. Equal rows are one object."""
     fenced = {broker.node_id for broker in image.brokers() if broker.fenced}
-    isr = tuple(node_id for node_id in replicas if node_id not in fenced)
-    return PartitionRow(replicas, isr, isr[0])
+    rows: dict[tuple[int, ...], PartitionRow] = {}
+    for replicas in placed:
+        if replicas not in rows:
+            isr = tuple(node_id for node_id in replicas if node_id not in fenced)
+            rows[replicas] = PartitionRow(replicas, isr, isr[0])
+    return tuple(rows[replicas] for replicas in placed)
 
 
 # -- deleting topics, adding partitions
@@ -274,7 +279,7 @@ def _add_partitions(image: MetadataImage, more: MorePartitions, room: int) -> Pa
         for step, replicas in enumerate(more.assignments):
             check_assignment(replicas, image.brokers(), first + step, replication_factor)
         placed = list(more.assignments)
-    return PartitionsAdded(topic.topic_id, first, tuple(_row(image, replicas) for replicas in placed))
+    return PartitionsAdded(topic.topic_id, first, _rows(image, placed))
 
 
 # -- brokers
