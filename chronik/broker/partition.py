@@ -64,7 +64,6 @@ class Partition:
         "_in_sync",
         "_levels",
         "_request_sync",
-        "_settings",
         "_stamp",
         "_uncommitted_bytes",
         "commits",
@@ -76,6 +75,7 @@ class Partition:
         "metrics",
         "name",
         "partition_id",
+        "settings",
         "syncs_first",
     )
 
@@ -105,7 +105,7 @@ class Partition:
 
     def configure(self, settings: TopicSettings) -> None:
         """Act on the topic's settings from now on."""
-        self._settings = settings
+        self.settings = settings
         self.syncs_first = settings.durability == "fsync"
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
         self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
@@ -145,7 +145,7 @@ class Partition:
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
-        settings = self._settings
+        settings = self.settings
         if acks == _ALL and self._in_sync < settings.min_insync_replicas:
             raise KafkaError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
@@ -177,9 +177,10 @@ class Partition:
             records.stamp_append_time(batch, append_time)
             header = records.read_header(batch)
         log = self.log
+        end_before = log.end_offset
         base_offset = log.append(batch, header, self.leader_epoch, now_ms)
         end_offset = base_offset + header.last_offset_delta + 1
-        if end_offset == log.end_offset:  # not a retry of an older batch
+        if base_offset >= end_before:  # not a retry of what is here already
             metrics.messages_stored += header.record_count
             metrics.bytes_stored += size
             self._uncommitted_bytes += size
@@ -204,7 +205,7 @@ class Partition:
             bytes_committed(self.fetch_waiters, committed)
 
     def _check_timestamp(self, timestamp: int, now_ms: int) -> None:
-        settings = self._settings
+        settings = self.settings
         if timestamp - now_ms > settings.message_timestamp_after_max_ms:
             raise KafkaError(
                 ErrorCode.INVALID_TIMESTAMP,

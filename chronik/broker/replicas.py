@@ -13,6 +13,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -26,11 +27,12 @@ from chronik.interfaces import (
     IClusterMetadata,
     ICommittedReader,
     IDisk,
+    ILogDirectory,
     IPartitionHost,
     IPartitionWriter,
     MetadataDelta,
 )
-from chronik.log.disk import Flusher
+from chronik.log.flusher import Flusher
 from chronik.log.log import Log, LogConfig
 from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
 from chronik.telemetry.metrics import TopicMetrics
@@ -40,9 +42,9 @@ _Opener = Callable[[], Partition]
 DELETED_SUFFIX = ".deleted"
 
 
-@implementer(IPartitionWriter, ICommittedReader)
+@implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
 class Replicas:
-    """The partitions of one node under `directory`. `start` opens them; afterwards it follows `metadata`."""
+    """The partitions of one node under the directory `path`. `start` opens them; afterwards it follows `metadata`."""
 
     log = Logger()
 
@@ -51,23 +53,28 @@ class Replicas:
         *,
         metadata: IClusterMetadata,
         node_id: int,
-        directory: str,
+        path: str,
         disk: IDisk,
         flusher: Flusher,
         settings_for: Callable[[Topic], TopicSettings],
         metrics_for: Callable[[str], TopicMetrics],
-        hosts: Sequence[IPartitionHost],
+        discard: Callable[[str, int], None],
+        producer_expiration_ms: int,
+        flush_bytes: int,
         wall_clock_ms: Callable[[], int],
         cooperator: Cooperator,
     ) -> None:
-        self.directory = directory
+        self.path = path
         self._metadata = metadata
         self._node_id = node_id
         self._disk = disk
         self._flusher = flusher
         self._settings_for = settings_for
         self._metrics_for = metrics_for
-        self._hosts = hosts
+        self._discard = discard
+        self._producer_expiration_ms = producer_expiration_ms
+        self._flush_bytes = flush_bytes
+        self._hosts: list[IPartitionHost] = []
         self._now_ms = wall_clock_ms
         self._cooperator = cooperator
         self._by_name: dict[str, dict[int, Partition]] = {}
@@ -80,12 +87,15 @@ class Replicas:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
+    def add_host(self, host: IPartitionHost) -> None:
+        """Tell `host` of every partition that is led here from now on, and of its end. Before `start`."""
+        self._hosts.append(host)
+
     def start(self, clean: bool) -> Deferred[None]:
         """Open all partitions of the image; fires when they can be served. `clean` says how the node went down."""
         self._clean = clean
-        self._disk.make_directory(self.directory)
-        present = set(self._disk.list(self.directory))
-        self._drop_strays(present)
+        self._disk.make_directory(self.path)
+        self._drop_strays()
         for topic in self._metadata.topics():
             self._add(topic)
         self._unsubscribe = self._metadata.subscribe(self._changed)
@@ -164,9 +174,15 @@ class Replicas:
         """See `ICommittedReader`."""
         return bytes(self.partition(*partition).read(offset, max_bytes, True, at_least_one=True).records)
 
-    def partition_sizes(self) -> dict[TopicPartition, int]:
-        """Bytes of log of each partition."""
-        return {partition.name: partition.log.size_bytes for partition in self.partitions()}
+    # -- what is on disk ----------------------------------------------------------------------------------------------
+
+    def partition_sizes(self) -> list[tuple[TopicPartition, int]]:
+        """See `ILogDirectory`."""
+        return [(partition.name, partition.log.size_bytes) for partition in self.partitions()]
+
+    def volume(self) -> tuple[int, int]:
+        """See `ILogDirectory`."""
+        return self._disk.total_bytes(self.path), self._disk.free_bytes(self.path)
 
     # -- following the metadata ---------------------------------------------------------------------------------------
 
@@ -190,9 +206,10 @@ class Replicas:
     def _add(self, topic: Topic) -> None:
         by_index = self._by_name.setdefault(topic.name, {})
         self._by_id[topic.topic_id] = by_index
+        settings = cache(partial(self._settings_for, topic))
         for state in topic.partitions:
             if self._node_id in state.replicas and state.partition not in by_index:
-                self._unopened.setdefault(PartitionId(topic.topic_id, state.partition), self._opener(topic, state))
+                self._unopened[PartitionId(topic.topic_id, state.partition)] = self._opener(topic, state, settings)
 
     def _update(self, topic: Topic) -> None:
         self._configure(topic)
@@ -208,7 +225,7 @@ class Replicas:
             settings = self._settings_for(topic)
             for partition in by_index.values():
                 partition.configure(settings)
-                partition.log.configure(log_config(settings))
+                partition.log.configure(self._log_config(settings))
 
     def _remove(self, topic: Topic) -> None:
         gone = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic.name} was deleted")
@@ -221,28 +238,28 @@ class Replicas:
                 host.partition_resigned(partition.partition_id, partition.name)
             partition.log.abandon()
             self._flusher.forget(partition.log)
-            path = self._path(partition.partition_id)
-            self._disk.rename(path, path + DELETED_SUFFIX)
+            self._give_up(self._path(partition.partition_id), partition.settings.file_delete_delay_ms)
             partition.resign(gone)
         if by_index:
-            self._disk.sync_directory(self.directory)
+            self._disk.sync_directory(self.path)
             self.log.info("topic {topic} deleted with {count} partition(s)", topic=topic.name, count=len(by_index))
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _opener(self, topic: Topic, state: PartitionState) -> _Opener:
+    def _opener(self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]) -> _Opener:
         partition_id = PartitionId(topic.topic_id, state.partition)
 
         def open_now() -> Partition:
             self._unopened.pop(partition_id, None)
-            return self._open(topic, state, partition_id)
+            return self._open(topic, state, partition_id, settings())
 
         return open_now
 
-    def _open(self, topic: Topic, state: PartitionState, partition_id: PartitionId) -> Partition:
-        settings = self._settings_for(topic)
+    def _open(
+        self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
+    ) -> Partition:
         name = TopicPartition(topic.name, state.partition)
-        log = Log.open(self._disk, self._path(partition_id), log_config(settings), self._now_ms(), clean=self._clean)
+        log = Log.open(self._disk, self._path(partition_id), self._log_config(settings), self._now_ms(), clean=self._clean)
         partition = Partition(
             name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
         )
@@ -272,32 +289,39 @@ class Replicas:
             yield
 
     def _path(self, partition_id: PartitionId) -> str:
-        return posixpath.join(self.directory, str(partition_id))
+        return posixpath.join(self.path, str(partition_id))
 
-    def _drop_strays(self, present: set[str]) -> None:
-        """Rename away the directories of topics that the image doesn't have: deleted before the node went down."""
-        for name in sorted(present):
-            text, dash, index = name.rpartition("-")
-            if name.endswith(DELETED_SUFFIX) or not dash or not index.isdigit():
+    def _drop_strays(self) -> None:
+        """Give up directories of topics that the image doesn't have, deleted before the node went down."""
+        for name in self._disk.list(self.path):
+            path = posixpath.join(self.path, name)
+            if name.endswith(DELETED_SUFFIX):
+                self._discard(path, 0)
                 continue
+            text, _, index = name.rpartition("-")
             try:
                 topic = self._metadata.topic_by_id(uuid_from_text(text))
+                known = topic is not None and int(index) < len(topic.partitions)
             except ValueError:
-                continue
-            if topic is None or int(index) >= len(topic.partitions):
+                continue  # not ours to touch
+            if not known:
                 self.log.info("{name} belongs to no topic any more and goes away", name=name)
-                path = posixpath.join(self.directory, name)
-                self._disk.rename(path, path + DELETED_SUFFIX)
+                self._give_up(path, 0)
 
+    def _give_up(self, path: str, delay_ms: int) -> None:
+        self._disk.rename(path, path + DELETED_SUFFIX)
+        self._discard(path + DELETED_SUFFIX, delay_ms)
 
-def log_config(settings: TopicSettings) -> LogConfig:
-    """The part of a topic's settings that its logs act on."""
-    return LogConfig(
-        segment_bytes=settings.segment_bytes,
-        segment_ms=settings.segment_ms,
-        segment_jitter_ms=settings.segment_jitter_ms,
-        segment_index_bytes=settings.segment_index_bytes,
-        index_interval_bytes=settings.index_interval_bytes,
-        retention_ms=settings.retention_ms,
-        retention_bytes=settings.retention_bytes,
-    )
+    def _log_config(self, settings: TopicSettings) -> LogConfig:
+        """The part of a topic's settings that its logs act on."""
+        return LogConfig(
+            segment_bytes=settings.segment_bytes,
+            segment_ms=settings.segment_ms,
+            segment_jitter_ms=settings.segment_jitter_ms,
+            segment_index_bytes=settings.segment_index_bytes,
+            index_interval_bytes=settings.index_interval_bytes,
+            retention_ms=settings.retention_ms,
+            retention_bytes=settings.retention_bytes,
+            flush_bytes=self._flush_bytes,
+            producer_expiration_ms=self._producer_expiration_ms,
+        )

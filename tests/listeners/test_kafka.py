@@ -79,12 +79,11 @@ class Big:
 
 
 def make_factory(heartbeats: Heartbeats, clock: Any, **limits: int) -> KafkaFactory:
-    versions = ApiVersionsHandler()
-    versions.table = ApiTable([versions, heartbeats, Big()])
+    table = ApiTable([ApiVersionsHandler(lambda: table), heartbeats, Big()])
     options = {"max_request_bytes": 1 << 20, "max_connections": 5, "max_connections_per_ip": 3, "max_idle_ms": 1000}
     return KafkaFactory(
         "PLAINTEXT",
-        versions.table,
+        table,
         BufferPool(1 << 26),
         RequestMetrics(time.monotonic),
         clock,

@@ -6,6 +6,8 @@ version 0 with this API's own range, and the connection stays open (KIP-511).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.dispatch import ApiTable
@@ -14,13 +16,14 @@ from chronik.wire.messages.api_versions import ApiVersion, ApiVersionsRequest, A
 
 
 class ApiVersionsHandler:
-    """Serves ApiVersions from `table`, which is set once all handlers exist."""
+    """Serves ApiVersions from the table that `table` returns: it is complete only once all handlers exist, this one too."""
 
     api_key = ApiKey.API_VERSIONS
     min_version = 0
     max_version = 4
 
-    table: ApiTable
+    def __init__(self, table: Callable[[], ApiTable]) -> None:
+        self._table = table
 
     def handle(self, request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsResponse:
         """The table. From version 3 on, a client must name its software in Kafka's character set."""
@@ -39,7 +42,7 @@ class ApiVersionsHandler:
             return [ApiVersion(api_key=self.api_key, min_version=self.min_version, max_version=self.max_version)]
         if error != ErrorCode.NONE:
             return []
-        return [ApiVersion(api_key=key, min_version=low, max_version=high) for key, low, high in self.table.ranges()]
+        return [ApiVersion(api_key=key, min_version=low, max_version=high) for key, low, high in self._table().ranges()]
 
 
 def _is_software_name(name: str) -> bool:

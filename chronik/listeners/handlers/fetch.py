@@ -31,6 +31,8 @@ from chronik.wire.messages.fetch import (
     PartitionData,
 )
 
+_LEADER_HINTS = 12
+_LEADER_CHANGES = (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER)
 _BY_ID = 13
 _READ_COMMITTED = 1
 _CONSUMER = -1
@@ -84,11 +86,11 @@ class FetchHandler:
             by_id,
             context.now_ms(),
         )
-        reading = self._read(fetch_round, request, by_id)
+        reading = self._read(fetch_round, request, context.api_version)
         if reading.enough or reading.size >= request.min_bytes or request.max_wait_ms <= 0:
             self._latency.observe(self._clock() - context.received)
             return self._respond(fetch_round, reading, by_id)
-        return _DelayedFetch(self, fetch_round, request, by_id, reading).answer
+        return _DelayedFetch(self, fetch_round, request, context.api_version, reading).answer
 
     def refuse(self, request: FetchRequest, version: int, error: KafkaError) -> FetchResponse:
         """The error at the top level, where version 7 and later have it, else for every partition."""
@@ -109,7 +111,8 @@ class FetchHandler:
             return self._replicas.partition_by_id(target.topic, target.partition)  # type: ignore[arg-type]
         return self._replicas.partition(target.topic, target.partition)  # type: ignore[arg-type]
 
-    def _read(self, fetch_round: FetchRound, request: FetchRequest, by_id: bool) -> _Reading:
+    def _read(self, fetch_round: FetchRound, request: FetchRequest, version: int) -> _Reading:
+        by_id = version >= _BY_ID
         results: list[tuple[FetchTarget, PartitionData]] = []
         remaining = min(request.max_bytes, self._max_bytes)
         size, enough = 0, not fetch_round.targets
@@ -150,7 +153,7 @@ class FetchHandler:
             except KafkaError as error:
                 enough = True
                 data = _failed(target.partition, error.code)
-                if error.code in (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER):
+                if version >= _LEADER_HINTS and error.code in _LEADER_CHANGES:
                     data.current_leader = self._leader(target, by_id)
             results.append((target, data))
         return _Reading(results, size, enough)
@@ -180,15 +183,15 @@ class FetchHandler:
 class _DelayedFetch:
     """One fetch in the purgatory. Its `answer` fires with the response; cancelling it leaves the purgatory."""
 
-    __slots__ = ("_by_id", "_handler", "_request", "_round", "_timer", "_waiting", "answer")
+    __slots__ = ("_handler", "_request", "_round", "_timer", "_version", "_waiting", "answer")
 
     def __init__(
-        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, by_id: bool, reading: _Reading
+        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, version: int, reading: _Reading
     ) -> None:
         self._handler = handler
         self._round = fetch_round
         self._request = request
-        self._by_id = by_id
+        self._version = version
         self.answer: Deferred[FetchResponse] = Deferred(self._cancelled)
         self._timer = handler._reactor.callLater(request.max_wait_ms / 1000, self._finish, True)
         self._watch(reading)
@@ -197,7 +200,7 @@ class _DelayedFetch:
         handler = self._handler
         self._waiting = WaitingFetch(self._request.min_bytes - reading.size, self._ready)
         for target in self._round.targets:
-            self._waiting.watch(handler.find(target, self._by_id).fetch_waiters)
+            self._waiting.watch(handler.find(target, self._version >= _BY_ID).fetch_waiters)
 
     def _ready(self, _: WaitingFetch) -> None:
         self._handler._wakeups.add(partial(self._finish, False))
@@ -215,11 +218,11 @@ class _DelayedFetch:
         started = handler._clock()
         self._waiting.forget()
         try:
-            reading = handler._read(self._round, self._request, self._by_id)
+            reading = handler._read(self._round, self._request, self._version)
             if not (timed_out or reading.enough or reading.size >= self._request.min_bytes):
                 self._watch(reading)
                 return
-            response = handler._respond(self._round, reading, self._by_id)
+            response = handler._respond(self._round, reading, self._version >= _BY_ID)
         except Exception:
             if self._timer.active():
                 self._timer.cancel()

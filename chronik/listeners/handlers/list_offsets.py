@@ -26,6 +26,7 @@ MAX_TIMESTAMP = -3
 EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
 _SINCE_VERSION = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
+_EPOCHS_SINCE = 4
 _READ_COMMITTED = 1
 _NO_TIMESTAMP = -1
 _NO_OFFSET = -1
@@ -83,9 +84,10 @@ class ListOffsetsHandler:
         partition = self._replicas.partition(topic, data.partition_index)
         partition.check_leader_epoch(data.current_leader_epoch)
         timestamp, offset, epoch = _look_up(partition, data.timestamp, request.isolation_level)
-        return ListOffsetsPartitionResponse(
-            partition_index=data.partition_index, timestamp=timestamp, offset=offset, leader_epoch=epoch
-        )
+        answer = ListOffsetsPartitionResponse(partition_index=data.partition_index, timestamp=timestamp, offset=offset)
+        if version >= _EPOCHS_SINCE:
+            answer.leader_epoch = epoch
+        return answer
 
 
 def _look_up(partition: Partition, timestamp: int, isolation_level: int) -> tuple[int, int, int]:

@@ -1,0 +1,412 @@
+"""The only wiring of a node: from a `Config` to running services, in the order in which they start and stop.
+
+Start: the data directory is taken, the metadata log replayed, the Kafka ports bound (but not served yet), the broker
+registered with its addresses, the partitions opened, the groups loaded; then the listeners answer. Stop goes the other way,
+so nothing is served that isn't there, and the mark of a clean shutdown is written last.
+
+A start that fails undoes what was done and tells `on_fatal`, which ends the process with one line.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Cooperator, LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chronik.addresses import ListenerAddress
+from chronik.broker.fetch_sessions import FetchSessions
+from chronik.broker.purgatory import Wakeups
+from chronik.broker.replicas import Replicas
+from chronik.config import OPTIONS, Config, format_value
+from chronik.controller.commands import CreateTopics, RegisterBroker
+from chronik.controller.controller import Rules
+from chronik.controller.image import MetadataImage
+from chronik.controller.service import Controller
+from chronik.coordinator.runtime import Coordinator
+from chronik.coordinator.settings import GroupSettings
+from chronik.data_directory import DataDirectory
+from chronik.errors import ChronikError
+from chronik.janitor.retention import Retention
+from chronik.janitor.trash import Trash
+from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
+from chronik.listeners.handlers.api_versions import ApiVersionsHandler
+from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
+from chronik.listeners.handlers.create_topics import CreateTopicsHandler
+from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
+from chronik.listeners.handlers.delete_records import DeleteRecordsHandler
+from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
+from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
+from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
+from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
+from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
+from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from chronik.listeners.handlers.fetch import FetchHandler
+from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
+from chronik.listeners.handlers.heartbeat import HeartbeatHandler
+from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
+from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
+from chronik.listeners.handlers.join_group import JoinGroupHandler
+from chronik.listeners.handlers.leave_group import LeaveGroupHandler
+from chronik.listeners.handlers.list_groups import ListGroupsHandler
+from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
+from chronik.listeners.handlers.metadata import MetadataHandler
+from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
+from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
+from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
+from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
+from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.listeners.handlers.internal_topics import new_topic
+from chronik.listeners.kafka import KafkaFactory
+from chronik.listeners.receiver import BufferPool
+from chronik.listeners.transport import use_vectored_transport
+from chronik.log.disk import RealDisk
+from chronik.log.flusher import Flusher
+from chronik.model import OFFSETS_TOPIC, Endpoint
+from chronik.node_config import NodeConfig
+from chronik.raft.providers import format_store, open_store, preferred_provider
+from chronik.raft.single import SingleNodeLog
+from chronik.raft.writer import WriterThread
+from chronik.telemetry.lag import ReactorLagProbe
+from chronik.telemetry.metrics import NodeMetrics
+
+_CLOSE_IDLE_SECONDS = 10.0
+_FETCH_SESSION_EVICTION_MS = 120_000
+
+
+class ListenError(ChronikError):
+    """A listener's address cannot be bound."""
+
+
+def make_node(
+    config: Config, on_fatal: Callable[[Failure], None], reactor: Any = None, *, in_memory: bool = False
+) -> Node:
+    """The services of one node. `on_fatal` is told of a failed start, and of a failure after which nothing may go on.
+
+    With `in_memory`, nothing is stored: the node forgets everything when it stops.
+    """
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    return Node(config, on_fatal, reactor, in_memory)
+
+
+class Node(MultiService):
+    """One node, everything embedded in one process. `ready` fires with the node when all its listeners answer."""
+
+    log = Logger(namespace="chronik.node")
+
+    def __init__(self, config: Config, on_fatal: Callable[[Failure], None], reactor: Any, in_memory: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.ready: Deferred[Node] = Deferred()
+        self.metrics = NodeMetrics(time.monotonic)
+        self.kafka_ports: list[tuple[ListenerAddress, IListeningPort]] = []
+        self.admin_port: IListeningPort | None = None
+        self._on_fatal = on_fatal
+        self._reactor = reactor
+        self._in_memory = in_memory
+        self._factories: list[KafkaFactory] = []
+        self._undo: list[Callable[[], Any]] = []  # how to take back what was started, the last first
+        self._start_up: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Begin to start; `ready` or `on_fatal` tells the outcome."""
+        super().startService()
+        self._start_up = Deferred.fromCoroutine(self._start())
+        self._start_up.addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop serving, then close everything; fires when the data directory is released."""
+        return Deferred.fromCoroutine(self._stop())
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """What clients are told to dial. An empty host stands for the address that each client has dialled itself."""
+        advertised = {address.name: address for address in self.config.advertised_listeners}
+        return [
+            Endpoint(address.name, advertised[address.name].host, advertised[address.name].port)
+            if address.name in advertised
+            else Endpoint(address.name, address.host, port.getHost().port)
+            for address, port in self.kafka_ports
+        ]
+
+    # -- start and stop -----------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        self._take_data_directory()
+        await self._replay_metadata()
+        self._assemble()
+        await self._bind_kafka()
+        await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
+        self._undo.append(self._close_partitions)
+        await self.replicas.start(self._directory.was_clean)
+        self.coordinator.start()
+        self._undo.append(self.coordinator.stop)
+        await self._bind_admin()
+        for service in self._background:
+            self._run(service)
+        self._serve_kafka()
+        self.log.info(
+            "node {node} is up after {took:.2f} s: Kafka at {kafka}, data in {data}",
+            node=self.config.node_id,
+            took=time.monotonic() - began,
+            kafka=", ".join(f"{endpoint.host or '*'}:{endpoint.port}" for endpoint in self.endpoints),
+            data="memory" if self._in_memory else self.config.data_directory,
+        )
+        self.ready.callback(self)
+
+    async def _stop(self) -> None:
+        if self._start_up is not None:
+            self._start_up.cancel()
+        await maybeDeferred(super().stopService)
+        await self._take_back()
+        self.log.info("node {node} has stopped", node=self.config.node_id)
+
+    async def _take_back(self) -> None:
+        while self._undo:
+            undo = self._undo.pop()
+            try:
+                await maybeDeferred(undo)
+            except Exception:
+                self.log.failure("stopping: {step} failed", step=getattr(undo, "__qualname__", repr(undo)))
+                self._clean = False
+
+    def _failed(self, failure: Failure) -> Deferred[None]:
+        taken_back: Deferred[None] = Deferred.fromCoroutine(self._take_back())
+        return taken_back.addCallback(lambda _: self._on_fatal(failure))
+
+    def _run(self, service: IService) -> None:
+        """Start `service`; it is stopped in its turn."""
+        service.startService()
+        self._undo.append(service.stopService)
+
+    # -- storage ------------------------------------------------------------------------------------------------------
+
+    def _take_data_directory(self) -> None:
+        config = self.config
+        self._clean = True
+        self._disk = RealDisk()
+        self._directory = DataDirectory.take(
+            config.data_directory, self._disk, config.node_id, preferred_provider(), format_store
+        )
+        self._undo.append(self._directory.release)
+        self._undo.append(self._mark_clean)
+
+    def _mark_clean(self) -> None:
+        if self._clean:
+            self._directory.mark_clean()
+
+    async def _replay_metadata(self) -> None:
+        config, directory = self.config, self._directory
+        thread = WriterThread(self._reactor)
+        self._undo.append(thread.stop)
+        open_metadata = partial(open_store, directory.metadata_store, directory.meta)
+        self.metadata = MetadataImage(directory.cluster_id, config.node_id)
+        self.controller = Controller(
+            self.metadata,
+            SingleNodeLog(open_metadata, thread, self._on_fatal),
+            Rules(_random_id, config.num_partitions, config.default_replication_factor),
+        )
+        self._undo.append(self.controller.stop)
+        await self.controller.start()
+
+    def _close_partitions(self) -> Deferred[None]:
+        self._flusher.stop()
+        self.replicas.stop()
+
+    # -- the parts ----------------------------------------------------------------------------------------------------
+
+    def _assemble(self) -> None:
+        """Make the parts and hand them to each other; nothing starts here."""
+        config, reactor, metrics = self.config, self._reactor, self.metrics
+        self.configs = NodeConfig(_static_configs(config, self._directory), self.metadata, config.node_id)
+        cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
+        self._flusher = Flusher(reactor, self._on_fatal, config.flush_interval_ms)
+        trash = Trash(self._disk, reactor)
+        self.replicas = Replicas(
+            metadata=self.metadata,
+            node_id=config.node_id,
+            path=self._directory.topics,
+            disk=self._disk,
+            flusher=self._flusher,
+            settings_for=self.configs.topic_settings,
+            metrics_for=metrics.topic,
+            discard=trash.discard,
+            producer_expiration_ms=config.producer_id_expiration_ms,
+            flush_bytes=config.flush_interval_bytes,
+            wall_clock_ms=_wall_clock_ms,
+            cooperator=cooperator,
+        )
+        self.coordinator = Coordinator(
+            _group_settings(config),
+            self.metadata,
+            self.replicas,
+            self.replicas,
+            reactor,
+            wall_clock_ms=_wall_clock_ms,
+            fresh_id=lambda: str(uuid.uuid4()),
+            ensure_offsets_topic=self._create_offsets_topic,
+        )
+        self.replicas.add_host(self.coordinator)
+        self.table = ApiTable(self._handlers())
+        retention = Retention(
+            self.replicas, trash, config.log_retention_check_interval_ms, _wall_clock_ms, reactor, cooperator
+        )
+        self._background = [trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)]
+
+    def _create_offsets_topic(self) -> Deferred[Any]:
+        return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
+
+    def _handlers(self) -> Iterable[Any]:
+        """One handler for each API that is served."""
+        config, reactor, metrics, replicas = self.config, self._reactor, self.metrics, self.replicas
+        controller, metadata, configs, groups = self.controller, self.metadata, self.configs, self.coordinator
+        sessions = FetchSessions(
+            config.max_incremental_fetch_session_cache_slots,
+            _FETCH_SESSION_EVICTION_MS,
+            lambda: random.randrange(1, 2**31),
+        )
+        wakeups = Wakeups(lambda call: reactor.callLater(0, call))
+        clock = time.monotonic
+        return [
+            ApiVersionsHandler(lambda: self.table),
+            ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
+            FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
+            ListOffsetsHandler(replicas),
+            OffsetForLeaderEpochHandler(replicas),
+            DeleteRecordsHandler(replicas),
+            DescribeProducersHandler(replicas),
+            DescribeLogDirsHandler(replicas),
+            MetadataHandler(metadata, controller, configs, reactor),
+            DescribeClusterHandler(metadata),
+            DescribeTopicPartitionsHandler(metadata),
+            InitProducerIdHandler(controller, metadata, config.node_id, reactor),
+            CreateTopicsHandler(controller, configs, reactor),
+            DeleteTopicsHandler(controller, configs, reactor),
+            CreatePartitionsHandler(controller, reactor),
+            DescribeConfigsHandler(metadata, configs),
+            AlterConfigsHandler(controller, config.node_id, reactor),
+            IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
+            FindCoordinatorHandler(groups),
+            JoinGroupHandler(groups),
+            SyncGroupHandler(groups),
+            HeartbeatHandler(groups),
+            LeaveGroupHandler(groups),
+            OffsetCommitHandler(groups, metadata),
+            OffsetFetchHandler(groups),
+            DescribeGroupsHandler(groups),
+            ListGroupsHandler(groups),
+            DeleteGroupsHandler(groups),
+            OffsetDeleteHandler(groups, metadata),
+        ]
+
+    # -- listeners ----------------------------------------------------------------------------------------------------
+
+    async def _bind_kafka(self) -> None:
+        """Bind the Kafka ports, so that their addresses are known; connections wait in the backlog until they are served."""
+        config = self.config
+        pool = BufferPool(config.queued_max_request_bytes)
+        for address in config.listeners:
+            factory = KafkaFactory(
+                address.name,
+                self.table,
+                pool,
+                self.metrics.requests,
+                self._reactor,
+                max_request_bytes=config.socket_request_max_bytes,
+                max_connections=config.max_connections,
+                max_connections_per_ip=config.max_connections_per_ip,
+                max_idle_ms=config.connections_max_idle_ms,
+                wall_clock_ms=_wall_clock_ms,
+            )
+            port = await self._listen(address, factory)
+            port.stopReading()
+            use_vectored_transport(port)
+            self.kafka_ports.append((address, port))
+            self._factories.append(factory)
+
+    async def _listen(self, address: ListenerAddress, factory: Factory) -> Any:
+        try:
+            port = await serverFromString(self._reactor, address.endpoint).listen(factory)
+        except CannotListenError as error:
+            raise ListenError(
+                f"cannot listen at {address}: {error.socketError}; stop what uses the address, or choose another one"
+            ) from error
+        self._undo.append(port.stopListening)
+        return port
+
+    def _serve_kafka(self) -> None:
+        for _, port in self.kafka_ports:
+            port.startReading()
+        self._undo.append(self._close_connections)
+        closing_idle = LoopingCall(self._close_idle)
+        closing_idle.clock = self._reactor
+        closing_idle.start(_CLOSE_IDLE_SECONDS, now=False)
+        self._undo.append(closing_idle.stop)
+
+    def _close_idle(self) -> None:
+        for factory in self._factories:
+            factory.close_idle()
+
+    def _close_connections(self) -> None:
+        for factory in self._factories:
+            factory.close_all()
+
+    async def _bind_admin(self) -> None:
+        if self.config.admin_listener is None:
+            return
+        from chronik.listeners.admin import make_site  # Klein installs the reactor when imported: not before one is chosen
+
+        self.admin_port = await self._listen(self.config.admin_listener, make_site(self))
+
+
+def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:
+    """What the node was configured with, by Kafka's names: only what was really set, and what follows from where it runs."""
+    static = {
+        option.kafka: format_value(getattr(config, name))
+        for name, option in OPTIONS.items()
+        if option.kafka and name in config.sources
+    }
+    node_id = str(config.node_id)
+    listeners = ",".join(map(str, config.listeners))
+    return {"listeners": listeners} | static | {"node.id": node_id, "broker.id": node_id, "log.dirs": directory.topics}
+
+
+def _group_settings(config: Config) -> GroupSettings:
+    return GroupSettings(
+        group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+        group_min_session_timeout_ms=config.group_min_session_timeout_ms,
+        group_max_session_timeout_ms=config.group_max_session_timeout_ms,
+        group_max_size=config.group_max_size,
+        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
+        offsets_retention_minutes=config.offsets_retention_minutes,
+        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
+        offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _random_id() -> bytes:
+    return secrets.token_bytes(16)
