@@ -192,7 +192,8 @@ def check_produced(batch: Buffer) -> BatchHeader:
         or base_offset
         or not delta + 1 == count > 0
         or attributes & _JUDGED_BITS > _HIGHEST_CODEC  # an unknown codec, or a bit that is not the producer's to set
-        or not NO_TIMESTAMP <= first <= latest
+        or first < NO_TIMESTAMP  # their order is not looked at: some clients put the last timestamp for the largest
+        or latest < NO_TIMESTAMP
         or ((epoch | sequence) < 0 if producer >= 0 else attributes & TRANSACTIONAL_BIT)
     ):
         raise _produce_fault(batch, header)
@@ -233,8 +234,8 @@ def _produce_fault(batch: Buffer, header: BatchHeader | None) -> KafkaError:
     if attributes & LOG_APPEND_TIME_BIT:
         text = "a producer may not mark its timestamps as append times"
         return KafkaError(ErrorCode.INVALID_TIMESTAMP, text)
-    if not NO_TIMESTAMP <= header.base_timestamp <= header.max_timestamp:
-        text = f"base timestamp {header.base_timestamp}, max timestamp {header.max_timestamp}"
+    if min(header.base_timestamp, header.max_timestamp) < NO_TIMESTAMP:
+        text = f"base timestamp {header.base_timestamp}, max timestamp {header.max_timestamp}; -1 stands for none"
         return KafkaError(ErrorCode.INVALID_TIMESTAMP, text)
     return invalid_record(
         f"producer id {header.producer_id}, epoch {header.producer_epoch}, base sequence {header.base_sequence}"

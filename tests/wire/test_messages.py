@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.wire.apis import ApiKey, message_classes
-from chronik.wire.codec import Message, UnsupportedField, encode_struct
+from chronik.wire.codec import MalformedMessage, Message, UnsupportedField, encode_struct
 from chronik.wire.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 from chronik.wire.schema import Field, Struct
-from tests.wire.values import all_messages, message_strategy
+from tests.wire.values import all_messages, message_strategy, random_message
 
 EXAMPLES = settings(
     max_examples=5,
@@ -117,6 +118,25 @@ def _structs(cls: type[Struct]) -> Iterator[type[Struct]]:
     for f in cls.FIELDS:
         if f.kind in ("array", "struct") and not isinstance(f.element, Field):
             yield from _structs(f.element)
+
+
+class TruncationTests(SynchronousTestCase):
+    """A message that ends too early is refused at every byte, in every version of every API."""
+
+    LARGEST = 400  # bytes of the messages that are cut
+
+    def test_cut_at_every_byte(self) -> None:
+        rng = Random(3)
+        cuts = 0
+        for _, cls, version in all_messages():
+            encodings = [random_message(cls, version, rng).encode(version) for _ in range(8)]
+            encoded = max((e for e in encodings if len(e) <= self.LARGEST), key=len, default=cls().encode(version))
+            view = memoryview(encoded)
+            for size in range(len(encoded)):
+                error = self.assertRaises(MalformedMessage, cls.decode, view[:size], version)
+                self.assertIn(f"{cls.__name__} v{version}, ", str(error))
+            cuts += len(encoded)
+        self.assertGreater(cuts, 50_000)
 
 
 class PrecodedTests(SynchronousTestCase):

@@ -1,6 +1,6 @@
 """ListConfigResources (key 74): the resources that have a configuration.
 
-Version 0 lists client metrics subscriptions only (KIP-714); 1 lists resources of any type (KIP-1142).
+Version 0 lists client metrics subscriptions only (KIP-1000); 1 lists resources of any type (KIP-1142).
 """
 
 from chronik.wire.codec import Request, Response

@@ -1,9 +1,8 @@
 """Metadata (key 3): which brokers there are, which topics, and who leads each partition.
 
-A null list of topics asks for all of them; in version 0 the empty list did. Version 4 lets the client forbid
-automatic creation (KIP-204), 7 adds leader epochs (KIP-320), 8 authorised operations (KIP-430), 10 topic ids
-(KIP-516), by which 12 can ask, 13 a top-level error (KIP-1102). Encoded topics may be given to the response as bytes:
-they are cached per topic and version.
+A null list of topics asks for all of them; in version 0 the empty list did. Version 4 lets the client forbid automatic
+creation, 7 adds leader epochs (KIP-320), 8 authorised operations (KIP-430), 10 topic ids (KIP-516), by which 12 can
+ask, 13 a top-level error (KIP-1102). Topics of the response may be given as bytes: they are kept per topic and version.
 """
 
 from chronik.wire.codec import Request, Response

@@ -1,6 +1,6 @@
 """UpdateFeatures (key 57): raise or lower finalised feature levels (KIP-584).
 
-Version 1 adds the kind of change and a dry run; from 2 on one error stands for the whole request (KIP-1022).
+Version 1 adds the kind of change and a dry run (KIP-778); from 2 on one error stands for the whole request (KIP-1022).
 """
 
 from chronik.wire.codec import Request, Response
