@@ -23,8 +23,11 @@ from chronik.errors import ConfigError
 ENVIRONMENT_PREFIX = "CHRONIK_"
 CONFIG_PATH_VARIABLE = "CHRONIK_CONFIG"
 
-# Kubernetes puts such variables into every pod beside a Service named "chronik" or "chronik-...": they are not options.
-_SERVICE_LINK = re.compile(r"CHRONIK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+# Kubernetes puts such variables into every pod beside a Service named "chronik" or "chronik-..."; chronik-ctl and the tests
+# have variables of their own.
+_NOT_OPTIONS = re.compile(
+    r"CHRONIK_(BOOTSTRAP_SERVERS|(CTL|TEST)_\w+|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?))"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _read_environment(options: Mapping[str, Option], environment: Mapping[str, s
         if (
             variable.startswith(ENVIRONMENT_PREFIX)
             and variable not in expected
-            and not _SERVICE_LINK.fullmatch(variable)
+            and not _NOT_OPTIONS.fullmatch(variable)
         ):
             raise ConfigError(f"environment variable {variable}: no such option{did_you_mean(variable, expected)}")
     return found

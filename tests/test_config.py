@@ -73,6 +73,8 @@ class Resolution(SynchronousTestCase):
             "CHRONIK_KAFKA_SERVICE_PORT_TCP": "9092",
             "CHRONIK_PORT_9092_TCP_ADDR": "10.0.0.1",
             "CHRONIK_PORT": "tcp://10.0.0.1:9092",
+            "CHRONIK_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+            "CHRONIK_TEST_SLOW": "1",
             "HOME": "/",
         }
         self.assertEqual(Config.resolve(environment=environment).sources, {})
