@@ -105,6 +105,8 @@ class NodeConfig:
         """The dynamic configs that hold for all brokers, by name."""
         entries = []
         for name, text in sorted(self._metadata.broker_configs(None).items()):
+            if name not in BROKER_CONFIGS:  # set by another release
+                continue
             source = ConfigSource.DYNAMIC_DEFAULT_BROKER
             entries.append(ConfigEntry(BROKER_CONFIGS[name], text, source, False, (ConfigSynonym(name, text, source),)))
         return entries

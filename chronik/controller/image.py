@@ -63,6 +63,7 @@ class MetadataImage:
         self._incarnations: dict[int, Uuid] = {}
         self._broker_configs: dict[int, dict[str, str]] = {}
         self._producer_block: ProducerIdsAllocated | None = None
+        self._encoded_topics: dict[Uuid, bytes] = {}
         self._sorted_topics: tuple[Topic, ...] | None = ()
         self._sorted_brokers: tuple[Broker, ...] = ()
         self._listeners: list[Callable[[MetadataDelta], None]] = []
@@ -134,8 +135,10 @@ class MetadataImage:
         _REPLAY[type(record)](self, record)
 
     def snapshot(self) -> bytes:
-        """The whole state after the last applied entry."""
-        return _snapshot_encoder.encode((_SNAPSHOT_VERSION, [encode_record(record) for record in self._as_records()]))
+        """The whole state after the last applied entry. Topics that didn't change since the last time aren't encoded anew."""
+        records = [encode_record(record) for record in self._without_topics()]
+        records.extend(self._encoded_topic(topic) for topic in self.topics())
+        return _snapshot_encoder.encode((_SNAPSHOT_VERSION, records))
 
     def restore(self, index: int, snapshot: bytes) -> None:
         """Become what `snapshot` holds; listeners see the difference as one change."""
@@ -233,6 +236,7 @@ class MetadataImage:
 
     def _touch(self, topic_id: Uuid, before: Topic | None) -> None:
         self._touched.setdefault(topic_id, before)
+        self._encoded_topics.pop(topic_id, None)
         self._sorted_topics = None
 
     def _publish(self) -> None:
@@ -262,27 +266,33 @@ class MetadataImage:
             self._brokers,
             self._incarnations,
             self._broker_configs,
+            self._encoded_topics,
         ):
             state.clear()
         self.next_producer_id = self.last_broker_epoch = 0
         self._producer_block = None
         self._sorted_topics, self._sorted_brokers = None, ()
 
-    def _as_records(self) -> Iterable[MetadataRecord]:
+    def _without_topics(self) -> Iterable[MetadataRecord]:
         for broker in self._sorted_brokers:
             endpoints = tuple(EndpointRow(each.listener, each.host, each.port) for each in broker.endpoints)
             incarnation = self._incarnations[broker.node_id]
             yield BrokerRegistered(broker.node_id, broker.epoch, incarnation, endpoints, broker.rack, False)
         for node_id, configs in sorted(self._broker_configs.items()):
             yield BrokerConfigChanged(node_id, dict(sorted(configs.items())))
-        for topic in self.topics():
+        if self._producer_block is not None:
+            yield self._producer_block
+
+    def _encoded_topic(self, topic: Topic) -> bytes:
+        encoded = self._encoded_topics.get(topic.topic_id)
+        if encoded is None:
             rows = tuple(
                 PartitionRow(each.replicas, each.isr, each.leader, each.leader_epoch, each.partition_epoch)
                 for each in topic.partitions
             )
-            yield TopicCreated(topic.topic_id, topic.name, rows, dict(sorted(topic.configs.items())))
-        if self._producer_block is not None:
-            yield self._producer_block
+            record = TopicCreated(topic.topic_id, topic.name, rows, dict(sorted(topic.configs.items())))
+            encoded = self._encoded_topics[topic.topic_id] = encode_record(record)
+        return encoded
 
 
 def unify(name: str) -> str:
