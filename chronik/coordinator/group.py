@@ -567,7 +567,7 @@ class Group:
         self.roster.remove(member_id)
 
     def _refuse_join(self, token: Any, member_id: str, error: ErrorCode) -> None:
-        self._out.append(Answer(token, JoinGroupResponse(member_id=member_id, error_code=error, protocol_name=None)))
+        self._out.append(Answer(token, JoinGroupResponse(member_id=member_id, error_code=error)))
 
     def _answer_join(self, member: Member, response: JoinGroupResponse) -> None:
         self._out.append(Answer(member.awaiting_join, response))

@@ -115,7 +115,7 @@ class HostedPartition:
         self._loaded()
 
     def _load_failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
+        if isinstance(failure.value, CancelledError):
             return
         self.state = HostState.FAILED
         self.log.failure(

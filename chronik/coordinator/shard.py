@@ -136,9 +136,7 @@ class Shard:
         group = self.groups.get(request.group_id)
         if group is None:
             if request.member_id:
-                unknown = JoinGroupResponse(
-                    member_id=request.member_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID, protocol_name=None
-                )
+                unknown = JoinGroupResponse(member_id=request.member_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
                 return [Answer(token, unknown)]
             group = self.groups[request.group_id] = Group(request.group_id, self.settings)
         effects = group.join(request, joiner, token, now)

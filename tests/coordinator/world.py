@@ -1,0 +1,278 @@
+"""What the coordinator's tests run in: a log in memory that can hold back and fail appends, and a cluster of one node.
+
+The log is a real sequence of encoded batches: what was appended is what is read, so replay is tested on bytes.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from chronik.coordinator.runtime import Coordinator
+from chronik.coordinator.settings import GroupSettings
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionWriter, MetadataDelta
+from chronik.model import OFFSETS_TOPIC, Broker, Endpoint, PartitionId, PartitionState, Topic, TopicPartition
+from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
+from chronik.wire.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
+from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
+from chronik.wire.records import assign_offsets, read_header
+
+WALL = 1_700_000_000_000
+
+
+@implementer(IPartitionWriter, ICommittedReader)
+class MemoryLog:
+    """Partitions as lists of batches. While `holding`, appends wait for `release`; `failing` makes new ones fail.
+
+    With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer.
+    """
+
+    def __init__(self) -> None:
+        self.batches: dict[TopicPartition, list[bytes]] = {}
+        self.holding = False
+        self.failing: ErrorCode | None = None
+        self.torn = False
+        self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
+
+    def end(self, partition: TopicPartition) -> int:
+        batches = self.batches.get(partition)
+        return read_header(batches[-1]).next_offset if batches else 0
+
+    def append(self, partition: TopicPartition, batch: bytearray) -> Deferred[int]:
+        if self.failing is not None:
+            if self.torn:
+                self._write(partition, batch)
+            return fail(KafkaError(self.failing))
+        if self.holding:
+            waiting: Deferred[int] = Deferred()
+            self.held.append((partition, batch, waiting))
+            return waiting
+        return succeed(self._write(partition, batch))
+
+    def _write(self, partition: TopicPartition, batch: bytearray) -> int:
+        base = self.end(partition)
+        assign_offsets(batch, base, 0)
+        self.batches.setdefault(partition, []).append(bytes(batch))
+        return base
+
+    def release(self, error: ErrorCode | None = None, index: int = 0) -> None:
+        """Let the held append at `index` succeed, or fail with `error`."""
+        partition, batch, waiting = self.held.pop(index)
+        if error is None:
+            waiting.callback(self._write(partition, batch))
+        else:
+            waiting.errback(KafkaError(error))
+
+    def release_all(self) -> None:
+        self.holding = False
+        while self.held:
+            self.release()
+
+    def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
+        end = self.end(partition)
+        return 0, end, end
+
+    def read(self, partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
+        out = b""
+        for batch in self.batches.get(partition, ()):
+            if read_header(batch).next_offset > offset:
+                if out and len(out) + len(batch) > max_bytes:
+                    break
+                out += batch
+        return out
+
+
+@implementer(IClusterMetadata)
+class OneNode:
+    """A cluster of node 1, with the topics in `all`."""
+
+    cluster_id = "test"
+    controller_id = 1
+    version = 1
+
+    def __init__(self, **topics: int) -> None:
+        self.all: dict[str, Topic] = {}
+        self.listeners: list[Any] = []
+        for name, partitions in topics.items():
+            self.create(name, partitions)
+
+    def create(self, name: str, partitions: int) -> Topic:
+        states = tuple(PartitionState(index, (1,), (1,), 1, 0) for index in range(partitions))
+        topic = self.all[name] = Topic(name.encode().ljust(16, b"-")[:16], name, states)
+        return topic
+
+    def delete(self, name: str) -> None:
+        gone = self.all.pop(name)
+        for listener in self.listeners:
+            listener(MetadataDelta(deleted=[gone]))
+
+    def topic(self, name: str) -> Topic | None:
+        return self.all.get(name)
+
+    def topic_by_id(self, topic_id: bytes) -> Topic | None:
+        return next((topic for topic in self.all.values() if topic.topic_id == topic_id), None)
+
+    def topics(self) -> list[Topic]:
+        return [self.all[name] for name in sorted(self.all)]
+
+    def brokers(self) -> list[Broker]:
+        return [Broker(1, 1, (Endpoint("PLAINTEXT", "localhost", 9092), Endpoint("OTHER", "elsewhere", 9192)))]
+
+    def broker_configs(self, node_id: int | None) -> dict[str, str]:
+        return {}
+
+    def subscribe(self, listener: Any) -> Any:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+
+class World:
+    """A coordinator on one partition of `__consumer_offsets`, with its log, its clock and its cluster."""
+
+    def __init__(self, settings: GroupSettings | None = None, log: MemoryLog | None = None, led: bool = True) -> None:
+        self.settings = settings or GroupSettings(group_initial_rebalance_delay_ms=0)
+        self.clock = Clock()
+        self.log = log or MemoryLog()
+        self.metadata = OneNode(events=10, logs=10)
+        self.created = 0
+        ids = count(1)
+        self.coordinator = Coordinator(
+            self.settings,
+            self.metadata,
+            self.log,
+            self.log,
+            self.clock,
+            wall_clock_ms=lambda: WALL + int(self.clock.seconds() * 1000),
+            fresh_id=lambda: f"id{next(ids)}",
+            ensure_offsets_topic=self._create,
+        )
+        self.coordinator.start()
+        if led:
+            self.lead()
+
+    def _create(self) -> Deferred[None]:
+        self.created += 1
+        self.metadata.create(OFFSETS_TOPIC, 1)
+        return succeed(None)
+
+    def lead(self, load: bool = True) -> None:
+        """Lead the partition; with `load`, until it is loaded."""
+        topic = self.metadata.topic(OFFSETS_TOPIC) or self.metadata.create(OFFSETS_TOPIC, 1)
+        self.coordinator.partition_led(PartitionId(topic.topic_id, 0), TopicPartition(OFFSETS_TOPIC, 0), 0)
+        if load:
+            self.settle()
+
+    def resign(self) -> None:
+        self.coordinator.partition_resigned(PartitionId(bytes(16), 0), TopicPartition(OFFSETS_TOPIC, 0))
+
+    def settle(self) -> None:
+        """Let everything run that is due now."""
+        for _ in range(20):
+            self.clock.advance(0)
+
+    @property
+    def shard(self) -> Any:
+        return self.coordinator._hosted[0].shard
+
+    def result(self, operation: Any) -> Any:
+        """What a Deferred or coroutine came to; fails the test when it still waits. KafkaErrors are returned."""
+        results: list[Any] = []
+        if not isinstance(operation, Deferred):
+            operation = Deferred.fromCoroutine(operation)
+        operation.addBoth(results.append)
+        for _ in range(20):
+            if results:
+                break
+            self.clock.advance(0)
+        assert results, "it still waits"
+        return getattr(results[0], "value", results[0])
+
+
+def subscription(*topics: str) -> bytes:
+    """A consumer's subscription, version 0."""
+    out = b"\x00\x00" + len(topics).to_bytes(4, "big")
+    for topic in topics:
+        out += len(topic).to_bytes(2, "big") + topic.encode()
+    return out + b"\xff\xff\xff\xff"
+
+
+def join_request(
+    member: str = "",
+    *,
+    group: str = "g",
+    instance: str | None = None,
+    session: int = 10_000,
+    rebalance: int = 60_000,
+    protocols: tuple[tuple[str, bytes], ...] = (("range", subscription("events")),),
+    kind: str = "consumer",
+) -> JoinGroupRequest:
+    return JoinGroupRequest(
+        group_id=group,
+        session_timeout_ms=session,
+        rebalance_timeout_ms=rebalance,
+        member_id=member,
+        group_instance_id=instance,
+        protocol_type=kind,
+        protocols=[JoinGroupRequestProtocol(name=name, metadata=metadata) for name, metadata in protocols],
+    )
+
+
+def sync_request(
+    member: str,
+    generation: int,
+    assignments: dict[str, bytes] | None = None,
+    *,
+    group: str = "g",
+    instance: str | None = None,
+    protocol: tuple[str | None, str | None] = (None, None),
+) -> SyncGroupRequest:
+    return SyncGroupRequest(
+        group_id=group,
+        generation_id=generation,
+        member_id=member,
+        group_instance_id=instance,
+        protocol_type=protocol[0],
+        protocol_name=protocol[1],
+        assignments=[
+            SyncGroupRequestAssignment(member_id=name, assignment=part) for name, part in (assignments or {}).items()
+        ],
+    )
+
+
+def commit_request(
+    offsets: dict[tuple[str, int], int],
+    *,
+    member: str = "",
+    generation: int = -1,
+    group: str = "g",
+    metadata: str | None = None,
+    retention: int = -1,
+    instance: str | None = None,
+) -> OffsetCommitRequest:
+    topics: dict[str, list[OffsetCommitRequestPartition]] = {}
+    for (topic, partition), offset in offsets.items():
+        topics.setdefault(topic, []).append(
+            OffsetCommitRequestPartition(
+                partition_index=partition,
+                committed_offset=offset,
+                committed_metadata=metadata,
+                committed_leader_epoch=3,
+            )
+        )
+    return OffsetCommitRequest(
+        group_id=group,
+        generation_id_or_member_epoch=generation,
+        member_id=member,
+        group_instance_id=instance,
+        retention_time_ms=retention,
+        topics=[OffsetCommitRequestTopic(name=name, partitions=parts) for name, parts in topics.items()],
+    )
