@@ -275,10 +275,12 @@ def assemble(header: BatchHeader, section: Buffer) -> bytearray:
 
 
 def corrupt_batch(text: str) -> KafkaError:
+    """The error for bytes that are no batch, or not the ones that were written."""
     return KafkaError(ErrorCode.CORRUPT_MESSAGE, text)
 
 
 def invalid_record(text: str) -> KafkaError:
+    """The error for a batch that arrived as it was sent, and breaks a rule."""
     return KafkaError(ErrorCode.INVALID_RECORD, text)
 
 

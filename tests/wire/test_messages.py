@@ -63,7 +63,6 @@ class DeclarationTests(SynchronousTestCase):
             self.assertEqual((request.API_KEY, response.API_KEY), (key, key))
             self.assertEqual(request.VERSIONS, response.VERSIONS, key.name)
             self.assertEqual(request.FLEXIBLE, response.FLEXIBLE, key.name)
-            self.assertTrue(request.__doc__ is None or request.FIELDS == (), key.name)
 
     def test_nothing_is_declared_above_the_highest_version(self) -> None:
         """A field that no version carries would be refused with an error nobody could act on."""

@@ -3,6 +3,7 @@
 Version 7 adds incremental sessions (KIP-227), 9 the leader epoch that fences stale clients (KIP-320), 11 rack-aware
 replica choice (KIP-392), 12 truncation detection (KIP-595), 13 topic ids (KIP-516), 15 the replica's epoch (KIP-903),
 16 leader hints (KIP-951), 17 the replica's directory (KIP-853), 18 its known high watermark (KIP-1166).
+Leader hints are ignorable here, unlike in Kafka's schema: a handler may give them in any version.
 """
 
 from chronik.wire.codec import Buffer, Request, Response
@@ -79,7 +80,7 @@ class PartitionData(Struct):
     last_stable_offset: int = int64("4+", default=-1, ignorable=True)
     log_start_offset: int = int64("5+", default=-1, ignorable=True)
     diverging_epoch: EpochEndOffset = struct(EpochEndOffset, "12+", tag=0)
-    current_leader: LeaderIdAndEpoch = struct(LeaderIdAndEpoch, "12+", tag=1)
+    current_leader: LeaderIdAndEpoch = struct(LeaderIdAndEpoch, "12+", tag=1, ignorable=True)
     snapshot_id: SnapshotId = struct(SnapshotId, "12+", tag=2)
     aborted_transactions: list[AbortedTransaction] | None = array(
         AbortedTransaction, "4+", nullable="4+", ignorable=True
@@ -106,4 +107,4 @@ class FetchResponse(Response, api_key=1, versions="4-18", flexible="12+"):
     error_code: int = int16("7+", ignorable=True)
     session_id: int = int32("7+")
     responses: list[FetchableTopicResponse] = array(FetchableTopicResponse)
-    node_endpoints: list[NodeEndpoint] = array(NodeEndpoint, "16+", tag=0)
+    node_endpoints: list[NodeEndpoint] = array(NodeEndpoint, "16+", tag=0, ignorable=True)

@@ -1,7 +1,9 @@
 """Produce (key 0): append one record batch to each of some partitions.
 
 Versions 0 to 2 are decoded so that they can be refused in their own form; records of those times have a dead format.
-Sources: KIP-98, KIP-467 (record errors), KIP-516 (topic ids, v13), KIP-890, KIP-951 (leader hints, v10).
+Version 7 allows zstd (KIP-110), 8 adds errors of single records (KIP-467), 10 leader hints (KIP-951; ignorable here,
+unlike in Kafka's schema), 11 and 12 are for transactions without AddPartitionsToTxn (KIP-890), 13 has topic ids
+(KIP-516).
 """
 
 from chronik.wire.codec import Buffer, Request, Response
@@ -44,7 +46,7 @@ class PartitionProduceResponse(Struct):
     log_start_offset: int = int64("5+", default=-1, ignorable=True)
     record_errors: list[BatchIndexAndErrorMessage] = array(BatchIndexAndErrorMessage, "8+", ignorable=True)
     error_message: str | None = string("8+", nullable="8+", default=None, ignorable=True)
-    current_leader: LeaderIdAndEpoch = struct(LeaderIdAndEpoch, "10+", tagged="10+", tag=0, ignorable=True)
+    current_leader: LeaderIdAndEpoch = struct(LeaderIdAndEpoch, "10+", tag=0, ignorable=True)
 
 
 class TopicProduceResponse(Struct):
@@ -63,4 +65,4 @@ class NodeEndpoint(Struct):
 class ProduceResponse(Response, api_key=0, versions="0-13", flexible="9+"):
     responses: list[TopicProduceResponse] = array(TopicProduceResponse)
     throttle_time_ms: int = int32("1+", ignorable=True)
-    node_endpoints: list[NodeEndpoint] = array(NodeEndpoint, "10+", tagged="10+", tag=0, ignorable=True)
+    node_endpoints: list[NodeEndpoint] = array(NodeEndpoint, "10+", tag=0, ignorable=True)
