@@ -90,8 +90,8 @@ class IDisk(Interface):
     def sync_directory(path: str) -> None:
         """Make creations, renames and removals inside `path` durable."""
 
-    def free_bytes(path: str) -> int:
-        """Bytes that may still be written on the volume of `path`."""
+    def volume(path: str) -> tuple[int, int]:
+        """(size, bytes that may still be written) of the volume of `path`."""
 
 
 class IKeyValueStore(Interface):

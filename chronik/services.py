@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, MultiService
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Cooperator, LoopingCall
 from twisted.logger import Logger
@@ -118,8 +118,8 @@ class Node(MultiService):
         self.config = config
         self.ready: Deferred[Node] = Deferred()
         self.metrics = NodeMetrics(time.monotonic)
-        self.kafka_ports: list[tuple[ListenerAddress, IListeningPort]] = []
-        self.admin_port: IListeningPort | None = None
+        self.kafka_ports: list[tuple[ListenerAddress, tcp.Port]] = []
+        self.admin_port: tcp.Port | None = None
         self._on_fatal = on_fatal
         self._reactor = reactor
         self._in_memory = in_memory
@@ -229,7 +229,7 @@ class Node(MultiService):
         self._undo.append(self.controller.stop)
         await self.controller.start()
 
-    def _close_partitions(self) -> Deferred[None]:
+    def _close_partitions(self) -> None:
         self._flusher.stop()
         self.replicas.stop()
 

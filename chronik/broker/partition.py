@@ -21,6 +21,7 @@ from chronik.model import PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
+from chronik.wire.batches import CODEC_BITS
 from chronik.wire.codec import Buffer
 from chronik.wire.compression import Codec
 
@@ -138,7 +139,7 @@ class Partition:
     # -- appends ------------------------------------------------------------------------------------------------------
 
     def append(self, batch: Buffer | None, now_ms: int, acks: int = 1) -> Appended:
-        """Check and append one record batch; `batch` must be writable, and is patched in place.
+        """Check and append one record batch, which is patched in place where it is writable.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
         again: it is answered with the offsets that it got the first time.
@@ -152,6 +153,8 @@ class Partition:
                 f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
                 f"{settings.min_insync_replicas}",
             )
+        if isinstance(batch, bytes):
+            batch = bytearray(batch)  # offsets are written into it
         header = records.check_produced(batch)
         size = len(batch)
         metrics = self.metrics
@@ -170,7 +173,7 @@ class Partition:
         if header.transactional:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
         codec = self._codec
-        if codec is not None and header.attributes & records.CODEC_BITS != codec:
+        if codec is not None and header.attributes & CODEC_BITS != codec:
             batch = records.recompress(batch, codec, MAX_DECOMPRESSED_BYTES, self._levels.get(codec))
             header = records.read_header(batch)
         if append_time >= 0:

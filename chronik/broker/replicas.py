@@ -80,7 +80,7 @@ class Replicas:
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
         self._unopened: dict[PartitionId, _Opener] = {}
-        self._opening: CooperativeTask | None = None
+        self._opening: CooperativeTask[Iterator[None]] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._clean = True
         self._stopped = False
@@ -182,7 +182,7 @@ class Replicas:
 
     def volume(self) -> tuple[int, int]:
         """See `ILogDirectory`."""
-        return self._disk.total_bytes(self.path), self._disk.free_bytes(self.path)
+        return self._disk.volume(self.path)
 
     # -- following the metadata ---------------------------------------------------------------------------------------
 
@@ -273,8 +273,8 @@ class Replicas:
         self._flusher.request(partition.log)
 
     def _open_all(self) -> Deferred[Any]:
-        self._opening = self._cooperator.cooperate(self._open_slices())
-        return self._opening.whenDone().addBoth(self._opened)
+        self._opening = opening = self._cooperator.cooperate(self._open_slices())
+        return opening.whenDone().addBoth(self._opened)
 
     def _opened(self, result: Any) -> Any:
         self._opening = None

@@ -58,7 +58,7 @@ class Retention(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def round(self) -> Deferred[object]:
+    def round(self) -> Deferred[Iterator[None]]:
         """Visit every partition once."""
         return self._cooperator.coiterate(self._slices())
 

@@ -133,6 +133,7 @@ class KafkaProtocol(Protocol):
     """One client connection."""
 
     log = Logger()
+    transport: Any  # a VectoredServer, or an ordinary transport over TLS and in tests
 
     def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
         self.host = host

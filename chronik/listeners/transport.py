@@ -28,6 +28,8 @@ HIGH_WATER = 1024 * 1024
 class VectoredServer(tcp.Server):
     """One accepted connection whose protocol has `receive_target()` and `bytes_received(count)`."""
 
+    producer: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unsent: deque[Buffer] = deque()

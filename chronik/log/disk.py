@@ -201,10 +201,10 @@ class RealDisk:
         finally:
             os.close(fd)
 
-    def free_bytes(self, path: str) -> int:
+    def volume(self, path: str) -> tuple[int, int]:
         """See `IDisk`."""
         volume = os.statvfs(path)
-        return volume.f_bavail * volume.f_frsize
+        return volume.f_blocks * volume.f_frsize, volume.f_bavail * volume.f_frsize
 
     # -- descriptors --------------------------------------------------------------------------------------------------
 
