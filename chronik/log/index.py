@@ -92,4 +92,6 @@ class TimeIndex:
     def truncate(self, relative_offset: int) -> None:
         """Drop entries for `relative_offset` or later."""
         data = self.data
-        del data[bisect_right(range(len(data) // 12), relative_offset - 1, key=lambda i: _int(data, i * 12 + 8)[0]) * 12 :]
+        del data[
+            bisect_right(range(len(data) // 12), relative_offset - 1, key=lambda i: _int(data, i * 12 + 8)[0]) * 12 :
+        ]

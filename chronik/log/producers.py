@@ -29,7 +29,9 @@ REMEMBERED_BATCHES = 5
 _MAX_SEQUENCE = 0x7FFFFFFF
 _MAGIC = b"CHPS\x00\x01"
 _preamble = Struct(">6sqi")  # magic and version, offset, count of entries
-_entry = Struct(">qhiqqib")  # id, epoch, coordinator epoch, transaction start, timestamp, last sequence, count of batches
+_entry = Struct(
+    ">qhiqqib"
+)  # id, epoch, coordinator epoch, transaction start, timestamp, last sequence, count of batches
 _batch = Struct(">iiqqq")
 _crc = Struct(">I")
 
@@ -104,7 +106,9 @@ class Producers:
         return None
 
     def _refuse(self, code: ErrorCode, header: BatchHeader, fault: str) -> KafkaError:
-        text = f"sequence {header.base_sequence} of producer {header.producer_id}, epoch {header.producer_epoch}, {fault}"
+        text = (
+            f"sequence {header.base_sequence} of producer {header.producer_id}, epoch {header.producer_epoch}, {fault}"
+        )
         return KafkaError(code, f"{self._name}: {text}")
 
     def update(self, header: BatchHeader, base_offset: int) -> None:

@@ -1,0 +1,302 @@
+"""Opening a log: what is trusted, what is verified, and what a crash is allowed to have taken.
+
+After a clean shutdown nothing is scanned: the checkpoint says where the log ends, and the size of its last file confirms it. An empty
+partition costs one directory listing.
+
+After anything else every batch from the recovery point's segment on is read and its CRC verified, and what is derived (indexes, leader epochs,
+producers) is built anew from there. The first batch that isn't whole, doesn't verify or leaves a gap ends the log: it and
+everything after it was never synced, and goes. Is that place *below* the recovery point, synced bytes are damaged, and the log
+isn't opened but a CorruptLogError raised; nothing is cut then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from chronik.errors import CorruptLogError, KafkaError
+from chronik.interfaces import IDisk
+from chronik.log.checkpoint import CHECKPOINT_FILE, Checkpoint
+from chronik.log.config import LogConfig
+from chronik.log.epochs import EPOCHS_FILE, LeaderEpochs
+from chronik.log.producers import Producers
+from chronik.log.segment import (
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    Segment,
+    file_name,
+    scan_batches,
+)
+
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What had to be done to a log that wasn't closed. Sizes in bytes."""
+
+    verified_bytes: int = 0
+    cut_bytes: int = 0
+    cut_offset: int = -1
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class LoadedLog:
+    """A log as it was found. `recovery` is None when it was trusted as it stands; `first_unsynced` indexes `segments`."""
+
+    segments: list[Segment]
+    start_offset: int
+    recovery_point: int
+    producers: Producers
+    epochs: LeaderEpochs
+    directory_changed: bool = False
+    first_unsynced: int = 0
+    recovery: Recovery | None = None
+
+
+def load(disk: IDisk, directory: str, config: LogConfig, now_ms: int, clean: bool) -> LoadedLog:
+    """Open the log in `directory`, creating it when missing. Raises CorruptLogError, OSError, StorageError."""
+    producers, epochs = Producers(directory.rpartition("/")[2]), LeaderEpochs()
+    try:
+        names = disk.list(directory)
+    except FileNotFoundError:
+        disk.make_directory(directory)
+        names = []
+    checkpoint = Checkpoint(0, 0)
+    known = CHECKPOINT_FILE in names
+    if known:
+        path = f"{directory}/{CHECKPOINT_FILE}"
+        checkpoint = Checkpoint.decode(disk.read(path), path)
+    loaded = LoadedLog([], checkpoint.log_start, checkpoint.recovery_point, producers, epochs)
+    if names:
+        _Loader(disk, directory, config, now_ms, loaded).load(names, checkpoint, clean, known)
+    if not loaded.segments:
+        if loaded.recovery_point > loaded.start_offset:
+            raise CorruptLogError(
+                f"{directory} has no segment, but offsets {loaded.start_offset} to {loaded.recovery_point - 1} were synced; "
+                f"restore the files, or delete {CHECKPOINT_FILE} to start empty"
+            )
+        loaded.segments.append(Segment(disk, directory, loaded.start_offset, config.index_interval_bytes, now_ms))
+        loaded.recovery_point = loaded.start_offset
+        loaded.directory_changed = True
+    return loaded
+
+
+class _Loader:
+    """The steps of loading one log that has files."""
+
+    def __init__(self, disk: IDisk, directory: str, config: LogConfig, now_ms: int, loaded: LoadedLog) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._config = config
+        self._now_ms = now_ms
+        self._loaded = loaded
+        self._snapshots: list[int] = []
+
+    def load(self, names: Sequence[str], checkpoint: Checkpoint, clean: bool, known: bool) -> None:
+        """Fill in what the files hold."""
+        loaded = self._loaded
+        bases = self._sort(names, checkpoint.log_start)
+        segments = loaded.segments
+        for base in bases:
+            size = self._disk.size(self._path(base, LOG_SUFFIX))
+            segments.append(
+                Segment(self._disk, self._directory, base, self._config.index_interval_bytes, self._now_ms, size)
+            )
+        for segment, follower in zip(segments, segments[1:], strict=False):
+            segment.next_offset = follower.base_offset
+        if EPOCHS_FILE in names:
+            path = f"{self._directory}/{EPOCHS_FILE}"
+            loaded.epochs.restore(self._disk.read(path), path)
+        if not segments:
+            return
+        if not known:  # nothing was ever synced for certain, or the operator wants all of it verified
+            loaded.recovery_point = bases[0]
+        loaded.start_offset = max(loaded.start_offset, bases[0])
+        last = segments[-1]
+        if clean and last.base_offset == checkpoint.active_base and last.size == checkpoint.active_size:
+            last.resume(
+                checkpoint.recovery_point,
+                checkpoint.first_timestamp,
+                checkpoint.max_timestamp,
+                checkpoint.max_timestamp_offset,
+            )
+            loaded.first_unsynced = len(segments)
+            self._restore_producers(last.next_offset, len(segments) - 1)
+        else:
+            self._recover()
+        self._drop_snapshots_after(segments[-1].next_offset)
+        if segments[-1].next_offset < loaded.start_offset:
+            self._start_over()
+
+    def _sort(self, names: Sequence[str], log_start: int) -> list[int]:
+        """The segments' base offsets; clears away what earlier deletions and replacements have left."""
+        stems: dict[str, list[int]] = {LOG_SUFFIX: [], INDEX_SUFFIX: [], TIME_INDEX_SUFFIX: [], SNAPSHOT_SUFFIX: []}
+        for name in names:
+            stem, dot, suffix = name.partition(".")
+            if name.endswith((_TEMPORARY_SUFFIX, DELETED_SUFFIX)):
+                self._disk.remove(f"{self._directory}/{name}")
+            elif stem.isdigit() and dot + suffix in stems:
+                stems[dot + suffix].append(int(stem))
+        bases = sorted(stems[LOG_SUFFIX])
+        gone = [base for base, follower in zip(bases, bases[1:], strict=False) if follower <= log_start]
+        for base in gone:
+            self._remove_segment(base)
+        kept = bases[len(gone) :]
+        for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX):
+            for base in set(stems[suffix]).difference(kept, gone):
+                self._disk.remove(self._path(base, suffix))
+        self._snapshots = sorted(set(stems[SNAPSHOT_SUFFIX]).difference(gone))
+        return kept
+
+    # -- after an unclean shutdown ------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        loaded = self._loaded
+        segments, point = loaded.segments, loaded.recovery_point
+        first = max((i for i, segment in enumerate(segments) if segment.base_offset <= point), default=0)
+        report = loaded.recovery = Recovery()
+        loaded.first_unsynced = first
+        loaded.epochs.truncate_from_end(segments[first].base_offset)
+        self._restore_producers(segments[first].base_offset, first)
+        expected = segments[first].base_offset
+        for index in range(first, len(segments)):
+            segment = segments[index]
+            if segment.base_offset != expected and not (self._config.compacted and segment.base_offset > expected):
+                report.reason = f"the next segment begins at offset {segment.base_offset}"
+                self._cut(index, expected, report)
+                break
+            expected, whole = self._verify(segment, report)
+            segment.next_offset = expected
+            report.verified_bytes += whole
+            if whole < segment.size:
+                self._refuse_synced(expected, report.reason)
+                report.cut_bytes += segment.size - whole
+                segment.file.truncate(whole)
+                segment.size = whole
+                self._cut(index + 1, expected, report)
+                break
+        self._refuse_synced(segments[-1].next_offset, report.reason or "the log ends there")
+
+    def _verify(self, segment: Segment, report: Recovery) -> tuple[int, int]:
+        """Read a segment through; (next offset, bytes) of the whole batches at its beginning."""
+        loaded, compacted = self._loaded, self._config.compacted
+        expected, whole = segment.base_offset, 0
+        try:
+            for position, header in segment.replay(scan_batches(segment.file, 0, segment.size, check_crc=True)):
+                base_offset = header.base_offset
+                if base_offset < expected or (base_offset > expected and not compacted) or header.last_offset_delta < 0:
+                    report.reason = f"the batch there says it has offsets {base_offset} to {header.last_offset}"
+                    break
+                loaded.epochs.assign(header.partition_leader_epoch, base_offset)
+                if header.idempotent and not header.control:
+                    loaded.producers.update(header, base_offset)
+                expected, whole = header.next_offset, position + header.size
+        except KafkaError as fault:
+            report.reason = fault.message or str(fault)
+        return expected, whole
+
+    def _cut(self, index: int, offset: int, report: Recovery) -> None:
+        """Take away the segments from `index` on: the log ends at `offset`."""
+        self._refuse_synced(offset, report.reason)
+        report.cut_offset = offset
+        segments = self._loaded.segments
+        for segment in segments[index:]:
+            report.cut_bytes += segment.size
+            self._remove_segment(segment.base_offset)
+        del segments[index:]
+
+    def _refuse_synced(self, end: int, reason: str) -> None:
+        """The log can only be read up to `end`: is that less than what was synced, it must not be opened.
+
+        Below the log start nothing is missed.
+        """
+        loaded = self._loaded
+        if end < loaded.recovery_point > loaded.start_offset:
+            raise CorruptLogError(
+                f"{self._directory} is damaged at offset {end}, below offset {loaded.recovery_point} up to which it was synced: "
+                f"{reason}; restore the partition from a replica or a backup, or delete {CHECKPOINT_FILE} in it to keep only "
+                f"the offsets before {end}"
+            )
+
+    def _restore_producers(self, offset: int, index: int) -> None:
+        """The producers' state at `offset`, which is in or at the end of segment `index`: a snapshot, then headers."""
+        segments = self._loaded.segments[: index + 1]
+        restore_producers(self._disk, self._directory, self._loaded.producers, self._snapshots, segments, offset)
+
+    def _drop_snapshots_after(self, end: int) -> None:
+        for offset in self._snapshots:
+            if offset > end:
+                self._disk.remove(self._path(offset, SNAPSHOT_SUFFIX))
+
+    def _start_over(self) -> None:
+        """The start was moved beyond all that is left: the log is empty, and goes on there."""
+        loaded = self._loaded
+        for segment in loaded.segments:
+            self._remove_segment(segment.base_offset)
+        loaded.segments.clear()
+        loaded.producers.clear()
+        loaded.epochs.truncate_from_end(0)
+        loaded.recovery_point = min(loaded.recovery_point, loaded.start_offset)
+
+    def _remove_segment(self, base: int) -> None:
+        remove_segment_files(self._disk, self._directory, base)
+
+    def _path(self, offset: int, suffix: str) -> str:
+        return f"{self._directory}/{file_name(offset, suffix)}"
+
+
+def remove_segment_files(disk: IDisk, directory: str, base: int) -> None:
+    """Remove all files of a segment; the log itself last, so that a crash in between leaves a segment and no orphans."""
+    for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX, LOG_SUFFIX):
+        disk.remove(f"{directory}/{file_name(base, suffix)}")
+
+
+def restore_producers(
+    disk: IDisk,
+    directory: str,
+    producers: Producers,
+    snapshots: Iterable[int],
+    segments: Sequence[Segment],
+    offset: int,
+) -> None:
+    """The state at `offset`: the newest usable snapshot at or below it, and the batch headers from there on.
+
+    A snapshot below the first segment is of no use, since the batches after it are gone.
+    """
+    producers.clear()
+    start = segments[0].base_offset
+    for candidate in sorted((s for s in snapshots if start <= s <= offset), reverse=True):
+        try:
+            producers.restore(disk.read(f"{directory}/{file_name(candidate, SNAPSHOT_SUFFIX)}"), candidate)
+        except (CorruptLogError, FileNotFoundError):
+            continue  # an older one and more of the log come to the same
+        start = candidate
+        break
+    for segment in segments:
+        if segment.next_offset <= start or segment.base_offset >= offset:
+            continue
+        for _, header in segment.batches_from(max(start, segment.base_offset)):
+            if header.base_offset >= offset:
+                break
+            if header.idempotent and not header.control:
+                producers.update(header, header.base_offset)
+
+
+def rebuild_producers(
+    disk: IDisk, directory: str, producers: Producers, segments: Sequence[Segment], offset: int
+) -> None:
+    """The state at `offset`, the end of a log that was cut there; snapshots beyond it go."""
+    snapshots = []
+    for name in disk.list(directory):
+        stem, dot, suffix = name.partition(".")
+        if dot + suffix == SNAPSHOT_SUFFIX and stem.isdigit():
+            if int(stem) > offset:
+                disk.remove(f"{directory}/{name}")
+            else:
+                snapshots.append(int(stem))
+    restore_producers(disk, directory, producers, snapshots, segments, offset)
