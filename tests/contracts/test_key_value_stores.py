@@ -136,13 +136,16 @@ class DiskStoreContract(StoreContract):
         self.assertNotEqual(second.returncode, 0)
         self.assertIn("StorageError", second.stderr)
 
-    def _fill(self) -> list[tuple[bytes, bytes]]:
+    def _crashed(self) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """The directory as a crash leaves it, never closed, and all pairs that were written."""
         pairs = [(b"e%07d" % number, (b"value %d " % number) * 20) for number in range(self.entries)]
         store = self.open()
         for pair in pairs:
             store.write([pair])
+        crashed = os.path.join(self.root, "crashed")
+        shutil.copytree(self.path, crashed)
         store.close()
-        return pairs
+        return crashed, pairs
 
     def _read_copy(self, path: str) -> list[tuple[bytes, bytes]] | None:
         """All pairs of a damaged copy, or None when the damage was noticed."""
@@ -159,13 +162,13 @@ class DiskStoreContract(StoreContract):
 
     def test_a_flipped_byte_never_goes_unnoticed(self) -> None:
         """At sampled places of every file: either the store refuses, or all but the unsynced end of a log is there."""
-        pairs = self._fill()
+        crashed, pairs = self._crashed()
         noticed = 0
-        for name in sorted(os.listdir(self.path)):
-            size = os.path.getsize(os.path.join(self.path, name))
+        for name in sorted(os.listdir(crashed)):
+            size = os.path.getsize(os.path.join(crashed, name))
             for position in range(0, size, max(1, size // 25)):
                 copy = os.path.join(self.root, "copy")
-                shutil.copytree(self.path, copy)
+                shutil.copytree(crashed, copy)
                 with open(os.path.join(copy, name), "r+b") as file:
                     file.seek(position)
                     byte = file.read(1)
@@ -181,10 +184,10 @@ class DiskStoreContract(StoreContract):
         self.assertGreater(noticed, 10)
 
     def test_a_lost_file_never_goes_unnoticed(self) -> None:
-        pairs = self._fill()
-        for name in sorted(os.listdir(self.path)):
+        crashed, pairs = self._crashed()
+        for name in sorted(os.listdir(crashed)):
             copy = os.path.join(self.root, "copy")
-            shutil.copytree(self.path, copy)
+            shutil.copytree(crashed, copy)
             os.remove(os.path.join(copy, name))
             found = self._read_copy(copy)
             shutil.rmtree(copy)
