@@ -7,8 +7,9 @@ A sealed text is a few lines for people to read, and a last one with the CRC-32C
     ...
     crc32c 5d10a2f3
 
-The checkpoint says what may be trusted after a crash: all offsets below the recovery point are synced, with all that is
-derived from them (indexes of sealed segments, leader epochs, a producer snapshot at every segment's base). It is written after those.
+The checkpoint says what may be trusted after a crash: all offsets below the recovery point are synced, with all that
+is derived from them (indexes of sealed segments, leader epochs, a producer snapshot at every segment's base). It is
+written after those.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def unseal(kind: str, content: bytes, path: str) -> list[str]:
     body, last = content[:cut], content[cut:]
     if last != f"crc32c {crc32c(body):08x}\n".encode():
         raise CorruptLogError(
-            f"{path} does not match its checksum; restore it, or delete it to have the partition verified from its first segment"
+            f"{path} does not match its checksum; restore it, or delete it to have the whole partition verified"
         )
     first, *lines = body.decode().splitlines() or [""]
     if first != kind:
@@ -47,8 +48,8 @@ def unseal(kind: str, content: bytes, path: str) -> list[str]:
 class Checkpoint(NamedTuple):
     """What was on disk when it was written.
 
-    `active_size` is the size in bytes of the segment at `active_base` if the recovery point is its end, else -1. Where the
-    file still has this size, nothing came after the checkpoint, and the rest describes the whole log.
+    `active_size` is the size in bytes of the segment at `active_base` if the recovery point is its end, else -1.
+    Where the file still has this size, nothing came after the checkpoint, and the rest describes the whole log.
     """
 
     log_start: int

@@ -1,13 +1,13 @@
 """The real disk: append-only files behind lazy handles, and files that are replaced in one step.
 
-A node has several files a partition and may run at `ulimit -n 1024`, so a `RealFile` is a path that has a descriptor only
-while it is used. At most `max_open` are open at a time; which one gives way is found as in a clock: every use sets a mark,
-the hand clears marks and closes the first file it meets without one. An append on an open file is one attribute read and one
-`os.write`. Files are opened for append, so a reopened one goes on at its end.
+A node has several files a partition and may run at `ulimit -n 1024`, so a `RealFile` is a path that has a descriptor
+only while it is used. At most `max_open` are open at a time; which one gives way is found as in a clock: every use
+sets a mark, the hand clears marks and closes the first file it meets without one. An append on an open file is one
+attribute read and one `os.write`. Files are opened for append, so a reopened one goes on at its end.
 
-A sync may come from another thread (see `chronik.log.flusher`). It works on a duplicate of the descriptor, so a file that
-gives way meanwhile harms nothing, and a file that was closed with unsynced bytes is opened for it again: the pages belong to the
-file, not to the descriptor, and so does the error of a failed write-back (Linux 4.16 and later).
+A sync may come from another thread (see `chronik.log.flusher`). It works on a duplicate of the descriptor, so a file
+that gives way meanwhile harms nothing, and a file that was closed with unsynced bytes is opened for it again: the
+pages belong to the file, not to the descriptor, and so does the error of a failed write-back (Linux 4.16 and later).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which leader epoch wrote which offsets: what followers and consumers ask to find where histories part (KIP-101, KIP-320).
 
-A list of (epoch, first offset), both ascending. Batches carry their epoch, so the list is derived from the log; the file
-spares reading the older segments.
+A list of (epoch, first offset), both ascending. Batches carry their epoch, so the list is derived from the log; the
+file spares reading the older segments.
 """
 
 from __future__ import annotations

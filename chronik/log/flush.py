@@ -1,8 +1,9 @@
 """One flush of a log: what has to reach the disk, in which order, carried out on another thread.
 
-The log lists its work on the reactor, `run` does it elsewhere touching nothing but files, and the log hears of the end on the reactor again.
-The order is what makes a crash between any two steps harmless: first the batches, then the names of new files, then what is
-derived from them (indexes, producer snapshots, leader epochs), and last the checkpoint that says that all this is there.
+The log lists its work on the reactor, `run` does it elsewhere touching nothing but files, and the log hears of the
+end on the reactor again. The order is what makes a crash between any two steps harmless: first the batches, then the
+names of new files, then what is derived from them (indexes, producer snapshots, leader epochs), and last the
+checkpoint that says that all this is there.
 """
 
 from __future__ import annotations

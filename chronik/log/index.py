@@ -1,8 +1,9 @@
 """Sparse indexes of a segment, in Kafka's layout: offset to position, and timestamp to offset.
 
-An entry is added about every `index.interval.bytes`, so a lookup ends at most that far, and one batch, before its goal; batch headers
-lead from there on. Offsets are relative to the segment's base. Both are plain runs of big-endian entries in one buffer, in memory
-as on disk. Only a sealed or closed segment has them on disk, written as a whole; they can be rebuilt from the log at any time.
+An entry is added about every `index.interval.bytes`, so a lookup ends at most that far, and one batch, before its
+goal; batch headers lead from there on. Offsets are relative to the segment's base. Both are plain runs of big-endian
+entries in one buffer, in memory as on disk. Only a sealed or closed segment has them on disk, written as a whole;
+they can be rebuilt from the log at any time.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class OffsetIndex:
 class TimeIndex:
     """Entries of timestamp (8 bytes, ms) and the relative offset (4 bytes) of the first batch that reaches it.
 
-    Timestamps ascend: each is the largest in the segment so far. The last entry of a sealed segment is its largest of all.
+    Timestamps ascend: each is the largest in the segment so far. The last entry of a sealed segment is its largest of
+    all.
     """
 
     ENTRY_BYTES = 12

@@ -1,12 +1,12 @@
 """The log of one partition: segments in a row, appended to at the end, read anywhere, given up from the start.
 
 All methods are called on the reactor's thread and do page-cache I/O only. What must wait for the disk is a `Flush`:
-`begin_flush` says what there is to sync, its `run` is carried out on another thread, `end_flush` takes note. The log tells `on_dirty`
-that it wants one: at the first append after a flush has begun, and again at `flush_bytes`.
+`begin_flush` says what there is to sync, its `run` is carried out on another thread, `end_flush` takes note. The log
+tells `on_dirty` that it wants one: at the first append after a flush has begun, and again at `flush_bytes`.
 
-Offsets: `start_offset` is the first that can be read, `end_offset` the one that the next record gets, everything below
-`recovery_point` is durable. A failed append is undone; when that fails too, the log is offline and answers KAFKA_STORAGE_ERROR until
-the node is started again.
+Offsets: `start_offset` is the first that can be read, `end_offset` the one that the next record gets, everything
+below `recovery_point` is durable. A failed append is undone; when that fails too, the log is offline and answers
+KAFKA_STORAGE_ERROR until the node is started again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def _ignore_dirty(log: Log) -> None:
 class Log:
     """One partition's log in `directory`. Made by `Log.open`.
 
-    `recovery` tells what an unclean shutdown has cost, None when nothing had to be looked at. `on_dirty` may be set at any time.
+    `recovery` tells what an unclean shutdown has cost, None when nothing had to be looked at. `on_dirty` may be set
+    at any time.
     """
 
     __slots__ = (
@@ -136,8 +137,8 @@ class Log:
     ) -> Log:
         """Open the log in `directory`, or create it. `clean` says that the node was shut down in order.
 
-        `random` (0 to 1) spreads the times at which segments roll. Raises CorruptLogError where synced bytes are damaged,
-        OSError and StorageError.
+        `random` (0 to 1) spreads the times at which segments roll. Raises CorruptLogError where synced bytes are
+        damaged, OSError and StorageError.
         """
         return cls(disk, directory, config, recovery.load(disk, directory, config, now_ms, clean), random)
 
@@ -163,14 +164,25 @@ class Log:
         """Why nothing works any more, None while it does."""
         return self._offline
 
+    @property
+    def needs_flush(self) -> bool:
+        """Whether a flush would have something to do."""
+        return bool(
+            self.unsynced_bytes
+            or self._unsynced
+            or self._replacements
+            or self._checkpoint_due
+            or self._directory_changed
+        )
+
     # -- appending ----------------------------------------------------------------------------------------------------
 
     def append(self, batch: bytearray | memoryview, header: BatchHeader, leader_epoch: int, now_ms: int) -> int:
         """Give a checked batch its offsets (in place), write it, and return its base offset.
 
-        A retry of a batch that is here already is not written again: its first base offset is returned, which is below the
-        `end_offset` that the log had before. Raises KafkaError: those of `Producers.check`, and KAFKA_STORAGE_ERROR when the
-        disk doesn't take it (the log is as before, and may be tried again).
+        A retry of a batch that is here already is not written again: its first base offset is returned, which is
+        below the `end_offset` that the log had before. Raises KafkaError: those of `Producers.check`, and
+        KAFKA_STORAGE_ERROR when the disk doesn't take it (the log is as before, and may be tried again).
         """
         idempotent = header.producer_id >= 0
         if idempotent:
@@ -343,11 +355,11 @@ class Log:
         """The work that makes durable all that is written by now; None when there is none, or one isn't ended yet."""
         if self._flush is not None or self._offline is not None:
             return None
+        if not self.needs_flush:
+            return None
         segments = self._unsynced
         if self._active.size and self.unsynced_bytes and self._active not in segments:
             segments = [*segments, self._active]
-        if not (segments or self._replacements or self._checkpoint_due or self._directory_changed):
-            return None
         self._flush = flush = Flush(
             self._disk,
             self.directory,
@@ -452,8 +464,8 @@ class Log:
     def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> Buffer:
         """Whole batches, from the one that holds `offset`, that end at or before offset `upper`; empty when there is none.
 
-        They have at most `max_bytes` together, but with `at_least_one` the first is returned even when it is larger. A read ends
-        with its segment. Raises KafkaError: OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
+        They have at most `max_bytes` together, but with `at_least_one` the first is returned even when it is larger.
+        A read ends with its segment. Raises KafkaError: OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
         """
         segment = self._active
         if offset < segment.base_offset:
@@ -494,7 +506,8 @@ class Log:
     def advance_start(self, offset: int) -> None:
         """Make `offset` the first that can be read (DeleteRecords); durable at return, never goes back. Blocks shortly.
 
-        Segments wholly below go with the next flush. Raises KafkaError: OFFSET_OUT_OF_RANGE beyond the end, KAFKA_STORAGE_ERROR.
+        Segments wholly below go with the next flush. Raises KafkaError: OFFSET_OUT_OF_RANGE beyond the end,
+        KAFKA_STORAGE_ERROR.
         """
         if offset <= self.start_offset:
             return

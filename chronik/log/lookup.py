@@ -1,6 +1,7 @@
 """Finding records by time: what ListOffsets asks of a log.
 
-The time index and batch headers lead to the one batch that holds the answer; only that one is decoded, to name the record.
+The time index and batch headers lead to the one batch that holds the answer; only that one is decoded, to name the
+record.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """What a partition remembers of the producers that write to it idempotently (KIP-98, KIP-360).
 
-Of each producer id the last five batches are kept: their sequence numbers, offsets and timestamps. With them `check` tells a
-batch that is next in line from a retry, which is answered with the offset that it got the first time, and from a gap, which is refused.
-The rules are those of Apache Kafka 4.1: a producer that isn't known may begin at any sequence, a new epoch begins at 0,
-sequences go from 2**31 - 1 to 0.
+Of each producer id the last five batches are kept: their sequence numbers, offsets and timestamps. With them `check`
+tells a batch that is next in line from a retry, which is answered with the offset that it got the first time, and
+from a gap, which is refused. The rules are those of Apache Kafka 4.1: a producer that isn't known may begin at any
+sequence, a new epoch begins at 0, sequences go from 2**31 - 1 to 0.
 
 The state is derived from the log: `snapshot` and `restore` only shorten the replay (`update` for each batch after it).
 
-An entry has room for what transactions need (coordinator epoch, first offset of the open transaction); neither is served yet.
+An entry has room for what transactions need (coordinator epoch, first offset of the open transaction); neither is
+served yet.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Producers:
     def check(self, header: BatchHeader) -> tuple[int, int] | None:
         """None where the batch may be appended; (base offset, timestamp) of the first append where it is a retry.
 
-        Raises KafkaError: INVALID_PRODUCER_EPOCH for an epoch older than the producer's newest, OUT_OF_ORDER_SEQUENCE_NUMBER.
+        Raises KafkaError: INVALID_PRODUCER_EPOCH for an epoch older than the producer's newest,
+        OUT_OF_ORDER_SEQUENCE_NUMBER.
         """
         entry = self._entries.get(header.producer_id)
         if entry is None:

@@ -1,18 +1,19 @@
 """Opening a log: what is trusted, what is verified, and what a crash is allowed to have taken.
 
-After a clean shutdown nothing is scanned: the checkpoint says where the log ends, and the size of its last file confirms it. An empty
-partition costs one directory listing.
+After a clean shutdown nothing is scanned: the checkpoint says where the log ends, and the size of its last file
+confirms it. An empty partition costs one directory listing.
 
-After anything else every batch from the recovery point's segment on is read and its CRC verified, and what is derived (indexes, leader epochs,
-producers) is built anew from there. The first batch that isn't whole, doesn't verify or leaves a gap ends the log: it and
-everything after it was never synced, and goes. Is that place *below* the recovery point, synced bytes are damaged, and the log
-isn't opened but a CorruptLogError raised; nothing is cut then.
+After anything else every batch from the recovery point's segment on is read and its CRC verified, and what is derived
+(indexes, leader epochs, producers) is built anew from there. The first batch that isn't whole, doesn't verify or
+leaves a gap ends the log: it and everything after it was never synced, and goes. Is that place *below* the recovery
+point, synced bytes are damaged, and the log isn't opened but a CorruptLogError raised; nothing is cut then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
@@ -107,7 +108,7 @@ class _Loader:
             segments.append(
                 Segment(self._disk, self._directory, base, self._config.index_interval_bytes, self._now_ms, size)
             )
-        for segment, follower in zip(segments, segments[1:], strict=False):
+        for segment, follower in pairwise(segments):
             segment.next_offset = follower.base_offset
         if EPOCHS_FILE in names:
             path = f"{self._directory}/{EPOCHS_FILE}"
@@ -143,7 +144,7 @@ class _Loader:
             elif stem.isdigit() and dot + suffix in stems:
                 stems[dot + suffix].append(int(stem))
         bases = sorted(stems[LOG_SUFFIX])
-        gone = [base for base, follower in zip(bases, bases[1:], strict=False) if follower <= log_start]
+        gone = [base for base, follower in pairwise(bases) if follower <= log_start]
         for base in gone:
             self._remove_segment(base)
         kept = bases[len(gone) :]
@@ -218,7 +219,7 @@ class _Loader:
         loaded = self._loaded
         if end < loaded.recovery_point > loaded.start_offset:
             raise CorruptLogError(
-                f"{self._directory} is damaged at offset {end}, below offset {loaded.recovery_point} up to which it was synced: "
+                f"{self._directory} is damaged at offset {end}, but was synced up to {loaded.recovery_point}: "
                 f"{reason}; restore the partition from a replica or a backup, or delete {CHECKPOINT_FILE} in it to keep only "
                 f"the offsets before {end}"
             )

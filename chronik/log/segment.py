@@ -1,11 +1,13 @@
 """One segment of a log: a file of record batches, its sparse indexes, and where in it an offset or a time is.
 
-A segment is `<base offset>.log` with `.index` and `.timeindex`. Batches are written as they are and read back as they are.
+A segment is `<base offset>.log` with `.index` and `.timeindex`. Batches are written as they are and read back as they
+are.
 
-**Reading costs what it must.** The positions of the last `RECENT_BATCHES` batches are kept in memory, so a read near the
-end is two binary searches and one `pread`, however many batches it spans. Further back the offset index gives a position a little
-before the wanted batch and one a little before the end of the read; only the few headers from there on are looked at, inside the bytes that are
-read anyway. Where a read ended is remembered, since the next one usually begins there.
+**Reading costs what it must.** The positions of the last `RECENT_BATCHES` batches are kept in memory, so a read near
+the end is two binary searches and one `pread`, however many batches it spans. Further back the offset index gives a
+position a little before the wanted batch and one a little before the end of the read; only the few headers from there
+on are looked at, inside the bytes that are read anyway. Where a read ended is remembered, since the next one usually
+begins there.
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ def scan_batches(
 class Segment:
     """A segment that begins at `base_offset`. Opening one does no I/O: `size` in bytes and `next_offset` are handed in.
 
-    `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch that has it;
-    of a segment that was on disk already they come from the time index, at the first look.
+    `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch
+    that has it; of a segment that was on disk already they come from the time index, at the first look.
     """
 
     __slots__ = (
