@@ -219,7 +219,9 @@ class Connection(Protocol):
         if deferred is None:
             return
         if waiting.response.API_KEY == ApiKey.API_VERSIONS and frame[4:6] == _UNSUPPORTED_VERSION:
-            version = 0  # KIP-511: whatever was asked, this refusal comes in version 0
+            waiting.deferred = None
+            deferred.callback(_read_refusal(waiting.response, frame, position))
+            return
         try:
             response, end = waiting.response.decode(frame, version, position)
             if end != len(frame):
@@ -274,6 +276,15 @@ class Connection(Protocol):
 
 
 _UNSUPPORTED_VERSION = int(ErrorCode.UNSUPPORTED_VERSION).to_bytes(2, "big")
+
+
+def _read_refusal(response: type[Response], frame: bytes, position: int) -> Response:
+    """An ApiVersions refusal. Whatever version was asked, it comes in version 0 (KIP-511), with the versions of ApiVersions
+    itself or, from older brokers, without; some write neither form right, and it is a refusal all the same."""
+    try:
+        return response.decode(frame, 0, position)[0]
+    except MalformedMessage:
+        return response(error_code=int(ErrorCode.UNSUPPORTED_VERSION))
 
 
 def _api_versions_request(request_class: type[Request], version: int) -> Request:

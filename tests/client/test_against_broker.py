@@ -1,4 +1,4 @@
-"""Producer, consumer and groups against a real broker (see real_broker), and against librdkafka's three-broker cluster."""
+"""Producer, consumer and groups against a real broker (see real_broker)."""
 
 from __future__ import annotations
 
@@ -168,50 +168,6 @@ class BrokerTests(TestCase):
         self.assertTrue((await client.refresh()).brokers)
         problem = await self.assertFailure(_deferred(self.client("127.0.0.1:1,127.0.0.1:2").refresh()), Unreachable)
         self.assertIn("127.0.0.1:1: connection refused; no broker answers at 127.0.0.1:2", str(problem))
-
-
-class SeveralBrokersTests(TestCase):
-    """librdkafka's mock cluster: three listeners, leaders spread over them, older API versions than Apache Kafka 4.1."""
-
-    timeout = 60
-
-    def setUp(self) -> None:
-        try:
-            from confluent_kafka import Producer as LibrdkafkaProducer
-        except ImportError:
-            self.skipTest("confluent-kafka is not installed")
-        self.mock = LibrdkafkaProducer({"bootstrap.servers": "ignored", "test.mock.num.brokers": 3})
-        brokers = self.mock.list_topics(timeout=10).brokers.values()
-        self.addresses = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
-        self.cluster = ClusterClient(reactor, self.addresses, request_timeout=15.0)
-        self.addCleanup(self.cluster.close)
-
-    async def test_records_go_to_the_leaders_and_come_back(self) -> None:
-        producer = Producer(self.cluster, batch_bytes=2000)
-        sent = [producer.send("t", b"%d" % i, b"%d" % i) for i in range(2000)]
-        await producer.flush()
-        places = await gatherResults(sent)
-        partitions = {place.partition for place in places}
-        leaders = {self.cluster.metadata.leader(partition) for partition in partitions}
-        self.assertGreater(len(leaders), 1)
-        consumer = Consumer(self.cluster)
-        await consumer.assign(dict.fromkeys(partitions, Start.BEGINNING))
-        records = await read(consumer, 2000)
-        self.assertEqual(sorted(int(r.value or b"") for r in records), list(range(2000)))
-        await consumer.close()
-        await producer.close()
-
-    async def test_a_group(self) -> None:
-        producer = Producer(self.cluster)
-        await producer.send("g", b"v", partition=0)
-        consumer = Consumer(self.cluster, reset=Start.BEGINNING)
-        await consumer.subscribe("group", ["g"])
-        self.assertEqual([r.value for r in await read(consumer, 1)], [b"v"])
-        await consumer.commit()
-        committed = await committed_offsets(self.cluster, "group", [TopicPartition("g", 0)])
-        self.assertEqual(committed[TopicPartition("g", 0)].offset, 1)
-        await consumer.close()
-        await producer.close()
 
 
 def _deferred(work: Any) -> Any:

@@ -200,6 +200,15 @@ class ConnectionTests(SynchronousTestCase):
         self.pump.flush()
         self.assertIn("refuses ApiVersions version 0", str(self.failureResultOf(handshake, UnsupportedApi).value))
 
+    def test_a_refusal_that_cannot_be_read_is_still_one(self) -> None:
+        """librdkafka's mock broker writes such: its list of versions is in no form at all."""
+        handshake = self.handshake()
+        frame = bytes(4) + b"\x00\x23\x01\x00\x12\x00\x00\x00\x03\x00\x00\x00\x00"
+        self.peer.transport.write(len(frame).to_bytes(4, "big") + frame)  # type: ignore[union-attr]
+        self.pump.flush()
+        self.assertEqual(self.peer.requests[1:], [(18, 0, 1)])
+        self.assertNoResult(handshake)
+
 
 class SizeTests(SynchronousTestCase):
     def test_a_response_above_the_limit_ends_the_connection(self) -> None:
