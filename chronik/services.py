@@ -31,7 +31,7 @@ from chronik.addresses import ListenerAddress
 from chronik.broker.fetch_sessions import FetchSessions
 from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
-from chronik.config import OPTIONS, Config, format_value
+from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
 from chronik.controller.controller import Rules
 from chronik.controller.image import MetadataImage
@@ -40,6 +40,7 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
+from chronik.interfaces import IDisk
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
@@ -61,6 +62,7 @@ from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
 from chronik.listeners.handlers.heartbeat import HeartbeatHandler
 from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
 from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
+from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.handlers.join_group import JoinGroupHandler
 from chronik.listeners.handlers.leave_group import LeaveGroupHandler
 from chronik.listeners.handlers.list_groups import ListGroupsHandler
@@ -72,16 +74,16 @@ from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
-from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.transport import use_vectored_transport
 from chronik.log.disk import RealDisk
 from chronik.log.flusher import Flusher
+from chronik.log.memory import MemoryDisk
 from chronik.model import OFFSETS_TOPIC, Endpoint
 from chronik.node_config import NodeConfig
-from chronik.raft.providers import format_store, open_store, preferred_provider
-from chronik.raft.single import SingleNodeLog
+from chronik.raft.providers import MEMORY, format_store, open_store, preferred_provider
+from chronik.raft.single import RunInThread, SingleNodeLog, run_inline
 from chronik.raft.writer import WriterThread
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
@@ -204,10 +206,15 @@ class Node(MultiService):
     def _take_data_directory(self) -> None:
         config = self.config
         self._clean = True
-        self._disk = RealDisk()
-        self._directory = DataDirectory.take(
-            config.data_directory, self._disk, config.node_id, preferred_provider(), format_store
-        )
+        self._disk: IDisk
+        if self._in_memory:
+            self._disk = MemoryDisk()
+            self._directory = DataDirectory.take("/memory", self._disk, config.node_id, MEMORY, format_store, lock=None)
+        else:
+            self._disk = RealDisk()
+            self._directory = DataDirectory.take(
+                config.data_directory, self._disk, config.node_id, preferred_provider(), format_store
+            )
         self._undo.append(self._directory.release)
         self._undo.append(self._mark_clean)
 
@@ -217,13 +224,15 @@ class Node(MultiService):
 
     async def _replay_metadata(self) -> None:
         config, directory = self.config, self._directory
-        thread = WriterThread(self._reactor)
-        self._undo.append(thread.stop)
+        run_in_thread: RunInThread = run_inline
+        if not self._in_memory:
+            run_in_thread = thread = WriterThread(self._reactor)
+            self._undo.append(thread.stop)
         open_metadata = partial(open_store, directory.metadata_store, directory.meta)
         self.metadata = MetadataImage(directory.cluster_id, config.node_id)
         self.controller = Controller(
             self.metadata,
-            SingleNodeLog(open_metadata, thread, self._on_fatal),
+            SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
             Rules(_random_id, config.num_partitions, config.default_replication_factor),
         )
         self._undo.append(self.controller.stop)
@@ -374,21 +383,31 @@ class Node(MultiService):
     async def _bind_admin(self) -> None:
         if self.config.admin_listener is None:
             return
-        from chronik.listeners.admin import make_site  # Klein installs the reactor when imported: not before one is chosen
+        # Klein installs the reactor when imported: not before one is chosen.
+        from chronik.listeners.admin import AdminServices, make_site
 
-        self.admin_port = await self._listen(self.config.admin_listener, make_site(self))
+        services = AdminServices(
+            metadata=self.metadata,
+            controller=self.controller,
+            groups=self.coordinator,
+            reader=self.replicas,
+            sizes=self.replicas.partition_sizes,
+            metrics=self.metrics,
+            clock=self._reactor,
+            node_id=self.config.node_id,
+            role=self.config.role,
+            listeners=lambda: [
+                (address.name, port.getHost().host, port.getHost().port) for address, port in self.kafka_ports
+            ],
+            ready=lambda: self.ready.called and self.running == 1,
+            loopback=self.config.admin_listener.loopback,
+        )
+        self.admin_port = await self._listen(self.config.admin_listener, make_site(services))
 
 
 def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:
     """What the node was configured with, by Kafka's names: only what was really set, and what follows from where it runs."""
-    static = {
-        option.kafka: format_value(getattr(config, name))
-        for name, option in OPTIONS.items()
-        if option.kafka and name in config.sources
-    }
-    node_id = str(config.node_id)
-    listeners = ",".join(map(str, config.listeners))
-    return {"listeners": listeners} | static | {"node.id": node_id, "broker.id": node_id, "log.dirs": directory.topics}
+    return config.kafka_configs() | {"log.dirs": directory.topics}
 
 
 def _group_settings(config: Config) -> GroupSettings:

@@ -1,4 +1,7 @@
-"""Which key-value stores there are, by the name that is kept in a data directory's format: LevelDB, or sqlite3."""
+"""Which key-value stores there are, by the name that is kept in a data directory's format: LevelDB, or sqlite3.
+
+A node in memory has one in memory: it is new with every start.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from chronik.interfaces import IKeyValueStore
 
 LEVELDB = "leveldb"
 SQLITE = "sqlite3"
+MEMORY = "memory"
 
 
 def preferred_provider() -> str:
@@ -40,4 +44,8 @@ def _provider(name: str, path: str) -> tuple[Callable[[str], None], Callable[[st
         from chronik.raft.sqlite import SqliteStore, format_sqlite
 
         return format_sqlite, SqliteStore
+    if name == MEMORY:
+        from chronik.raft.memory import MemoryStore
+
+        return lambda path: None, lambda path: MemoryStore()
     raise DataDirectoryError(f"the metadata at {path} is in a store called {name!r}, which this release does not know")
