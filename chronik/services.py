@@ -13,6 +13,7 @@ import random
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -22,7 +23,6 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
 from twisted.internet.task import Cooperator, LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -280,6 +280,7 @@ class Node(MultiService):
         retention = Retention(
             self.replicas, trash, config.log_retention_check_interval_ms, _wall_clock_ms, reactor, cooperator
         )
+        metrics.storage_usage = self._storage_usage
         self._background = [trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)]
 
     def _create_offsets_topic(self) -> Deferred[Any]:
@@ -353,7 +354,7 @@ class Node(MultiService):
             self.kafka_ports.append((address, port))
             self._factories.append(factory)
 
-    async def _listen(self, address: ListenerAddress, factory: Factory) -> Any:
+    async def _listen(self, address: ListenerAddress, factory: Any) -> Any:
         try:
             port = await serverFromString(self._reactor, address.endpoint).listen(factory)
         except CannotListenError as error:
@@ -380,6 +381,13 @@ class Node(MultiService):
         for factory in self._factories:
             factory.close_all()
 
+    def _storage_usage(self) -> list[tuple[str, int]]:
+        """(topic, bytes on disk), by topic."""
+        by_topic: Counter[str] = Counter()
+        for partition, size in self.replicas.partition_sizes():
+            by_topic[partition.topic] += size
+        return sorted(by_topic.items())
+
     async def _bind_admin(self) -> None:
         if self.config.admin_listener is None:
             return
@@ -402,7 +410,7 @@ class Node(MultiService):
             ready=lambda: self.ready.called and self.running == 1,
             loopback=self.config.admin_listener.loopback,
         )
-        self.admin_port = await self._listen(self.config.admin_listener, make_site(services))
+        self.admin_port = await self._listen(self.config.admin_listener, make_site(services))  # type: ignore[arg-type]
 
 
 def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:

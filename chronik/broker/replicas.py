@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Cooperator, CooperativeTask
+from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
 from zope.interface import implementer
 

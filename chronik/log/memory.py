@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+from collections.abc import Iterable
 
 from zope.interface import implementer
 
@@ -85,7 +86,9 @@ class MemoryDisk:
         if path not in self._directories:
             raise _missing(path)
         start = len(path.rstrip("/")) + 1
-        return sorted({inner[start:] for inner in self._below(path) if "/" not in inner[start:]})
+        return sorted(
+            {inner[start:] for inner in _below(path, (*self._files, *self._directories)) if "/" not in inner[start:]}
+        )
 
     def make_directory(self, path: str) -> None:
         """See `IDisk`."""
@@ -97,7 +100,7 @@ class MemoryDisk:
         """See `IDisk`."""
         if not self.exists(source):
             raise _missing(source)
-        for path in [source, *self._below(source)]:
+        for path in [source, *_below(source, (*self._files, *self._directories))]:
             moved = target + path[len(source) :]
             if path in self._files:
                 self._files[moved] = self._files.pop(path)
@@ -107,7 +110,7 @@ class MemoryDisk:
 
     def remove(self, path: str) -> None:
         """See `IDisk`."""
-        for gone in [path, *self._below(path)]:
+        for gone in [path, *_below(path, (*self._files, *self._directories))]:
             self._files.pop(gone, None)
             self._directories.discard(gone)
 
@@ -118,10 +121,11 @@ class MemoryDisk:
         """See `IDisk`."""
         return _VOLUME_BYTES, _VOLUME_BYTES - sum(map(len, self._files.values()))
 
-    def _below(self, directory: str) -> list[str]:
-        """The paths of everything inside `directory`, at any depth."""
-        inside = directory.rstrip("/") + "/"
-        return [path for path in (*self._files, *self._directories) if path.startswith(inside) and path != "/"]
+
+def _below(directory: str, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that lie inside `directory`, at any depth."""
+    inside = directory.rstrip("/") + "/"
+    return [path for path in paths if path.startswith(inside) and path != "/"]
 
 
 def _missing(path: str) -> FileNotFoundError:

@@ -1,7 +1,8 @@
 """The one reactor thread that all embedded brokers of a process share.
 
-It runs a reactor of its own, which is not installed as Twisted's global one: so it works beside a reactor or an asyncio loop
-that already runs, and leaves to the tests which reactor they install. It starts with the first broker and ends with the process.
+It runs a reactor of its own, which is not installed as Twisted's global one: so it works beside a reactor or an asyncio
+loop that already runs, and leaves to the tests which reactor they install. It starts with the first broker and ends with the
+process.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _new_reactor() -> Any:
     try:
         from twisted.internet.epollreactor import EPollReactor as Reactor
     except ImportError:  # not Linux
-        from twisted.internet.selectreactor import SelectReactor as Reactor  # type: ignore[assignment]
+        from twisted.internet.selectreactor import SelectReactor as Reactor
     return Reactor()
 
 
