@@ -1,0 +1,222 @@
+"""What the REST API takes and gives, and its operations: the one table that routes and the OpenAPI document are made from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+_PartitionCount = Annotated[int, Meta(ge=1, le=10_000, description="How many; unset: the node's num.partitions.")]
+_ReplicaCount = Annotated[
+    int, Meta(ge=1, le=32_767, description="How many; unset: the node's default.replication.factor.")
+]
+
+
+class Listener(Struct, frozen=True):
+    """One listener and the address that it is bound to."""
+
+    name: str
+    host: str
+    port: int
+
+
+class Health(Struct, frozen=True):
+    """How the node is. `ready` is false while it starts and stops."""
+
+    live: bool
+    ready: bool
+    node_id: int
+    cluster_id: str
+    version: str
+    role: str
+    listeners: list[Listener]
+    uptime_seconds: float
+
+
+class TopicSummary(Struct, frozen=True):
+    """A topic in a list."""
+
+    name: str
+    topic_id: str
+    internal: bool
+    partitions: int
+    replication_factor: int
+
+
+class TopicList(Struct, frozen=True):
+    """Topics by name. `next` is the `after` of the following page, null on the last one."""
+
+    topics: list[TopicSummary]
+    next: str | None
+
+
+class Partition(Struct, frozen=True):
+    """One partition; offsets and size in bytes are null where this node does not hold it."""
+
+    partition: int
+    leader: int
+    leader_epoch: int
+    replicas: list[int]
+    isr: list[int]
+    log_start_offset: int | None
+    high_watermark: int | None
+    size_bytes: int | None
+
+
+class TopicDetail(Struct, frozen=True):
+    """A topic with its partitions and the configs that it overrides."""
+
+    name: str
+    topic_id: str
+    internal: bool
+    configs: dict[str, str]
+    partitions: list[Partition]
+
+
+class NewTopic(Struct, frozen=True, forbid_unknown_fields=True):
+    """A topic to create."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=249, pattern="^[a-zA-Z0-9._-]+$")]
+    partitions: _PartitionCount | None = None
+    replication_factor: _ReplicaCount | None = None
+    configs: dict[str, str] = {}
+
+
+class TopicChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Configs to override, by name; null gives one back to its default. The others stay."""
+
+    configs: dict[str, str | None]
+
+
+class GroupSummary(Struct, frozen=True):
+    """A group in a list."""
+
+    group_id: str
+    state: str
+    type: str
+    protocol_type: str
+
+
+class GroupList(Struct, frozen=True):
+    """The groups that this node coordinates, by id. `next` is the `after` of the following page, null on the last one."""
+
+    groups: list[GroupSummary]
+    next: str | None
+
+
+class GroupMember(Struct, frozen=True):
+    """A member of a group."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    client_host: str
+
+
+class GroupOffset(Struct, frozen=True):
+    """A committed offset. `lag` counts from it to the high watermark; null where this node does not hold the partition."""
+
+    topic: str
+    partition: int
+    committed_offset: int
+    high_watermark: int | None
+    lag: int | None
+    metadata: str | None
+
+
+class GroupDetail(Struct, frozen=True):
+    """A group with its members and committed offsets."""
+
+    group_id: str
+    state: str
+    protocol_type: str
+    protocol: str
+    members: list[GroupMember]
+    offsets: list[GroupOffset]
+
+
+class Problem(Struct, frozen=True):
+    """A refusal (RFC 9457). `code` is Kafka's name of the error, where it has one."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    code: str | None = None
+
+
+class Operation(NamedTuple):
+    """One operation. Its `name` is the method of AdminApi that serves it; paths are OpenAPI's, `{name}` for a parameter."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: type[Struct] | None
+    status: int = 200
+    body: type[Struct] | None = None
+    problems: tuple[int, ...] = ()
+    paged: bool = False
+
+
+_TOPIC, _GROUP = "/v1/topics/{name}", "/v1/groups/{group_id}"
+
+OPERATIONS = (
+    Operation("GET", "/v1/health", "health", "Whether the node lives and serves", Health, problems=(503,)),
+    Operation("GET", "/v1/topics", "list_topics", "All topics", TopicList, paged=True, problems=(400,)),
+    Operation(
+        "POST", "/v1/topics", "create_topic", "Create a topic", TopicDetail, 201, NewTopic, (400, 409, 413, 415, 503, 504)
+    ),
+    Operation("GET", _TOPIC, "get_topic", "One topic", TopicDetail, problems=(404,)),
+    Operation(
+        "PATCH", _TOPIC, "change_topic", "Change configs of a topic", TopicDetail, 200, TopicChange,
+        (400, 404, 413, 415, 503, 504),
+    ),
+    Operation("DELETE", _TOPIC, "delete_topic", "Delete a topic and its data", None, 204, None, (400, 404, 503, 504)),
+    Operation("GET", "/v1/groups", "list_groups", "All groups", GroupList, paged=True, problems=(400, 503)),
+    Operation("GET", _GROUP, "get_group", "One group, its members and lag", GroupDetail, problems=(400, 404, 503)),
+    Operation("DELETE", _GROUP, "delete_group", "Delete an empty group", None, 204, None, (400, 404, 409, 503)),
+)  # fmt: skip
+
+_PAGE = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "Begin behind this one."},
+]
+
+
+def openapi_document(version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of `OPERATIONS`."""
+    used: set[type[Struct]] = {Problem}
+    for op in OPERATIONS:
+        used.update(struct for struct in (op.answer, op.body) if struct is not None)
+    structs = sorted(used, key=lambda struct: struct.__name__)
+    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    schema_of = dict(zip(structs, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for op in OPERATIONS:
+        parameters = [
+            {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for part in op.path.split("/")
+            if part.startswith("{")
+        ]
+        responses: dict[str, Any] = {str(op.status): {"description": op.summary}}
+        if op.answer is not None:
+            responses[str(op.status)]["content"] = {"application/json": {"schema": schema_of[op.answer]}}
+        for status in (*op.problems, 403):
+            content = {"application/problem+json": {"schema": schema_of[Problem]}}
+            if op.name == "health" and status == 503:
+                content = {"application/json": {"schema": schema_of[Health]}}
+            responses[str(status)] = {"description": "Refused" if status != 503 else "Not now", "content": content}
+        item: dict[str, Any] = {"operationId": op.name, "summary": op.summary, "responses": responses}
+        if parameters or op.paged:
+            item["parameters"] = parameters + (_PAGE if op.paged else [])
+        if op.body is not None:
+            item["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[op.body]}}}
+        paths.setdefault(op.path, {})[op.method.lower()] = item
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Chronik Stream administration", "version": version},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
