@@ -240,6 +240,13 @@ class PartitionQueue:
         self.resend = [b for b in self.resend if b not in lost]
         return lost
 
+    def clear(self) -> list[ProducerBatch]:
+        """Take out everything that is not in flight, to be failed."""
+        taken = [*self.resend, *self.waiting]
+        self.resend = []
+        self.waiting.clear()
+        return taken
+
     def split(self, batch: ProducerBatch) -> None:
         """Put the halves of a refused `batch` where it stood; call after `refused`."""
         for half in batch.halves():

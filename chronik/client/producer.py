@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, gatherResults
 from twisted.internet.interfaces import IDelayedCall
@@ -32,7 +32,7 @@ from chronik.client.batches import (
 )
 from chronik.client.cluster import ClusterClient
 from chronik.client.errors import ClientError, ConnectionClosed, DeliveryTimedOut, Unreachable, check, error_code
-from chronik.client.partitioner import StickyPartition, partition_for_key
+from chronik.client.queues import RecordMetadata, RecordQueues
 from chronik.errors import RETRIABLE, ErrorCode, KafkaError
 from chronik.model import TopicPartition
 from chronik.wire.messages.init_producer_id import InitProducerIdRequest
@@ -46,24 +46,6 @@ _IDENTITY_WAIT = frozenset(
     {ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.CONCURRENT_TRANSACTIONS}
 )
 _TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE})
-
-
-class RecordMetadata(NamedTuple):
-    """Where a record is. `offset` is -1 when the broker didn't say; the timestamp is the log's for LogAppendTime."""
-
-    partition: TopicPartition
-    offset: int
-    timestamp_ms: int
-
-
-class _TopicState:
-    """A topic's partitions as far as they are known, and the records that came before that."""
-
-    def __init__(self, choose: random.Random) -> None:
-        self.count = 0
-        self.queues: dict[int, PartitionQueue] = {}
-        self.sticky = StickyPartition(choose)
-        self.early: list[tuple[PendingRecord, Deferred[RecordMetadata], int | None, int, float]] = []
 
 
 class Producer:
@@ -104,22 +86,22 @@ class Producer:
         self._acks = acks
         self._codec = Codec[compression.upper()]
         self._level = compression_level
-        self._batch_bytes = batch_bytes
         self._linger = linger
         self._buffer_bytes = buffer_bytes
         self._delivery_timeout = delivery_timeout
         # Without sequence numbers, a batch that is sent again could overtake another: one at a time keeps the order.
-        self._max_in_flight = max_in_flight if self._idempotent or acks == 0 else 1
+        in_flight = max_in_flight if self._idempotent or acks == 0 else 1
+        self._queues = RecordQueues(
+            cluster.metadata,
+            choose or random.Random(),
+            batch_bytes=batch_bytes,
+            buffer_bytes=buffer_bytes,
+            max_in_flight=in_flight,
+        )
         self._max_requests = max_in_flight
         self._create_topics = create_topics
-        self._choose = choose or random.Random()
-        self._topics: dict[str, _TopicState] = {}
-        self._active: dict[PartitionQueue, None] = {}
         self._requests: dict[int, int] = {}
         self._identity: ProducerIdentity | None = None if self._idempotent else NOBODY
-        self._buffered = 0
-        self._room: list[Deferred[None]] = []
-        self._idle: list[Deferred[None]] = []
         self._hurry = False
         self._timer: IDelayedCall | None = None
         self._tasks: set[Deferred[None]] = set()
@@ -148,39 +130,36 @@ class Producer:
         size = record_size(record) if headers or key else RECORD_OVERHEAD + (len(value) if value else 0)
         if self._closed:
             return fail(ClientError("this producer is closed"))
-        if self._buffered > 2 * self._buffer_bytes:
-            return fail(ClientError(f"{self._buffered} bytes wait to be sent: await room() between calls of send()"))
+        if self._queues.buffered > 2 * self._buffer_bytes:
+            return fail(
+                ClientError(f"{self._queues.buffered} bytes wait to be sent: await room() between calls of send()")
+            )
         waiter: Deferred[RecordMetadata] = Deferred()
-        state = self._topics.get(topic)
-        if state is None:
-            state = self._topics[topic] = _TopicState(self._choose)
-        self._buffered += size
-        if state.count:
-            self._enqueue(topic, state, record, waiter, partition, size, now)
-        else:
-            state.early.append((record, waiter, partition, size, now))
+        filled = self._queues.add(topic, record, waiter, partition, size, now)
+        if filled is None:
             self._refresh()
+        elif filled:
+            self._drain()
+        elif self._timer is None:
+            self._timer = self._reactor.callLater(self._linger, self._tick)
         return waiter
 
     def room(self) -> Deferred[None]:
         """Fires when less than `buffer_bytes` wait to be sent, at once where that is so already."""
-        ready: Deferred[None] = Deferred()
-        if self._buffered < self._buffer_bytes:
-            ready.callback(None)
-        else:
-            self._room.append(ready)
-        return ready
+        return self._queues.room()
 
     def flush(self) -> Deferred[None]:
         """Send everything without lingering; fires when every record sent so far has been answered for, well or ill."""
-        done: Deferred[None] = Deferred()
-        if not self._buffered:
-            done.callback(None)
-            return done
-        self._idle.append(done)
-        self._hurry = True
-        self._drain()
+        done = self._queues.empty()
+        if not done.called:
+            self._hurry = True
+            done.addBoth(self._calm)
+            self._drain()
         return done
+
+    def _calm(self, result: Any) -> Any:
+        self._hurry = False
+        return result
 
     async def close(self, timeout: float | None = None) -> None:
         """Flush for at most `timeout` seconds, then fail what is left. The cluster client stays open."""
@@ -196,55 +175,11 @@ class Producer:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._fail_everything(ClientError("the producer was closed before the record was delivered"))
+            self._queues.fail_everything(ClientError("the producer was closed before the record was delivered"))
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await gatherResults(tasks, consumeErrors=True)
-
-    # --- into the queues
-
-    def _enqueue(
-        self,
-        topic: str,
-        state: _TopicState,
-        record: PendingRecord,
-        waiter: Deferred[RecordMetadata],
-        partition: int | None,
-        size: int,
-        now: float,
-    ) -> None:
-        sticky = False
-        if partition is None:
-            if record.key is not None:
-                partition = partition_for_key(record.key, state.count)
-            else:
-                sticky = True
-                partition = state.sticky.partition
-                if partition < 0:
-                    partition = self._move(topic, state)
-        elif not 0 <= partition < state.count:
-            self._buffered -= size
-            message = f"topic {topic!r} has partitions 0 to {state.count - 1}, not {partition}"
-            waiter.errback(KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message))
-            return
-        queue = state.queues.get(partition)
-        if queue is None:
-            queue = PartitionQueue(TopicPartition(topic, partition), self._batch_bytes, self._max_in_flight)
-            state.queues[partition] = queue
-        filled = queue.append(record, waiter, size, now)
-        self._active[queue] = None
-        if filled:
-            if sticky:
-                self._move(topic, state)
-            self._drain()
-        elif self._timer is None:
-            self._timer = self._reactor.callLater(self._linger, self._tick)
-
-    def _move(self, topic: str, state: _TopicState) -> int:
-        leader = self._cluster.metadata.leader
-        available = [p for p in range(state.count) if leader(TopicPartition(topic, p)) >= 0]
-        return state.sticky.move(state.count, available)
 
     def _tick(self) -> None:
         self._timer = None
@@ -261,9 +196,9 @@ class Producer:
         by_node: dict[int, list[PartitionQueue]] = {}
         leaderless = False
         wake_at: float | None = None
-        for queue in list(self._active):
+        for queue in list(self._queues.active):
             if queue.idle:
-                del self._active[queue]
+                del self._queues.active[queue]
                 continue
             expired = queue.expired(now, self._delivery_timeout)
             if expired is not None:
@@ -361,7 +296,7 @@ class Producer:
     def _settle(self, taken: list[tuple[PartitionQueue, ProducerBatch]], response: Any) -> None:
         if response is None:  # acks=0
             for queue, batch in taken:
-                self._accept(queue, batch, -1, -1)
+                self._queues.accept(queue, batch, -1, -1)
             return
         answers = {}
         for topic in response.responses:
@@ -376,7 +311,7 @@ class Producer:
             else:
                 code, message = error_code(answer.error_code), answer.error_message
             if answer is not None and code in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
-                self._accept(queue, batch, answer.base_offset, answer.log_append_time_ms)
+                self._queues.accept(queue, batch, answer.base_offset, answer.log_append_time_ms)
                 continue
             error = KafkaError(code, f"{queue.partition}: {message}" if message else str(queue.partition))
             if code in LOST_ITS_PLACE and (not queue.is_oldest(batch) or batch.identity != queue.identity):
@@ -387,31 +322,21 @@ class Producer:
                 self._retry(queue, batch, uncertain, self._reactor.seconds() + _RETRY_PAUSE, error)
                 refresh = True
             elif code in _TOO_LARGE and len(batch.records) > 1:
-                self._fail_lost(queue.refused(batch), error)
+                self._queues.fail(queue.refused(batch), error)
                 queue.split(batch)
-                self._active[queue] = None
+                self._queues.active[queue] = None
             else:
                 self._refuse(queue, batch, error)
         if refresh:
             self._refresh()
-
-    def _accept(self, queue: PartitionQueue, batch: ProducerBatch, base_offset: int, append_time: int) -> None:
-        queue.succeeded(batch)
-        partition = queue.partition
-        for index, (record, waiter) in enumerate(zip(batch.records, batch.waiters, strict=True)):
-            if not waiter.called:
-                offset = base_offset + index if base_offset >= 0 else -1
-                timestamp = append_time if append_time >= 0 else record.timestamp_ms
-                waiter.callback(RecordMetadata(partition, offset, timestamp))
-        self._release(batch)
 
     def _retry(
         self, queue: PartitionQueue, batch: ProducerBatch, uncertain: bool, retry_at: float, problem: Exception
     ) -> None:
         queue.failed(batch, uncertain, retry_at)
         queue.last_problem = problem
-        self._active[queue] = None
-        self._fail_lost(queue.stranded(), problem)
+        self._queues.active[queue] = None
+        self._queues.fail(queue.stranded(), problem)
         if self._reactor.seconds() - batch.born >= self._delivery_timeout and batch in queue.resend:
             self._refuse(queue, batch, self._late(queue))
 
@@ -421,45 +346,8 @@ class Producer:
 
     def _refuse(self, queue: PartitionQueue, batch: ProducerBatch, error: Exception) -> None:
         lost = queue.refused(batch)
-        self._active[queue] = None
-        self._fail_lost([batch, *lost], error)
-
-    def _fail_lost(self, batches: list[ProducerBatch], error: BaseException) -> None:
-        for batch in batches:
-            for waiter in batch.waiters:
-                if not waiter.called:
-                    waiter.errback(error)
-            self._release(batch)
-
-    def _release(self, batch: ProducerBatch) -> None:
-        self._buffered -= batch.size
-        batch.records, batch.waiters, batch.encoded = [], [], None
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._room and self._buffered < self._buffer_bytes:
-            waiting, self._room = self._room, []
-            for ready in waiting:
-                ready.callback(None)
-        if self._idle and not self._buffered:
-            self._hurry = False
-            idle, self._idle = self._idle, []
-            for done in idle:
-                if not done.called:
-                    done.callback(None)
-
-    def _fail_everything(self, error: BaseException) -> None:
-        for state in self._topics.values():
-            early, state.early = state.early, []
-            for _, waiter, _, size, _ in early:
-                self._buffered -= size
-                if not waiter.called:
-                    waiter.errback(error)
-            for queue in state.queues.values():
-                self._fail_lost([*queue.resend, *queue.in_flight, *queue.waiting], error)
-                queue.resend, queue.in_flight = [], []
-                queue.waiting.clear()
-        self._wake()
+        self._queues.active[queue] = None
+        self._queues.fail([batch, *lost], error)
 
     # --- what must be known first
 
@@ -484,7 +372,7 @@ class Producer:
         try:
             self._identity = await self._cluster.retrying(attempt, _IDENTITY_WAIT, self._delivery_timeout)
         except (ClientError, KafkaError) as problem:
-            self._fail_everything(problem)
+            self._queues.fail_unidentified(problem)
         finally:
             self._identifying = False
         self._drain()
@@ -496,64 +384,30 @@ class Producer:
             self._start(self._get_metadata())
 
     async def _get_metadata(self) -> None:
-        problem: Exception | None = None
         pause = 0.0
         try:
             while True:
                 if pause:
                     await self._cluster.pause(pause)
                 pause = min(pause * 2, 1.0) or 0.05
-                names = list(self._topics)
+                problem: Exception | None = None
                 try:
-                    await self._cluster.refresh(names, create=self._create_topics)
+                    await self._cluster.refresh(self._queues.topics(), create=self._create_topics)
                 except (ClientError, KafkaError) as failure:
                     problem = failure
-                if self._learn(names, problem) and problem is None:
-                    break
-                problem = None
-        finally:
-            self._refreshing = False
-        self._drain()
-
-    def _learn(self, names: list[str], problem: Exception | None) -> bool:
-        """Take over what the metadata say of `names`; False while a topic with records, or a leader, is missing."""
-        now, complete = self._reactor.seconds(), True
-        metadata = self._cluster.metadata
-        for name in names:
-            state = self._topics[name]
-            topic = metadata.topics.get(name)
-            if topic is not None and topic.partitions:
-                state.count = len(topic.partitions)
-                early, state.early = state.early, []
-                for record, waiter, partition, size, _ in early:
-                    self._enqueue(name, state, record, waiter, partition, size, now)
-            elif state.early:
-                complete = not self._give_up(name, state, problem, now) and complete
-            for queue in state.queues.values():
-                if not queue.idle and metadata.leader(queue.partition) < 0:
+                now = self._reactor.seconds()
+                self._queues.place(now, problem, self._delivery_timeout, self._create_topics)
+                complete = problem is None and not self._queues.unplaced
+                for queue in self._queues.leaderless():
+                    complete = False
                     expired = queue.expired(now, self._delivery_timeout)
                     if expired is not None:
                         self._refuse(queue, expired, self._late(queue))
-                    complete = False
-        return complete
-
-    def _give_up(self, name: str, state: _TopicState, problem: Exception | None, now: float) -> bool:
-        """Fail the early records of a topic that won't come; True while it may still come."""
-        code = self._cluster.metadata.errors.get(name)
-        known = code is not None and problem is None
-        hopeless = known and (
-            code not in RETRIABLE or (code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and not self._create_topics)
-        )
-        if not hopeless and now - state.early[0][4] < self._delivery_timeout:
-            return True
-        error = KafkaError(code, f"topic {name!r}") if known and code is not None else problem
-        early, state.early = state.early, []
-        for _, waiter, _, size, _ in early:
-            self._buffered -= size
-            if not waiter.called:
-                waiter.errback(error or DeliveryTimedOut(f"topic {name!r} did not appear in the metadata"))
-        self._wake()
-        return False
+                if complete:
+                    break
+        finally:
+            self._refreshing = False
+        self._drain()
 
     def _start(self, work: Any) -> None:
         """Run a coroutine of this producer's own, kept until it ends, and logged when it fails unforeseen."""
@@ -564,7 +418,9 @@ class Producer:
             self._tasks.discard(task)
             if result is not None and not isinstance(result.value, CancelledError):
                 self.log.failure("the producer failed unexpectedly", failure=result)
-                self._fail_everything(ClientError(f"the producer failed unexpectedly: {result.getErrorMessage()}"))
+                self._queues.fail_everything(
+                    ClientError(f"the producer failed unexpectedly: {result.getErrorMessage()}")
+                )
 
         task.addBoth(ended)
 
