@@ -276,6 +276,7 @@ class Node(MultiService):
             ensure_offsets_topic=self._create_offsets_topic,
         )
         self.replicas.add_host(self.coordinator)
+        metrics.storage_usage = self.replicas.topic_sizes
         self.table = ApiTable(self._handlers())
         retention = Retention(
             self.replicas, trash, config.log_retention_check_interval_ms, _wall_clock_ms, reactor, cooperator
@@ -389,10 +390,10 @@ class Node(MultiService):
         return sorted(by_topic.items())
 
     async def _bind_admin(self) -> None:
-        if self.config.admin_listener is None:
+        config = self.config
+        if config.admin_listener is None:
             return
-        # Klein installs the reactor when imported: not before one is chosen.
-        from chronik.listeners.admin import AdminServices, make_site
+        from chronik.listeners.admin import AdminServices, make_site  # it imports Klein, a third of a second of start-up
 
         services = AdminServices(
             metadata=self.metadata,
@@ -402,15 +403,13 @@ class Node(MultiService):
             sizes=self.replicas.partition_sizes,
             metrics=self.metrics,
             clock=self._reactor,
-            node_id=self.config.node_id,
-            role=self.config.role,
-            listeners=lambda: [
-                (address.name, port.getHost().host, port.getHost().port) for address, port in self.kafka_ports
-            ],
-            ready=lambda: self.ready.called and self.running == 1,
-            loopback=self.config.admin_listener.loopback,
+            node_id=config.node_id,
+            role=config.role,
+            listeners=lambda: [(endpoint.listener, endpoint.host, endpoint.port) for endpoint in self.endpoints],
+            ready=lambda: bool(self.ready.called),
+            loopback=config.admin_listener.loopback,
         )
-        self.admin_port = await self._listen(self.config.admin_listener, make_site(services))  # type: ignore[arg-type]
+        self.admin_port = await self._listen(config.admin_listener, make_site(services))
 
 
 def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:

@@ -180,6 +180,13 @@ class Replicas:
         """See `ILogDirectory`."""
         return [(partition.name, partition.log.size_bytes) for partition in self.partitions()]
 
+    def topic_sizes(self) -> list[tuple[str, int]]:
+        """Bytes of log of each topic that has open partitions here."""
+        return [
+            (topic, sum(partition.log.size_bytes for partition in by_index.values()))
+            for topic, by_index in sorted(self._by_name.items())
+        ]
+
     def volume(self) -> tuple[int, int]:
         """See `ILogDirectory`."""
         return self._disk.volume(self.path)

@@ -85,7 +85,7 @@ class AdminServices:
 
 def make_site(services: AdminServices) -> Site:
     """The HTTP factory of the admin listener."""
-    site = _QuietSite(AdminApi(services).app.resource(), requestFactory=BoundedRequest)
+    site = _QuietSite(AdminApi(services).app.resource(), requestFactory=BoundedRequest, reactor=services.clock)
     site.displayTracebacks = False
     site.noisy = False
     return site
