@@ -51,6 +51,9 @@ from chronik.topic_config import check_topic_configs
 MAX_PARTITIONS_PER_COMMAND = 10_000
 """The most partitions that one command may create, as in Kafka: an entry of the log stays small."""
 
+MAX_ITEMS_PER_COMMAND = 10_000
+"""The most topics or resources that one command may be about: a decision never holds up the reactor for long."""
+
 METADATA_TOPIC = "__cluster_metadata"
 """The name of Kafka's own metadata log: it can't be a topic."""
 
@@ -73,7 +76,21 @@ class Decision(NamedTuple):
 
 def decide(image: MetadataImage, command: Command, rules: Rules) -> Decision:
     """Carry out `command` on paper. Raises KafkaError when it is refused as a whole."""
+    items = _items(command)
+    if items > MAX_ITEMS_PER_COMMAND:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"one request is about at most {MAX_ITEMS_PER_COMMAND} items, this one has {items}",
+        )
     return _DECIDERS[type(command)](image, command, rules)
+
+
+def _items(command: Command) -> int:
+    if isinstance(command, CreateTopics | DeleteTopics | CreatePartitions):
+        return len(command.topics)
+    if isinstance(command, AlterConfigs):
+        return len(command.changes)
+    return len(command.configs) if isinstance(command, ReplaceConfigs) else 1
 
 
 # -- creating topics

@@ -8,6 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.controller.commands import (
     AllocateProducerIds,
+    AlterConfigs,
+    ConfigResource,
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
@@ -15,6 +17,8 @@ from chronik.controller.commands import (
     NewTopic,
     ProducerIdBlock,
     RegisterBroker,
+    ReplaceConfigs,
+    ResourceType,
     TopicReference,
 )
 from chronik.controller.controller import Rules, decide
@@ -101,6 +105,19 @@ class CreateTopicsTests(SynchronousTestCase):
         for topics in ((NewTopic("t", 2**31 - 1, 1),), (NewTopic("a", 9_999, 1), NewTopic("b", 2, 1))):
             with self.assertRaises(KafkaError) as caught:
                 decide(self.image, CreateTopics(topics), self.rules)
+            self.assertEqual(caught.exception.code, ErrorCode.POLICY_VIOLATION)
+
+    def test_commands_about_too_many_things_are_refused_as_a_whole(self) -> None:
+        resource = ConfigResource(ResourceType.TOPIC, "t")
+        for command in (
+            CreateTopics((NewTopic("t", 0, 1),) * 10_001),
+            DeleteTopics((TopicReference("t"),) * 10_001),
+            CreatePartitions((MorePartitions("t", 0),) * 10_001),
+            AlterConfigs(((resource, ()),) * 10_001),
+            ReplaceConfigs(((resource, ()),) * 10_001),
+        ):
+            with self.assertRaises(KafkaError) as caught:
+                decide(self.image, command, self.rules)
             self.assertEqual(caught.exception.code, ErrorCode.POLICY_VIOLATION)
 
     def test_configs_are_checked(self) -> None:
