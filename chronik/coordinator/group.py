@@ -521,7 +521,9 @@ class Group:
             roster.pending.discard(member_id)
             if self.state is GroupState.PREPARING_REBALANCE and roster.all_joined:
                 self._complete_join(now)
-        elif member is not None and not member.is_heard:
+        elif member is not None and member.is_heard:
+            self._expect(member, now)  # it waits for us: look again a session later
+        elif member is not None:
             self._remove(member_id, ErrorCode.UNKNOWN_MEMBER_ID)
             if self.state is not GroupState.PREPARING_REBALANCE:
                 self._members_gone(now)
