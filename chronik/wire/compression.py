@@ -176,17 +176,23 @@ def _lz4(data: Buffer, level: int | None) -> Buffer:
 
 def _unlz4(data: Buffer, max_bytes: int) -> Buffer:
     frame = lz4.frame.LZ4FrameDecompressor()
-    try:
-        out: bytes = frame.decompress(data, max_length=max_bytes + 1)
-    except RuntimeError as problem:
-        raise _corrupt(Codec.LZ4, problem) from None
-    if len(out) > max_bytes:
-        raise _too_large(Codec.LZ4, max_bytes)
-    if not frame.eof:
-        raise _corrupt(Codec.LZ4, f"the frame is cut off after {len(out)} bytes of output")
+    pieces: list[bytes] = []
+    room = max_bytes
+    step = 4 * len(data) + 64 * 1024  # it sets aside all that it may produce, so never `max_bytes` at once
+    while not frame.eof:
+        try:
+            piece: bytes = frame.decompress(b"" if pieces else data, max_length=min(step, room + 1))
+        except RuntimeError as problem:
+            raise _corrupt(Codec.LZ4, problem) from None
+        room -= len(piece)
+        if room < 0:
+            raise _too_large(Codec.LZ4, max_bytes)
+        if not piece and not frame.eof:
+            raise _corrupt(Codec.LZ4, f"the frame is cut off after {max_bytes - room} bytes of output")
+        pieces.append(piece)
     if frame.unused_data:
         raise _corrupt(Codec.LZ4, f"{len(frame.unused_data)} bytes follow the frame")
-    return out
+    return piece if len(pieces) == 1 else b"".join(pieces)
 
 
 # --- zstd ------------------------------------------------------------------------------------------------------------

@@ -160,6 +160,16 @@ class BombTests(CompressionTestCase):
             # What zlib did not consume is kept by its object: a copy of the input, so far.
             self.assertLess(peak, 3 * self.ALLOWED + len(packed), codec.name)
 
+    def test_a_high_limit_costs_nothing(self) -> None:
+        """What is allocated follows the data, where the limit is far away."""
+        for codec in COMPRESSING:
+            packed = bytes(compress(codec, TEXT))
+            tracemalloc.start()
+            decompress(codec, packed, 1 << 30)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertLess(peak, 4 * len(TEXT), codec.name)
+
     def test_resident_memory(self) -> None:
         """In a process of its own, where native allocations show as well."""
         for codec in COMPRESSING:
