@@ -16,15 +16,24 @@ members), KIP-394 (member ids first), KIP-559 (protocol type and name).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from chronik.coordinator.deadlines import Deadlines
+from chronik.coordinator.effects import (
+    Answer,
+    Assigned,
+    Effects,
+    GroupState,
+    Joiner,
+    StaticRejoined,
+    Store,
+)
 from chronik.coordinator.member import Member
-from chronik.coordinator.records import GroupMetadataValue, MemberMetadata
+from chronik.coordinator.records import GroupMetadataValue
 from chronik.coordinator.roster import Roster
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.stored import members_of, value_of
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
@@ -32,58 +41,6 @@ from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
 _MEMBER_ID_REQUIRED = 4
 _SKIP_ASSIGNMENT = 9
-
-
-class GroupState(Enum):
-    """The states, by the names that ListGroups and DescribeGroups give them."""
-
-    EMPTY = "Empty"
-    PREPARING_REBALANCE = "PreparingRebalance"
-    COMPLETING_REBALANCE = "CompletingRebalance"
-    STABLE = "Stable"
-    DEAD = "Dead"
-
-
-class Joiner(NamedTuple):
-    """Who joins, beside what the request says. `fresh_id` is a new random text, for a member that has no id yet."""
-
-    client_id: str
-    client_host: str
-    api_version: int
-    fresh_id: str
-
-
-class Answer(NamedTuple):
-    """The request of `token` is answered."""
-
-    token: Any
-    response: JoinGroupResponse | SyncGroupResponse
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Write `value` to the log, then tell `group.stored(self, error, now)`. `reason` is what it was decided for."""
-
-    group: Group
-    value: GroupMetadataValue
-    reason: _Assigned | _StaticRejoined | None
-
-
-Effects = list[Answer | Store]
-
-
-class _Assigned(NamedTuple):
-    generation: int
-    assignments: Mapping[str, bytes]
-
-
-class _StaticRejoined(NamedTuple):
-    token: Any
-    api_version: int
-    new_id: str
-    old_id: str
-    old: Member
-    old_leader: str | None
 
 
 class _Timer(Enum):
@@ -113,19 +70,7 @@ class Group:
         group = cls(group_id, settings)
         roster = group.roster
         group.generation = value.generation
-        for stored in value.members:
-            rebalance_timeout = stored.rebalance_timeout if stored.rebalance_timeout != -1 else stored.session_timeout
-            member = Member(
-                stored.member_id,
-                stored.group_instance_id,
-                stored.client_id,
-                stored.client_host,
-                rebalance_timeout,
-                stored.session_timeout,
-                value.protocol_type,
-                {value.protocol or "": stored.subscription},
-                stored.assignment,
-            )
+        for member in members_of(value):
             roster.add(member)
             group._expect(member, now)
         roster.protocol_type = value.protocol_type or None
@@ -279,7 +224,7 @@ class Group:
         self._expect(member, now)
         if self.state is GroupState.STABLE:
             if roster.selected_protocol() == roster.protocol_name:
-                reason = _StaticRejoined(token, joiner.api_version, new_id, old_id, old, old_leader)
+                reason = StaticRejoined(token, joiner.api_version, new_id, old_id, old, old_leader)
                 self._out.append(Store(self, self._value(self._assignments()), reason))
             else:
                 self._rebalance_or_complete(now)
@@ -289,7 +234,7 @@ class Group:
         else:
             self._complete_if_all_joined(now)
 
-    def _static_stored(self, reason: _StaticRejoined, error: ErrorCode | None, now: int) -> None:
+    def _static_stored(self, reason: StaticRejoined, error: ErrorCode | None, now: int) -> None:
         roster = self.roster
         member = roster.members.get(reason.new_id)
         if member is None or member.awaiting_join is not reason.token:
@@ -412,11 +357,11 @@ class Group:
             if member.member_id == roster.leader_id:
                 given = {item.member_id: bytes(item.assignment) for item in request.assignments}
                 assignments = {member_id: given.get(member_id, b"") for member_id in roster.members}
-                reason = _Assigned(self.generation, assignments)
+                reason = Assigned(self.generation, assignments)
                 self._out.append(Store(self, self._value(assignments), reason))
         return self._drain()
 
-    def _assignment_stored(self, reason: _Assigned, error: ErrorCode | None, now: int) -> None:
+    def _assignment_stored(self, reason: Assigned, error: ErrorCode | None, now: int) -> None:
         if self.state is not GroupState.COMPLETING_REBALANCE or reason.generation != self.generation:
             return
         if error is not None:
@@ -440,9 +385,9 @@ class Group:
     def stored(self, store: Store, error: ErrorCode | None, now: int) -> Effects:
         """What `store` asked for is in the log, or failed with `error`."""
         if self.state is not GroupState.DEAD:
-            if isinstance(store.reason, _Assigned):
+            if isinstance(store.reason, Assigned):
                 self._assignment_stored(store.reason, error, now)
-            elif isinstance(store.reason, _StaticRejoined):
+            elif isinstance(store.reason, StaticRejoined):
                 self._static_stored(store.reason, error, now)
         return self._drain()
 
@@ -620,24 +565,4 @@ class Group:
         return {member.member_id: member.assignment for member in self.roster}
 
     def _value(self, assignments: Mapping[str, bytes]) -> GroupMetadataValue:
-        """The group as it is to be stored; its timestamp is filled in where the record is made."""
-        roster = self.roster
-        return GroupMetadataValue(
-            protocol_type=roster.protocol_type or "",
-            generation=self.generation,
-            protocol=roster.protocol_name,
-            leader=roster.leader_id,
-            members=[
-                MemberMetadata(
-                    member_id=member.member_id,
-                    group_instance_id=member.instance_id,
-                    client_id=member.client_id,
-                    client_host=member.client_host,
-                    rebalance_timeout=member.rebalance_timeout_ms,
-                    session_timeout=member.session_timeout_ms,
-                    subscription=member.protocols.get(roster.protocol_name or "", b""),
-                    assignment=assignments.get(member.member_id, b""),
-                )
-                for member in roster
-            ],
-        )
+        return value_of(self.roster, self.generation, assignments)

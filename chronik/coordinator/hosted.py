@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chronik.coordinator.group import Answer, Effects, Store
+from chronik.coordinator.effects import Answer, Effects, Store
 from chronik.coordinator.records import Entry, decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard

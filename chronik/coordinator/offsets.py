@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from chronik.coordinator.group import Group, GroupState
+from chronik.coordinator.effects import GroupState
+from chronik.coordinator.group import Group
 from chronik.coordinator.records import NO_TIMESTAMP, Entry, OffsetCommitKey, OffsetCommitValue
 from chronik.errors import ErrorCode
 from chronik.model import TopicPartition

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from chronik.coordinator.group import Joiner
+from chronik.coordinator.effects import Joiner
 from chronik.coordinator.hosted import HostedPartition
 from chronik.coordinator.offsets import Committed
 from chronik.coordinator.records import partition_for

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from chronik.coordinator import offsets
 from chronik.coordinator.deadlines import Deadlines
-from chronik.coordinator.group import Answer, Effects, Group, GroupState, Joiner, Store
+from chronik.coordinator.effects import Answer, Effects, GroupState, Joiner, Store
+from chronik.coordinator.group import Group
 from chronik.coordinator.offsets import OffsetStore
 from chronik.coordinator.records import (
     NO_TIMESTAMP,

@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.coordinator.group import Answer, Group, GroupState, Joiner, Store
+from chronik.coordinator.effects import Answer, GroupState, Joiner, Store
+from chronik.coordinator.group import Group
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.leave_group import MemberIdentity

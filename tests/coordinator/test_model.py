@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.coordinator.group import GroupState
+from chronik.coordinator.effects import GroupState
 from chronik.coordinator.records import decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard

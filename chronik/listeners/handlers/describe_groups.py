@@ -6,7 +6,7 @@ authorizer everybody may do everything, and the authorised operations say so (KI
 
 from __future__ import annotations
 
-from chronik.coordinator.group import GroupState
+from chronik.coordinator.effects import GroupState
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext

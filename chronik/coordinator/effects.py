@@ -1,0 +1,73 @@
+"""What goes in and out of a group's state machine beside requests and responses: states, effects and their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chronik.coordinator.member import Member
+from chronik.coordinator.records import GroupMetadataValue
+from chronik.wire.messages.join_group import JoinGroupResponse
+from chronik.wire.messages.sync_group import SyncGroupResponse
+
+if TYPE_CHECKING:
+    from chronik.coordinator.group import Group
+
+
+class GroupState(Enum):
+    """The states, by the names that ListGroups and DescribeGroups give them."""
+
+    EMPTY = "Empty"
+    PREPARING_REBALANCE = "PreparingRebalance"
+    COMPLETING_REBALANCE = "CompletingRebalance"
+    STABLE = "Stable"
+    DEAD = "Dead"
+
+
+class Joiner(NamedTuple):
+    """Who joins, beside what the request says. `fresh_id` is a new random text, for a member that has no id yet."""
+
+    client_id: str
+    client_host: str
+    api_version: int
+    fresh_id: str
+
+
+class Answer(NamedTuple):
+    """The request of `token` is answered."""
+
+    token: Any
+    response: JoinGroupResponse | SyncGroupResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write `value` to the log, then tell `group.stored(self, error, now)`. `reason` is what it was decided for."""
+
+    group: Group
+    value: GroupMetadataValue
+    reason: Assigned | StaticRejoined | None
+
+
+Effects = list[Answer | Store]
+"""To be carried out in order."""
+
+
+class Assigned(NamedTuple):
+    """The leader of `generation` handed in these assignments."""
+
+    generation: int
+    assignments: Mapping[str, bytes]
+
+
+class StaticRejoined(NamedTuple):
+    """A static member came back as `new_id`; `old` is what it was as `old_id`, for when that cannot be stored."""
+
+    token: Any
+    api_version: int
+    new_id: str
+    old_id: str
+    old: Member
+    old_leader: str | None
