@@ -222,7 +222,8 @@ class RealDisk:
                 self._evict()
                 fd = _open_file(file.path, flags)
             file._fd = fd
-            self._open.append(file)
+            self._open.insert(self._hand, file)  # behind the hand, which then comes to it last
+            self._hand += 1
             return fd
 
     def _evict(self) -> None:
@@ -236,14 +237,15 @@ class RealDisk:
                 break
             file._used = False
             self._hand += 1
-        files[self._hand] = files[-1]
-        files.pop()
+        del files[self._hand]
         os.close(file._fd)
         file._fd = _CLOSED
 
     def _release(self, file: RealFile) -> None:
         with self._lock:
-            self._open.remove(file)
+            index = self._open.index(file)
+            del self._open[index]
+            self._hand -= index < self._hand
             os.close(file._fd)
             file._fd = _CLOSED
 

@@ -17,6 +17,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol
 
+from twisted.python.failure import Failure
+
 from chronik.log.flush import Flush
 from chronik.log.log import Log
 
@@ -62,13 +64,13 @@ class Worker:
 class Flusher:
     """Syncs the logs it watches: dirty ones every `interval_ms`, those requested as soon as it can.
 
-    `on_fatal(error)` is called on the reactor's thread when a sync has failed; it must end the process.
+    `on_fatal(failure)` is called on the reactor's thread when a sync has failed; it must end the process.
     """
 
     def __init__(
         self,
         reactor: IFlusherReactor,
-        on_fatal: Callable[[Exception], object],
+        on_fatal: Callable[[Failure], object],
         interval_ms: int = 1000,
         worker: Worker | None = None,
     ) -> None:
@@ -154,7 +156,7 @@ class Flusher:
     def _done(self, work: _Work, error: Exception | None) -> None:
         if error is not None:
             self.failed = error  # and busy for ever
-            self._on_fatal(error)
+            self._on_fatal(Failure(error))  # type: ignore[no-untyped-call]
             return
         self._busy = False
         for log, flush in work:

@@ -64,6 +64,7 @@ class Log:
         "_flush",
         "_jitter",
         "_mark_at",
+        "_named",
         "_newest_epoch",
         "_offline",
         "_random",
@@ -109,8 +110,9 @@ class Log:
         unsynced = loaded.segments[loaded.first_unsynced :]
         self._unsynced: list[Segment] = [segment for segment in unsynced if segment.size]
         self.unsynced_bytes = sum(segment.size for segment in self._unsynced)
-        self._directory_changed = loaded.directory_changed or loaded.recovery is not None
+        self._directory_changed = loaded.recovery is not None
         self._replacements: dict[str, bytes] = {}
+        self._named = False  # whether a flush has made the first file's name durable
         self._checkpointed = loaded.recovery_point
         self._checkpoint_due = False
         self._changed = loaded.recovery is not None
@@ -324,6 +326,10 @@ class Log:
         old = self._active
         if not old.size:
             return
+        if not self._named:
+            # Could the second segment's name outlive the first's, a power loss would leave a log without its beginning. Once.
+            self._disk.sync_directory(self.directory)
+            self._named = True
         old.finish_time_index()
         self._queue_indexes(old)
         base = self.end_offset
@@ -387,6 +393,7 @@ class Log:
             self.unsynced_bytes += flush.byte_count
             self._directory_changed = self._directory_changed or flush.directory_changed
             return
+        self._named = True
         self.recovery_point = max(self.recovery_point, flush.end_offset)
         if flush.error is not None:
             self._requeue(flush)
@@ -421,17 +428,19 @@ class Log:
                 raise flush.error
 
     def _checkpoint(self, recovery_point: int) -> Checkpoint:
-        active = self._active
         if recovery_point != self.end_offset:
             return Checkpoint(self.start_offset, recovery_point)
+        last = self._active
+        if not last.size and len(self._segments) > 1:
+            last = self._segments[-2]  # the active one has no file yet
         return Checkpoint(
             self.start_offset,
             recovery_point,
-            active.base_offset,
-            active.size if active.size else -1,
-            active.first_timestamp,
-            active.max_timestamp,
-            active.max_timestamp_offset,
+            last.base_offset,
+            last.size,
+            last.first_timestamp,
+            last.max_timestamp,
+            last.max_timestamp_offset,
         )
 
     def close(self) -> None:
@@ -616,6 +625,7 @@ class Log:
         self._checkpointed = start_offset
         for segment in reversed(self._segments):
             self._remove(segment)
+        self._named = False
         self._active = Segment(self._disk, self.directory, start_offset, self.config.index_interval_bytes, now_ms)
         self._segments = [self._active]
         self.start_offset = start_offset

@@ -54,7 +54,6 @@ class LoadedLog:
     recovery_point: int
     producers: Producers
     epochs: LeaderEpochs
-    directory_changed: bool = False
     first_unsynced: int = 0
     recovery: Recovery | None = None
 
@@ -83,7 +82,6 @@ def load(disk: IDisk, directory: str, config: LogConfig, now_ms: int, clean: boo
             )
         loaded.segments.append(Segment(disk, directory, loaded.start_offset, config.index_interval_bytes, now_ms))
         loaded.recovery_point = loaded.start_offset
-        loaded.directory_changed = True
     return loaded
 
 
@@ -108,6 +106,8 @@ class _Loader:
             segments.append(
                 Segment(self._disk, self._directory, base, self._config.index_interval_bytes, self._now_ms, size)
             )
+        if len(segments) > 1 and not segments[-1].size:
+            self._disk.remove(segments.pop().path(LOG_SUFFIX))  # an empty file after others says nothing
         for segment, follower in pairwise(segments):
             segment.next_offset = follower.base_offset
         if EPOCHS_FILE in names:
@@ -117,6 +117,11 @@ class _Loader:
             return
         if not known:  # nothing was ever synced for certain, or the operator wants all of it verified
             loaded.recovery_point = bases[0]
+        elif bases[0] > loaded.start_offset:
+            raise CorruptLogError(
+                f"{self._directory} begins at offset {bases[0]}, it should at {loaded.start_offset}: segments are missing; "
+                f"restore them, or delete {CHECKPOINT_FILE} in it to go on with those that are there"
+            )
         loaded.start_offset = max(loaded.start_offset, bases[0])
         last = segments[-1]
         if clean and last.base_offset == checkpoint.active_base and last.size == checkpoint.active_size:
