@@ -98,12 +98,6 @@ class Config:
         "local",
         environment="OBJECT_STORE_TYPE",
     )
-    log_level: str = NODE.choice(
-        "info",
-        "The least important messages of the node's own log that are written.",
-        ("debug", "info", "warn", "error"),
-        flag="log-level",
-    )
 
     listeners: tuple[ListenerAddress, ...] = LISTENERS.custom(
         (ListenerAddress("PLAINTEXT", "127.0.0.1", 9092),),
@@ -160,12 +154,6 @@ class Config:
         low=MEBIBYTE,
         unit=BYTES,
         kafka="queued.max.request.bytes",
-    )
-    connection_queued_max_bytes: int = LISTENERS.integer(
-        32 * MEBIBYTE,
-        "The same for one connection: bytes of its requests in work and of answers it has not taken yet.",
-        low=65_536,
-        unit=BYTES,
     )
 
     num_partitions: int = TOPICS.integer(

@@ -40,7 +40,6 @@ class Options(usage.Options):
         ["listen", "l", None, "Where Kafka clients connect [default: $KAFKA_LISTENERS, or PLAINTEXT://127.0.0.1:9092]"],
         ["advertise", None, None, "What clients are told to dial [default: the address that they dialled]"],
         ["admin-listen", None, None, "Where REST API and /metrics are served, or 'none' [default: 127.0.0.1:8080]"],
-        ["log-level", None, None, "debug, info, warn or error [default: info]"],
     ]
     config: Config
 

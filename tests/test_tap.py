@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik import __version__
 from chronik.config import OPTIONS
+from chronik.data_directory import hold
 from chronik.errors import DataDirectoryError
 from chronik.tap import Options, exit_on
 
@@ -125,3 +127,39 @@ class FatalFailures(SynchronousTestCase):
         Path(path).write_text("1")
         self.fatal(DataDirectoryError("x"), path)
         self.assertFalse(os.path.exists(path))
+
+
+class StartupFailures(SynchronousTestCase):
+    """What keeps a node from starting is one clear line on stderr, and status 1."""
+
+    def start(self, *arguments: str) -> str:
+        done = twistd("-n", "--pidfile=", "chronik", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", *arguments)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertTrue(done.stderr.startswith("chronik: "), done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertNotIn("Traceback", done.stdout)
+        return done.stderr
+
+    def test_a_port_in_use(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = self.start("--data-dir", self.mktemp(), f"--listen=127.0.0.1:{port}")
+        self.assertIn(f"cannot listen at PLAINTEXT://127.0.0.1:{port}", line)
+
+    def test_a_data_directory_that_another_node_holds(self) -> None:
+        path = self.mktemp()
+        os.makedirs(path)
+        release = hold(path)
+        self.addCleanup(release)
+        self.assertIn(f"is held by process {os.getpid()}", self.start("--data-dir", path))
+
+    def test_a_newer_format(self) -> None:
+        path = self.mktemp()
+        os.makedirs(path)
+        Path(path, "format").write_text('{"format_version": 99}')
+        self.assertIn("has format 99, written by a newer release", self.start("--data-dir", path))
+
+    def test_a_directory_that_cannot_be_made(self) -> None:
+        path = self.mktemp()
+        Path(path).write_text("")
+        self.assertIn("cannot be used", self.start("--data-dir", path))

@@ -40,7 +40,7 @@ from chronik.listeners import admin_schema as schema
 from chronik.listeners.admin_http import BoundedRequest, Refusal, check_caller, read_json, refusal_of, write_problem
 from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.metrics import CONTENT_TYPE, metrics_page
-from chronik.model import Topic, TopicPartition, uuid_to_text
+from chronik.model import OFFSETS_TOPIC, Topic, TopicPartition, uuid_to_text
 from chronik.telemetry.metrics import NodeMetrics
 
 _PAGE = 1000
@@ -207,9 +207,10 @@ class AdminApi:
 
     async def get_group(self, request: Any, group_id: str) -> schema.GroupDetail:
         """One group, with its lag."""
+        self._expect_groups(group_id)
         group = self._services.groups.describe(group_id)
         if group is None:
-            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"there is no group {group_id[:249]!r}")
+            raise _no_group(group_id)
         offsets = []
         for place, committed in sorted(await self._services.groups.fetch_offsets(group_id, None, False)):
             _, high_watermark = self._bounds(place)
@@ -226,7 +227,13 @@ class AdminApi:
 
     async def delete_group(self, request: Any, group_id: str) -> None:
         """Delete an empty group."""
+        self._expect_groups(group_id)
         await self._services.groups.delete(group_id)
+
+    def _expect_groups(self, group_id: str) -> None:
+        """Until the first group there is no coordinator of any: then none is here, rather than none now."""
+        if self._services.metadata.topic(OFFSETS_TOPIC) is None:
+            raise _no_group(group_id)
 
     # -- the node -------------------------------------------------------------------------------------------------------
 
@@ -294,6 +301,10 @@ class AdminApi:
     def _defect(self, request: Any, failure: Failure) -> bytes:
         self.log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
         return write_problem(request, Refusal(500, "the node failed on this request; its log says why"))
+
+
+def _no_group(group_id: str) -> KafkaError:
+    return KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"there is no group {group_id[:249]!r}")
 
 
 def _summary(topic: Topic) -> schema.TopicSummary:
