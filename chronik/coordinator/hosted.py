@@ -104,7 +104,8 @@ class HostedPartition:
                 await deferLater(self._clock, 0)
         self.shard.open(self.now)
         self.state = HostState.ACTIVE
-        self.log.info(
+        note = self.log.info if self.shard.groups else self.log.debug
+        note(
             "loaded {partition}: {groups} groups from {records} records in {seconds:.3f} s",
             partition=str(self.name),
             groups=len(self.shard.groups),
