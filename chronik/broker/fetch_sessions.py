@@ -144,8 +144,6 @@ class FetchSessions:
 
     def _open(self, targets: list[FetchTarget], uses_ids: bool, now_ms: int) -> _Session | None:
         """A new session, or None when the cache is full of ones in use: the client then fetches without."""
-        if not targets:
-            return None
         if len(self._sessions) >= self._slots:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_ms - oldest.last_used_ms < self._eviction_ms:

@@ -40,7 +40,10 @@ MAX_DECOMPRESSED_BYTES = 128 * 1024 * 1024
 
 
 class Appended(NamedTuple):
-    """Where a batch went. `append_time_ms` is -1 unless the topic stamps records with the time of their append."""
+    """Where a batch went. `append_time_ms` is -1 unless the topic stamps records with the time of their append.
+
+    For a retry, it is the timestamp of the batch that is here already, as in Kafka.
+    """
 
     base_offset: int
     end_offset: int
@@ -64,6 +67,7 @@ class Partition:
         "_codec",
         "_in_sync",
         "_levels",
+        "_replicas",
         "_request_sync",
         "_stamp",
         "_uncommitted_bytes",
@@ -97,6 +101,7 @@ class Partition:
         self.leader = state.leader
         self.leader_epoch = state.leader_epoch
         self._in_sync = len(state.isr)
+        self._replicas = len(state.replicas)  # no more can be in sync, whatever min.insync.replicas asks (KIP-966)
         self.high_watermark = log.end_offset
         self.commits = CommitQueue()
         self.fetch_waiters: set[WaitingFetch] = set()
@@ -147,7 +152,7 @@ class Partition:
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
         settings = self.settings
-        if acks == _ALL and self._in_sync < settings.min_insync_replicas:
+        if acks == _ALL and self._in_sync < min(settings.min_insync_replicas, self._replicas):
             raise KafkaError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
                 f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
@@ -191,6 +196,9 @@ class Partition:
                 self._request_sync(self)
             else:
                 self._commit(end_offset)
+        else:
+            known = log.producers.check(header)
+            append_time = known[1] if known else -1
         return Appended(base_offset, end_offset, append_time, log.start_offset)
 
     def synced(self, offset: int) -> None:
@@ -263,7 +271,9 @@ class Partition:
         return self.log.epochs.end_offset_for(epoch, self.log.end_offset)
 
     def epoch_of(self, offset: int) -> int:
-        """The leader epoch in which `offset` was written, -1 when none is known."""
+        """The leader epoch in which `offset` was or will be written, -1 when none is known."""
+        if offset >= self.log.end_offset:
+            return self.leader_epoch
         return self.log.epochs.epoch_for(offset)
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
@@ -295,6 +305,7 @@ class Partition:
         self.leader = state.leader
         self.leader_epoch = state.leader_epoch
         self._in_sync = len(state.isr)
+        self._replicas = len(state.replicas)
 
     def resign(self, error: KafkaError) -> None:
         """Stop leading: whoever waits here is answered with `error` or looks again."""

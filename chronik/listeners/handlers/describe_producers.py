@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chronik.broker.replicas import Replicas
-from chronik.errors import KafkaError
+from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.model import topic_name_fault
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_producers import (
     DescribeProducersRequest,
@@ -47,6 +48,9 @@ class DescribeProducersHandler:
 
     def _answer(self, topic: str, index: int) -> PartitionResponse:
         try:
+            fault = topic_name_fault(topic)
+            if fault is not None:
+                raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, fault)
             partition = self._replicas.partition(topic, index)
         except KafkaError as error:
             return _failed(index, error)

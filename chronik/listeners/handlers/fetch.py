@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, Seen
+from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
 from chronik.broker.partition import Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
 from chronik.broker.replicas import Replicas
@@ -34,7 +34,7 @@ from chronik.wire.messages.fetch import (
 _LEADER_HINTS = 12
 _LEADER_CHANGES = (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER)
 _BY_ID = 13
-_READ_COMMITTED = 1
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _CONSUMER = -1
 
 
@@ -73,6 +73,8 @@ class FetchHandler:
 
     def handle(self, request: FetchRequest, context: RequestContext) -> FetchResponse | Deferred[Any]:
         """Read; answer at once if that is enough, else when it is or when `max_wait_ms` have passed."""
+        if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
         by_id = context.api_version >= _BY_ID
         fetch_round = self._sessions.begin(
             request.session_id,
@@ -235,20 +237,24 @@ class _DelayedFetch:
 
 
 def _targets(request: FetchRequest, by_id: bool) -> list[FetchTarget]:
-    return [
-        FetchTarget(
-            topic.topic_id if by_id else topic.topic,
-            data.partition,
-            data.fetch_offset,
-            data.partition_max_bytes,
-            data.current_leader_epoch,
-            data.last_fetched_epoch,
-            data.log_start_offset,
-        )
-        for topic in request.topics
-        for data in topic.partitions
-    ]
+    """What the request names, each partition once: of one that is named twice, the last counts."""
+    targets: dict[PartitionKey, FetchTarget] = {}
+    for topic in request.topics:
+        name = topic.topic_id if by_id else topic.topic
+        for data in topic.partitions:
+            targets[name, data.partition] = FetchTarget(
+                name,
+                data.partition,
+                data.fetch_offset,
+                data.partition_max_bytes,
+                data.current_leader_epoch,
+                data.last_fetched_epoch,
+                data.log_start_offset,
+            )
+    return list(targets.values())
 
 
 def _failed(partition: int, code: int) -> PartitionData:
-    return PartitionData(partition_index=partition, error_code=code, high_watermark=-1, records=b"")
+    return PartitionData(
+        partition_index=partition, error_code=code, high_watermark=-1, aborted_transactions=None, records=b""
+    )

@@ -7,6 +7,8 @@ tiered, which without tiering is unknown (KIP-1005).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from chronik.broker.partition import Partition
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
@@ -27,7 +29,7 @@ EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
 _SINCE_VERSION = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 _EPOCHS_SINCE = 4
-_READ_COMMITTED = 1
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _NO_TIMESTAMP = -1
 _NO_OFFSET = -1
 
@@ -44,14 +46,20 @@ class ListOffsetsHandler:
 
     def handle(self, request: ListOffsetsRequest, context: RequestContext) -> ListOffsetsResponse:
         """Answer each partition by itself; one that is named twice is refused."""
-        asked = [(topic.name, data.partition_index) for topic in request.topics for data in topic.partitions]
-        twice = {key for key in asked if asked.count(key) > 1} if len(set(asked)) < len(asked) else set()
+        times = Counter((topic.name, data.partition_index) for topic in request.topics for data in topic.partitions)
+        told = set()
         topics = []
+        if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
         for topic in request.topics:
             answers = []
             for data in topic.partitions:
+                place = topic.name, data.partition_index
                 try:
-                    if (topic.name, data.partition_index) in twice:
+                    if times[place] > 1:
+                        if place in told:
+                            continue
+                        told.add(place)
                         raise KafkaError(ErrorCode.INVALID_REQUEST, "the partition is named twice")
                     answers.append(self._answer(topic.name, data, request, context.api_version))
                 except KafkaError as error:

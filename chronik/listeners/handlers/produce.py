@@ -33,6 +33,16 @@ from chronik.wire.messages.produce import (
 
 _ALL = -1
 _BY_ID = 13
+_AT_FAULT = frozenset(
+    {
+        ErrorCode.INVALID_RECORD,
+        ErrorCode.INVALID_TIMESTAMP,
+        ErrorCode.INVALID_PRODUCER_EPOCH,
+        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+    }
+)
+"""What is wrong with the records themselves, other than their size and checksum."""
 
 
 class ProduceHandler:
@@ -66,7 +76,7 @@ class ProduceHandler:
                     partition = self._find(topic, data, by_id)
                     appended = partition.append(data.records, now_ms, acks)
                 except KafkaError as error:
-                    answers.append(_failed(data.index, error))
+                    answers.append(self._refused(topic, data, by_id, error))
                     continue
                 except Exception:
                     # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
@@ -114,6 +124,15 @@ class ProduceHandler:
         if by_id:
             return self._replicas.partition_by_id(topic.topic_id, data.index)
         return self._replicas.partition(topic.name, data.index)
+
+    def _refused(
+        self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool, error: KafkaError
+    ) -> PartitionProduceResponse:
+        """The answer for a refused batch; like Kafka's, it has the log's start where the records are at fault."""
+        answer = _failed(data.index, error)
+        if error.code in _AT_FAULT:
+            answer.log_start_offset = self._find(topic, data, by_id).log_start_offset
+        return answer
 
     def _when_committed(
         self,
