@@ -393,7 +393,10 @@ class Node(MultiService):
         config = self.config
         if config.admin_listener is None:
             return
-        from chronik.listeners.admin import AdminServices, make_site  # it imports Klein, a third of a second of start-up
+        from chronik.listeners.admin import (
+            AdminServices,
+            make_site,
+        )  # it imports Klein, a third of a second of start-up
 
         services = AdminServices(
             metadata=self.metadata,
