@@ -1,9 +1,9 @@
 """Where requests wait: produce for the high watermark, fetch for bytes to read.
 
-A partition keeps a `CommitQueue` of those who wait for an offset to be committed, and a set of
-`WaitingFetch`es that want more to read. Both are told by the partition when its high watermark moves. Committed waiters are called at once, in
-order: a producer's answer comes first. Fetches are only marked ready; `Wakeups` finishes them a slice at a time on later
-turns of the event loop, so that a thousand of them cannot hold up an acknowledgement.
+A partition keeps a `CommitQueue` of those who wait for an offset to be committed, and a set of `WaitingFetch`es that
+want more to read. Both are told by the partition when its high watermark moves. Committed waiters are called at once,
+in order: a producer's answer comes first. Fetches are only marked ready; `Wakeups` finishes them a slice at a time on
+later turns of the event loop, so that a thousand of them cannot hold up an acknowledgement.
 
 Pure: the event loop is an injected `call_soon`, deadlines belong to the caller.
 """

@@ -195,7 +195,10 @@ class Replicas:
 
     def _changed(self, delta: MetadataDelta) -> None:
         for topic in delta.deleted:
-            self._remove(topic)
+            try:
+                self._remove(topic)
+            except OSError as error:  # it is deleted all the same; the next start finds the directory astray
+                self.log.error("directories of deleted topic {topic} stay: {error}", topic=topic.name, error=error)
         for topic in delta.created:
             self._add(topic)
         for topic in delta.changed:
@@ -266,7 +269,9 @@ class Replicas:
         self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
     ) -> Partition:
         name = TopicPartition(topic.name, state.partition)
-        log = Log.open(self._disk, self._path(partition_id), self._log_config(settings), self._now_ms(), clean=self._clean)
+        log = Log.open(
+            self._disk, self._path(partition_id), self._log_config(settings), self._now_ms(), clean=self._clean
+        )
         partition = Partition(
             name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
         )

@@ -37,6 +37,8 @@ from chronik.wire.frames import encode_response, read_request_header
 _unpack_start = struct.Struct(">Iih").unpack_from
 MAX_PIPELINED = 1000
 """Responses that may wait on one connection before it is no longer read from."""
+MAX_STRUCTURED_BYTES = 8 * 1024 * 1024
+"""The largest request that isn't mostly records: decoded, its fields may take some sixty times its bytes."""
 
 
 class KafkaFactory(Factory):
@@ -292,6 +294,8 @@ class KafkaProtocol(Protocol):
             body, client_id = header.body, header.client_id
             self._client_id = client_id
             self._client_id_bytes = bytes(frame[8 : 10 + id_length]) if id_length >= 0 else b"\xff\xff"
+        if len(frame) > MAX_STRUCTURED_BYTES and route.api_key != ApiKey.PRODUCE:
+            raise MalformedMessage(f"a {route.api_key.name} request of {len(frame)} bytes is too large")
         request, _ = route.decode(frame, body)
         context = RequestContext(self._peer, route.version, client_id, self._now_ms, self.last_read)
         try:
