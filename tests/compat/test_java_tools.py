@@ -44,8 +44,8 @@ class Topics(ToolTestCase):
         self.create("tool-topic", 3, "--replication-factor", "1", "--config", "retention.ms=60000")
         self.assertIn("tool-topic", self.tool(java.TOPICS, "--list").split())
         said = self.tool(java.TOPICS, "--describe", "--topic", "tool-topic")
-        head = r"Topic: tool-topic\s+TopicId: [\w-]{22}\s+PartitionCount: 3\s+ReplicationFactor: 1\s+Configs: .*retention.ms=60000"
-        self.assertRegex(said, head)
+        head = r"Topic: tool-topic\s+TopicId: [\w-]{22}\s+PartitionCount: 3\s+ReplicationFactor: 1\s+Configs: .*"
+        self.assertRegex(said, head + "retention.ms=60000")
         self.assertEqual(len(re.findall(r"Partition: \d\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+", said)), 3)
         self.tool(java.TOPICS, "--alter", "--topic", "tool-topic", "--partitions", "5")
         self.assertIn("PartitionCount: 5", self.tool(java.TOPICS, "--describe", "--topic", "tool-topic"))
@@ -160,7 +160,7 @@ class Groups(ToolTestCase):
             self.tool(java.GROUPS, *reset, "--to-latest", "--execute")
             self.assertEqual(self.positions(self.tool(java.GROUPS, "--describe", "--group", group), group), 100)
             said = self.tool(java.GROUPS, "--delete-offsets", "--group", group, "--topic", "tool-grouped")
-            self.assertIn("successfully", said.lower())
+            self.assertIn("succeeded for deleting offsets", said)
         self.assertIn("successful", self.tool(java.GROUPS, "--delete", "--group", group))
         self.assertNotIn(group, self.tool(java.GROUPS, "--list").split())
 

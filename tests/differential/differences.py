@@ -40,4 +40,111 @@ class Difference:
 
 _BRACKETS = str.maketrans("[]", "<>")  # brackets mean a set of characters to fnmatch
 
-DIFFERENCES: tuple[Difference, ...] = ()
+_LATER = "this API comes with a later release, and what is not served is not advertised"
+_UNSERVED = (
+    *(
+        17,
+        24,
+        25,
+        26,
+        27,
+        28,
+        29,
+        30,
+        31,
+        34,
+        36,
+        38,
+        39,
+        40,
+        41,
+        43,
+        45,
+        46,
+        48,
+        49,
+        50,
+        51,
+        55,
+        57,
+        64,
+        65,
+        66,
+        68,
+        69,
+        74,
+    ),
+    *(76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92),
+)
+_FEATURES = (
+    "features that later releases bring (transactions, share groups, Kafka's own metadata versions) are not there yet"
+)
+_TEXT = "an error text that helps is given where Kafka gives none, or the other way round: clients read the code"
+
+_OURS = "a topic has settings of Chronik's own too"
+_ELR = (
+    "Kafka sets min.insync.replicas for the cluster when it formats its metadata (KIP-966); here it is a plain default"
+)
+_COMPACTION = (
+    "compaction comes with a later release, so cleanup.policy=compact is refused: no setting is accepted and ignored"
+)
+_OPAQUE = (
+    "batches are opaque: the header and the CRC are checked, records are never decoded between producer and consumer"
+)
+_STRICT = "a length below zero that is not -1 means no list; the frame is refused instead of read as an empty one"
+_AT_ONCE = "a topic made by Metadata is there in the first answer; Kafka answers UNKNOWN and wants another request"
+_SILENCE = "Kafka leaves this request without an answer, which its clients see as a time-out"
+_SERVER_ERROR = (
+    "a refusal with a code that says what is wrong, in place of UNKNOWN_SERVER_ERROR (a Java producer retries on that)"
+)
+_VERSION = (
+    "the reference for old librdkafka: requests at Produce 0 to 2 get UNSUPPORTED_VERSION, Kafka closes the connection"
+)
+_START = "the log start offset is told in refusals too"
+
+_BROKERS_BITS = "attribute bits that only a broker sets are refused from a producer, not stored"
+_WHOLE = "a partition's records must be whole batches; Kafka takes the first ones and drops the rest without a word"
+_CUT = "a fetch ends with a whole batch; Kafka fills the limit with the piece of one that clients throw away"
+_LIMIT = "a negative limit is no limit beyond the first batch; Kafka fails with UNKNOWN_SERVER_ERROR"
+_TWICE = "a partition named twice in one request is appended twice; Kafka drops one of the two without a word"
+
+DIFFERENCES: tuple[Difference, ...] = (
+    *(Difference(_LATER, path=f"*api_keys[{key}]", chronik="(absent)") for key in _UNSERVED),
+    *(
+        Difference(_FEATURES, "api_versions", path=f"answer.{name}*")
+        for name in ("supported_features", "finalized_features")
+    ),
+    Difference(_TEXT, path="*error_message", kafka=None, chronik="<text>"),
+    Difference(_TEXT, path="*error_message", kafka="<text>", chronik=None),
+    Difference(_VERSION, "produce_of_old_versions"),
+    Difference(_STRICT, "hostile_frames", "client id of length -2*"),
+    Difference(_STRICT, "hostile_frames", "an array of -2*"),
+    Difference(_OURS, path="*configs[chronik.*", kafka="(absent)"),
+    Difference(_ELR, path="*configs[min.insync.replicas].config_source"),
+    Difference(_ELR, path="*configs[min.insync.replicas].synonyms*"),
+    Difference(_COMPACTION, "create_topics_configs", "polic*"),
+    Difference(_COMPACTION, "create_topics_configs", path="*topic_id"),
+    Difference(_COMPACTION, "produce_and_keys_on_compacted"),
+    Difference(_AT_ONCE, "metadata_creates", "first answer *"),
+    Difference(_SERVER_ERROR, "metadata_of_topics", "neither id nor name*", "*error_code"),
+    Difference(_SERVER_ERROR, "produce_bad_batches", "codec *", "*error_code", kafka=-1),
+    Difference(_SILENCE, "produce_by_version", "null records*"),
+    Difference(_START, "produce_*", path="*log_start_offset", kafka=-1, chronik=0),
+    *(
+        Difference(_OPAQUE, "produce_bad_batches", f"*{case} *")
+        for case in ("count too big", "count too small", "record of wrong length", "bytes after the records")
+    ),
+    Difference(_OPAQUE, "produce_codecs", "* of nonsense *"),
+    Difference(_OPAQUE, "produce_codecs", "gzip of *"),
+    *(Difference(_BROKERS_BITS, "produce_bad_batches", f"*{case} *") for case in ("append time", "delete horizon")),
+    Difference(_OPAQUE, "produce_bad_batches", "after maximal time *", "*max_timestamp"),
+    Difference(_WHOLE, "produce_bad_batches", "*good and half *"),
+    Difference(_TWICE, "produce_many_partitions", "one partition twice *"),
+    Difference(_CUT, "fetch_limits", path="*records[*", chronik="(absent)"),
+    Difference(_LIMIT, "fetch_limits", "*limit -191 *"),
+    Difference(_SERVER_ERROR, "fetch_epochs", "isolation 2 *"),
+    Difference(_SERVER_ERROR, "list_offsets_isolation", "isolation 2 *"),
+    Difference(_SERVER_ERROR, "incremental_alter_configs", "operation 9 *", "*error_code"),
+    Difference(_TEXT, "describe_topic_configs", path="*error_message", kafka=""),
+    Difference(_TEXT, "produce_*", path="*record_errors[0]", chronik="(absent)"),
+)

@@ -76,7 +76,7 @@ class Masks:
             return self.plain(value)
         if isinstance(value, list):
             items = [self._value(name, "", item) for item in value]
-            return sorted(items, key=_order)
+            return sorted(_joined(items), key=_order)
         if name in _NAMED:
             return self._identifier(_NAMED[name], value)
         if name in _REPLACED and value not in ("", -1):
@@ -105,6 +105,17 @@ class Masks:
             if batch.get("attributes", 0) & 8:  # LogAppendTime: the broker's clock
                 batch["max_timestamp"] = "<time>"
         return found
+
+
+def _joined(items: list[Any]) -> list[Any]:
+    """Topics that come in several pieces, one after the other, are one topic."""
+    whole: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for item in items:
+        if not isinstance(item, dict) or "partitions" not in item or "topic_id" not in item or "topic" not in item:
+            return items
+        known = whole.setdefault((item["topic"], item["topic_id"]), {**item, "partitions": []})
+        known["partitions"] = sorted([*known["partitions"], *item["partitions"]], key=_order)
+    return list(whole.values())
 
 
 def _order(item: Any) -> tuple[str, str]:

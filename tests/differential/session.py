@@ -105,6 +105,7 @@ class Session:
         request, response = message_classes(key)
         self._correlation += 1
         message = fit(request, values, version)
+        self._masks.plain(message)  # ids get their ordinals where they are sent, whatever order the answers have
         frame = b"".join(bytes(part) for part in encode_request(message, version, self._correlation, CLIENT_ID))
         connection = self._connect(on)
         connection.send(frame)

@@ -11,6 +11,24 @@ from tests.peers import cache
 
 VERSION = "3.0.12"
 
+_SERVICE = '''"""What the source distribution leaves out of its tests; a broker that runs elsewhere needs nothing started or stopped."""
+
+
+class ExternalService:
+    def __init__(self, host, port):
+        self.host, self.port = host, port
+
+    def open(self):
+        pass
+
+    close = stop = start = open
+
+
+class SpawnedService:
+    def __init__(self, *arguments):
+        raise NotImplementedError("tests against a broker of their own are not run")
+'''
+
 
 def source() -> Path:
     """The root of the unpacked source distribution; its tests lie in `test/integration`."""
@@ -24,5 +42,8 @@ def source() -> Path:
         (archive,) = home.glob("*.tar.gz")
         with tarfile.open(archive) as bundle:
             bundle.extractall(home, filter="data")
+        tests = home / f"kafka_python-{VERSION}" / "test"
+        (tests / "__init__.py").touch()  # else the standard library's own package named "test" is found first
+        (tests / "service.py").write_text(_SERVICE)
 
-    return cache.installed("kafka-python", VERSION.encode(), install) / f"kafka_python-{VERSION}"
+    return cache.installed("kafka-python", f"{VERSION} {_SERVICE}".encode(), install) / f"kafka_python-{VERSION}"

@@ -16,6 +16,7 @@ def _new_id(s: Session) -> tuple[int, int]:
 
 @scenario
 def init_producer_id(s: Session) -> None:
+    _new_id(s)  # once that works, the broker has ids to give
     for version in versions(ApiKey.INIT_PRODUCER_ID):
         s.ask("new", ApiKey.INIT_PRODUCER_ID, version, {"transactional_id": None, "transaction_timeout_ms": 60000})
         s.ask("empty id", ApiKey.INIT_PRODUCER_ID, version, {"transactional_id": "", "transaction_timeout_ms": 60000})

@@ -61,7 +61,6 @@ def produce_acks_0(s: Session) -> None:
 
 @scenario
 def produce_bad_batches(s: Session) -> None:
-    create(s, "bad-batches")
     good = Batch([b"one", b"two"])
     two = record(b"one", 0) + record(b"two", 1)
     cases = {
@@ -108,9 +107,13 @@ def produce_bad_batches(s: Session) -> None:
         "base sequence without an id": Batch([b"x"], base_sequence=4).encode(),
         "huge time": Batch([b"x"], base_time=1 << 62, max_time=1 << 62).encode(),
     }
-    for label, data in cases.items():
-        s.ask(label, ApiKey.PRODUCE, 9, produce_body("bad-batches", data))
-    _fetch(s, "what is there", "bad-batches")
+    for number, (label, data) in enumerate(
+        cases.items()
+    ):  # a topic for each, so that one surprise does not shift the others
+        name = f"bad-batch-{number}"
+        create(s, name)
+        s.ask(label, ApiKey.PRODUCE, 9, produce_body(name, data))
+        _fetch(s, f"after {label}", name)
 
 
 @scenario
@@ -131,9 +134,10 @@ def produce_codecs(s: Session) -> None:
         "gzip of one record": (1, gzip.compress(record(b"one", 0), mtime=0)),
         "gzip of nothing": (1, gzip.compress(b"", mtime=0)),
     }
-    for label, (codec, payload) in packed.items():
+    for number, (label, (codec, payload)) in enumerate(packed.items()):
+        create(s, f"codecs-{number}")
         data = Batch(values, attributes=codec, payload=payload).encode()
-        s.ask(label, ApiKey.PRODUCE, 9, produce_body("codecs", data))
+        s.ask(label, ApiKey.PRODUCE, 9, produce_body(f"codecs-{number}", data))
     zstd = Batch(values, attributes=4, payload=packed["zstd"][1]).encode()
     s.ask("zstd before its version", ApiKey.PRODUCE, 6, produce_body("codecs", zstd))
     s.ask("zstd at its version", ApiKey.PRODUCE, 7, produce_body("codecs", zstd))
@@ -170,10 +174,10 @@ def produce_many_partitions(s: Session) -> None:
     data.append({"index": 2, "records": good})
     topics = [{"name": "many", "partition_data": data}, {"name": "none", "partition_data": data[:1]}]
     s.ask("each for itself", ApiKey.PRODUCE, 9, {"acks": -1, "timeout_ms": 1000, "topic_data": topics})
-    twice = [{"name": "many", "partition_data": [data[0], data[0]]}]
-    s.ask("one partition twice", ApiKey.PRODUCE, 9, {"acks": -1, "timeout_ms": 1000, "topic_data": twice})
     s.ask("to an internal topic", ApiKey.PRODUCE, 9, produce_body("__consumer_offsets", good))
     s.ask("transactional id", ApiKey.PRODUCE, 9, {**produce_body("many", good), "transactional_id": "t"})
+    twice = [{"name": "many", "partition_data": [data[0], data[0]]}]
+    s.ask("one partition twice", ApiKey.PRODUCE, 9, {"acks": -1, "timeout_ms": 1000, "topic_data": twice})
     create(s, "isr-2", min_insync_replicas="2")
     for acks in (1, -1):
         s.ask(f"min.insync.replicas 2, acks {acks}", ApiKey.PRODUCE, 9, produce_body("isr-2", good, acks=acks))

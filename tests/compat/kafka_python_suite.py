@@ -1,0 +1,73 @@
+"""Runs kafka-python's own integration tests against a broker, and what is expected of them.
+
+`ON_KAFKA` is their outcome against Apache Kafka 4.1.1, run the same way; `NOT_HERE` names those that pass there and need what
+Chronik does not serve yet, each with the reason. All others that pass there must pass here. Tests of TLS and SASL start
+brokers of their own and are left out.
+
+    python -m tests.compat.kafka_python_suite HOST:PORT     print each test's outcome against a running broker
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+from tests.peers import kafka_python_suite
+
+_FILES = ("test_admin_integration.py", "test_consumer_integration.py", "test_producer_integration.py")
+_OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) test/integration/(\S+)", re.MULTILINE)
+
+_TRANSACTIONS = "transactions come with a later release"
+_REASSIGNMENT = "one node has nowhere to move replicas to: the reassignment APIs come with the cluster"
+_SECURITY = "ACLs come with the security release"
+_QUORUM = "there is no Raft quorum to describe on one node: DescribeQuorum comes with the cluster"
+
+NOT_HERE: dict[str, str] = {
+    "test_admin_integration.py::test_create_describe_delete_acls": _SECURITY,
+    "test_admin_integration.py::test_alter_partition_reassignments": _REASSIGNMENT,
+    "test_admin_integration.py::test_list_partition_reassignments": _REASSIGNMENT,
+    "test_admin_integration.py::test_alter_replica_log_dirs": "a node has one log directory: AlterReplicaLogDirs has no meaning",
+    "test_admin_integration.py::test_elect_leaders": "one node holds no elections: ElectLeaders comes with the cluster",
+    "test_admin_integration.py::test_describe_metadata_quorum": _QUORUM,
+    "test_admin_integration.py::test_list_config_resources": "ListConfigResources is not among this release's APIs",
+    "test_producer_integration.py::test_transactional_producer_messages": _TRANSACTIONS,
+    "test_producer_integration.py::test_transactional_producer_offsets": _TRANSACTIONS,
+}
+"""Tests that need what is not served yet, with the reason."""
+
+
+def outcomes(bootstrap: str, only: str = "") -> dict[str, str]:
+    """The outcome ("PASSED", ...) of each test, by file and name; `only` is a pytest expression over names."""
+    with tempfile.TemporaryDirectory() as directory:
+        line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "--tb=short", "-o", "addopts="]
+        if only:
+            line += ["-k", only]
+        done = subprocess.run(
+            [*line, *(f"test/integration/{name}" for name in _FILES)],
+            cwd=kafka_python_suite.source(),
+            env={
+                **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+                "KAFKA_URI": f"kafka://{bootstrap}",
+                "KAFKA_VERSION": "4.1.0",
+                "KAFKA_ROOT": directory,  # must be a directory; nothing is read from it
+                "PROJECT_ROOT": directory,
+            },
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+    found = {name.rstrip(" -"): outcome for outcome, name in _OUTCOME.findall(done.stdout)}
+    if not found:
+        raise RuntimeError(f"the suite did not run:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    if os.environ.get("CHRONIK_COMPAT_VERBOSE"):
+        print(done.stdout, file=sys.stderr)
+    return found
+
+
+if __name__ == "__main__":
+    for _name, _outcome in sorted(outcomes(sys.argv[1], *sys.argv[2:3]).items()):
+        print(_outcome, _name)
