@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.coordinator.member import Member
 from chronik.coordinator.records import GroupMetadataValue
+from chronik.errors import ErrorCode
 from chronik.wire.messages.join_group import JoinGroupResponse
 from chronik.wire.messages.sync_group import SyncGroupResponse
 
 if TYPE_CHECKING:
-    from chronik.coordinator.group import Group
+    from chronik.coordinator.rounds import Rounds
 
 
 class GroupState(Enum):
@@ -42,11 +43,16 @@ class Answer(NamedTuple):
     response: JoinGroupResponse | SyncGroupResponse
 
 
+def join_refused(member_id: str, error: ErrorCode) -> JoinGroupResponse:
+    """The answer to a join that fails: no generation, and no protocol."""
+    return JoinGroupResponse(member_id=member_id, protocol_name=None, error_code=error)
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Write `value` to the log, then tell `group.stored(self, error, now)`. `reason` is what it was decided for."""
 
-    group: Group
+    group: Rounds
     value: GroupMetadataValue
     reason: Assigned | StaticRejoined | None
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from chronik.coordinator import offsets
 from chronik.coordinator.deadlines import Deadlines
-from chronik.coordinator.effects import Answer, Effects, GroupState, Joiner, Store
+from chronik.coordinator.effects import Answer, Effects, GroupState, Joiner, Store, join_refused
 from chronik.coordinator.group import Group
 from chronik.coordinator.offsets import OffsetStore
 from chronik.coordinator.records import (
@@ -28,7 +28,7 @@ from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import TopicPartition
 from chronik.wire.messages.describe_groups import DescribedGroup, DescribedGroupMember
-from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from chronik.wire.messages.join_group import JoinGroupRequest
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
@@ -137,8 +137,7 @@ class Shard:
         group = self.groups.get(request.group_id)
         if group is None:
             if request.member_id:
-                unknown = JoinGroupResponse(member_id=request.member_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
-                return [Answer(token, unknown)]
+                return [Answer(token, join_refused(request.member_id, ErrorCode.UNKNOWN_MEMBER_ID))]
             group = self.groups[request.group_id] = Group(request.group_id, self.settings)
         effects = group.join(request, joiner, token, now)
         self._settle(request.group_id)

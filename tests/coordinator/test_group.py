@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.coordinator.effects import Answer, GroupState, Joiner, Store
 from chronik.coordinator.group import Group
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.stored import value_of
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.leave_group import MemberIdentity
 from tests.coordinator.world import join_request, subscription, sync_request
@@ -541,7 +542,8 @@ class RestoredTests(SynchronousTestCase):
         group = Group.restored("g", driver.values[-1], driver.group._settings, 5)
         self.assertIs(group.state, GroupState.STABLE)
         self.assertEqual((group.generation, group.roster.leader_id), (1, leader))
-        self.assertEqual(group._value(group._assignments()), driver.values[-1])
+        assignments = {member.member_id: member.assignment for member in group.roster}
+        self.assertEqual(value_of(group.roster, group.generation, assignments), driver.values[-1])
         driver.group = group
         self.assertEqual(driver.sync("s", follower, 1).assignment, follower.encode())
         driver.advance(10_005)

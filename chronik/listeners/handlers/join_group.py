@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from chronik.coordinator.effects import join_refused
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
@@ -39,7 +40,7 @@ class JoinGroupHandler:
     def refuse(self, request: JoinGroupRequest, version: int, error: KafkaError) -> JoinGroupResponse:
         """The error alone; a member whose request is at fault gets its id back."""
         member_id = request.member_id if error.code in _REFUSED_WITH_ITS_ID else ""
-        return JoinGroupResponse(error_code=error.code, member_id=member_id)
+        return _in_form(join_refused(member_id, error.code), version)
 
 
 def _in_form(response: JoinGroupResponse, version: int) -> JoinGroupResponse:

@@ -53,7 +53,11 @@ class OffsetDeleteHandler:
         for place, code in codes.items():
             topics[place.topic].append(OffsetDeleteResponsePartition(partition_index=place.partition, error_code=code))
         return OffsetDeleteResponse(
-            topics=[OffsetDeleteResponseTopic(name=name, partitions=partitions) for name, partitions in topics.items()]
+            topics=[
+                OffsetDeleteResponseTopic(name=name, partitions=partitions)
+                for name, partitions in topics.items()
+                if partitions
+            ]
         )
 
     def refuse(self, request: OffsetDeleteRequest, version: int, error: KafkaError) -> OffsetDeleteResponse:
