@@ -248,7 +248,8 @@ class Node(MultiService):
         """Make the parts and hand them to each other; nothing starts here."""
         config, reactor, metrics = self.config, self._reactor, self.metrics
         self.configs = NodeConfig(_static_configs(config, self._directory), self.metadata, config.node_id)
-        cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
+        # One step of one task a turn of the reactor: the tasks bound their steps, and requests come in between.
+        cooperator = Cooperator(lambda: lambda: True, scheduler=lambda turn: reactor.callLater(0, turn))
         self._flusher = Flusher(reactor, self._on_fatal, config.flush_interval_ms)
         trash = Trash(self._disk, reactor)
         self.replicas = Replicas(

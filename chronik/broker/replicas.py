@@ -1,7 +1,7 @@
 """All partitions that this node holds: opened as the metadata says, found by name or id, closed and deleted with their topic.
 
 `Replicas` follows the metadata image. A new partition is opened when it is first asked for, or a few milliseconds later by a
-background pass that takes the reactor for short slices only; so a topic of a thousand partitions holds nobody up. A deleted
+background pass that takes the reactor for a millisecond at a time; so a topic of a thousand partitions holds nobody up. A deleted
 topic's directories are renamed at once, which frees the name and makes the deletion durable, and removed after
 `file.delete.delay.ms` by the janitor.
 
@@ -40,6 +40,7 @@ from chronik.topic_config import TopicSettings
 
 _Opener = Callable[[], Partition]
 DELETED_SUFFIX = ".deleted"
+_SLICE_SECONDS = 0.001
 
 
 @implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
@@ -293,9 +294,9 @@ class Replicas:
         return None if self._stopped else result
 
     def _open_slices(self) -> Iterator[None]:
-        """Open what is not open, giving the reactor back after every 5 ms."""
+        """Open what is not open, giving the reactor back after every slice."""
         while self._unopened:
-            until = time.monotonic() + 0.005
+            until = time.monotonic() + _SLICE_SECONDS
             while self._unopened and time.monotonic() < until:
                 next(iter(self._unopened.values()))()
             yield
