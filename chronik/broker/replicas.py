@@ -32,6 +32,7 @@ from chronik.interfaces import (
     IPartitionWriter,
     MetadataDelta,
 )
+from chronik.log.config import NO_LIMIT
 from chronik.log.flusher import Flusher
 from chronik.log.log import Log, LogConfig
 from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
@@ -41,6 +42,7 @@ from chronik.topic_config import TopicSettings
 _Opener = Callable[[], Partition]
 DELETED_SUFFIX = ".deleted"
 _SLICE_SECONDS = 0.001
+_START_SLICE_SECONDS = 0.05  # nobody is served yet
 
 
 @implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
@@ -100,7 +102,7 @@ class Replicas:
         for topic in self._metadata.topics():
             self._add(topic)
         self._unsubscribe = self._metadata.subscribe(self._changed)
-        opened: Deferred[None] = self._open_all()
+        opened: Deferred[None] = self._open_all(_START_SLICE_SECONDS)
         return opened
 
     def stop(self) -> None:
@@ -285,18 +287,18 @@ class Replicas:
     def _flusher_request(self, partition: Partition) -> None:
         self._flusher.request(partition.log)
 
-    def _open_all(self) -> Deferred[Any]:
-        self._opening = opening = self._cooperator.cooperate(self._open_slices())
+    def _open_all(self, slice_seconds: float = _SLICE_SECONDS) -> Deferred[Any]:
+        self._opening = opening = self._cooperator.cooperate(self._open_slices(slice_seconds))
         return opening.whenDone().addBoth(self._opened)
 
     def _opened(self, result: Any) -> Any:
         self._opening = None
         return None if self._stopped else result
 
-    def _open_slices(self) -> Iterator[None]:
+    def _open_slices(self, seconds: float) -> Iterator[None]:
         """Open what is not open, giving the reactor back after every slice."""
         while self._unopened:
-            until = time.monotonic() + _SLICE_SECONDS
+            until = time.monotonic() + seconds
             while self._unopened and time.monotonic() < until:
                 next(iter(self._unopened.values()))()
             yield
@@ -326,15 +328,16 @@ class Replicas:
         self._discard(path + DELETED_SUFFIX, delay_ms)
 
     def _log_config(self, settings: TopicSettings) -> LogConfig:
-        """The part of a topic's settings that its logs act on."""
+        """The part of a topic's settings that its logs act on. Retention is for topics whose cleanup.policy has `delete`."""
+        expires = "delete" in settings.cleanup_policy
         return LogConfig(
             segment_bytes=settings.segment_bytes,
             segment_ms=settings.segment_ms,
             segment_jitter_ms=settings.segment_jitter_ms,
             segment_index_bytes=settings.segment_index_bytes,
             index_interval_bytes=settings.index_interval_bytes,
-            retention_ms=settings.retention_ms,
-            retention_bytes=settings.retention_bytes,
+            retention_ms=settings.retention_ms if expires else NO_LIMIT,
+            retention_bytes=settings.retention_bytes if expires else NO_LIMIT,
             flush_bytes=self._flush_bytes,
             producer_expiration_ms=self._producer_expiration_ms,
         )
