@@ -600,14 +600,15 @@ class Log:
         """Cut off the batch that holds `offset` and all after it: what a new leader doesn't have (KIP-101). Blocks."""
         if offset >= self.end_offset:
             return
-        if offset <= self._segments[0].base_offset:
-            self.truncate_fully(max(offset, self.start_offset), now_ms)
+        keep = self._index_of(offset) + 1
+        offset = self._segments[keep - 1].boundary(offset)
+        if offset <= max(self.start_offset, self._segments[0].base_offset):
+            self.truncate_fully(self.start_offset, now_ms)
             return
         self._settle()
         if self._checkpointed > offset:
             self._checkpointed = offset
         self._write_checkpoint(Checkpoint(self.start_offset, self._checkpointed))
-        keep = self._index_of(offset) + 1
         for segment in reversed(self._segments[keep:]):
             self._remove(segment)
         del self._segments[keep:]

@@ -343,6 +343,11 @@ class Segment:
         """Where the batch begins that holds `offset`, or the first after it; the size when there is none."""
         return self._find(offset, self.index.floor(offset - self.base_offset)[1], b"")[0]
 
+    def boundary(self, offset: int) -> int:
+        """The base offset of the batch that holds `offset`; the end offset when none does."""
+        header = self._find(offset, self.index.floor(offset - self.base_offset)[1], b"")[1]
+        return self.next_offset if header is None else header.base_offset
+
     def batches_from(self, offset: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from the batch that holds `offset` on."""
         return scan_batches(self.file, self.position_of(offset), self.size)

@@ -1,0 +1,319 @@
+"""The log against a list of batches, and its single promises."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from chronik.errors import ErrorCode, KafkaError
+from chronik.log.disk import RealDisk
+from chronik.log.log import Log, LogConfig
+from chronik.log.simulated import SimulatedDisk
+from chronik.wire.records import Record, encode_batch, split_batches
+from tests.log.batches import append, produced
+
+CONFIG = LogConfig(segment_bytes=2000, index_interval_bytes=300)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Random calls; `batches` holds (base offset, next offset, largest timestamp, epoch) of what must be there."""
+
+    def __init__(self):
+        super().__init__()
+        self.disk = SimulatedDisk()
+        self.log = Log.open(self.disk, "/t-0", CONFIG, 0)
+        self.batches = []
+        self.start = 0
+        self.epoch = 0
+
+    @property
+    def end(self):
+        return self.batches[-1][1] if self.batches else self.start
+
+    @rule(records=st.integers(1, 5), size=st.sampled_from([1, 40, 400]), timestamp=st.integers(0, 50))
+    def append(self, records, size, timestamp):
+        base = append(self.log, records, timestamp=timestamp, size=size, leader_epoch=self.epoch)
+        assert base == self.end
+        self.batches.append((base, base + records, timestamp + records - 1, self.epoch))
+
+    @rule(counts=st.lists(st.integers(1, 3), min_size=1, max_size=6))
+    def replicate(self, counts):
+        data, base = bytearray(), self.end
+        for count in counts:
+            records = [Record(base + index, 9, None, b"v" * 90) for index in range(count)]
+            data += encode_batch(records, base_offset=base, leader_epoch=self.epoch)
+            self.batches.append((base, base + count, 9, self.epoch))
+            base += count
+        assert self.log.append_replicated(data, 0) == base
+
+    @rule()
+    def elect(self):
+        self.epoch += 1
+
+    @rule()
+    def flush(self):
+        self.log.flush()
+        assert self.log.recovery_point == self.end
+
+    @rule(clean=st.booleans())
+    def reopen(self, clean):
+        self.log.close()
+        self.log = Log.open(self.disk, "/t-0", CONFIG, 0, clean)
+
+    @rule()
+    def die(self):
+        self.disk.kill()
+        self.log = Log.open(self.disk, "/t-0", CONFIG, 0)
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data())
+    def truncate(self, data):
+        offset = data.draw(st.integers(self.start, self.end))
+        self.log.truncate_to(offset, 0)
+        self.batches = [b for b in self.batches if b[1] <= offset]
+        if self.end < self.start:
+            self.batches = []
+
+    @rule(data=st.data())
+    def advance(self, data):
+        self.start = data.draw(st.integers(self.start, self.end))
+        self.log.advance_start(self.start)
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data(), max_bytes=st.sampled_from([0, 100, 700, 5000]), at_least_one=st.booleans())
+    def read(self, data, max_bytes, at_least_one):
+        offset = data.draw(st.integers(self.start, self.end))
+        upper = data.draw(st.integers(self.start, self.end))
+        got = self.log.read(offset, max_bytes, upper, at_least_one)
+        found = [(h.base_offset, h.next_offset) for _, h in split_batches(got)]
+        wanted = [(b[0], b[1]) for b in self.batches if b[1] > offset and b[1] <= upper]
+        assert found == wanted[: len(found)], (found, wanted)
+        assert sum(h.size for _, h in split_batches(got)) == len(got)
+        assert len(got) <= max_bytes or (at_least_one and len(found) == 1)
+        if wanted and at_least_one:
+            assert found
+        if wanted and not found:
+            assert not at_least_one
+
+    @rule(timestamp=st.integers(0, 60))
+    def look_up(self, timestamp):
+        wanted = None
+        for base, following, newest, epoch in self.batches:
+            first = newest - (following - base) + 1 if newest != 9 else None
+            for offset in range(max(base, self.start), following):
+                stamp = self._stamp(base, following, newest, offset, first)
+                if stamp >= timestamp:
+                    wanted = (stamp, offset, epoch)
+                    break
+            if wanted:
+                break
+        if not any(b[2] == 9 for b in self.batches):
+            assert self.log.offset_for_timestamp(timestamp, self.end) == wanted
+            stamps = [
+                (self._stamp(b[0], b[1], b[2], offset, b[2] - (b[1] - b[0]) + 1), -offset, b[3])
+                for b in self.batches
+                for offset in range(max(b[0], self.start), b[1])
+            ]
+            best = max(stamps, default=None, key=lambda s: s[:2])
+            found = self.log.max_timestamp(self.end)
+            if best is None:
+                assert found is None
+            else:
+                assert found is not None
+                assert found[0] == best[0]
+
+    @staticmethod
+    def _stamp(base, following, newest, offset, first):
+        return 9 if first is None else first + offset - base
+
+    @invariant()
+    def bounds(self):
+        assert (self.log.start_offset, self.log.end_offset) == (self.start, self.end)
+        epochs = {}
+        for base, _, _, epoch in self.batches:
+            epochs.setdefault(epoch, base)
+        for epoch, base in epochs.items():
+            if base > self.start:
+                assert self.log.epochs.epoch_for(base) == epoch
+
+
+class LogTests(SynchronousTestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.disk, self.path = RealDisk(), f"{directory.name}/t-0"
+
+    def open(self, clean=True, disk=None, path=None, **config):
+        return Log.open(disk or self.disk, path or self.path, LogConfig(**config), 0, clean)
+
+    def refused(self, code, function, *args, **options):
+        error = self.assertRaises(KafkaError, function, *args, **options)
+        self.assertEqual(error.code, code)
+        return error
+
+    def test_any_sequence_of_calls(self):
+        run_state_machine_as_test(
+            LogMachine,
+            settings=settings(
+                max_examples=40,
+                stateful_step_count=30,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+    def test_rolls_by_bytes_time_and_index(self):
+        log = self.open(segment_bytes=1000)
+        for _ in range(30):
+            append(log, size=100)
+        self.assertTrue(all(segment.size <= 1000 for segment in log.segments))
+        self.assertGreater(len(log.segments), 4)
+        log = self.open(path=self.path + "1", segment_ms=50)
+        for timestamp in (100, 150, 151, 160):
+            append(log, timestamp=timestamp)
+        self.assertEqual([segment.base_offset for segment in log.segments], [0, 2])
+        log = self.open(path=self.path + "2", segment_index_bytes=24, index_interval_bytes=1)
+        for _ in range(9):
+            append(log)
+        self.assertGreater(len(log.segments), 2)
+        for segment in log.segments:
+            self.assertLessEqual(len(segment.index.data), 24)
+
+    def test_a_full_disk_refuses_and_recovers(self):
+        disk = SimulatedDisk(capacity=500)
+        log = self.open(disk=disk, path="/t")
+        for _ in range(4):
+            append(log)
+        error = self.refused(ErrorCode.KAFKA_STORAGE_ERROR, append, log, size=300)
+        self.assertIn("full", str(error))
+        self.assertEqual(log.end_offset, 4)
+        disk.capacity = 5000
+        self.assertEqual(append(log, size=300), 4)
+        self.assertEqual(len(list(split_batches(log.read(0, 9999, 5)))), 5)
+
+    def test_what_cannot_be_undone_takes_the_log_offline(self):
+        disk = SimulatedDisk(capacity=300)
+        log = self.open(disk=disk, path="/t")
+        append(log)
+        disk.fail("truncate", ".log", OSError(errno.EIO, "Input/output error"))
+        self.refused(ErrorCode.KAFKA_STORAGE_ERROR, append, log, size=300)
+        disk.heal()
+        error = self.refused(ErrorCode.KAFKA_STORAGE_ERROR, append, log)
+        self.assertIn("offline", str(error))
+
+    def test_reads_outside_are_refused(self):
+        log = self.open()
+        append(log, 3)
+        log.advance_start(1)
+        self.refused(ErrorCode.OFFSET_OUT_OF_RANGE, log.read, 4, 10, 3)
+        self.refused(ErrorCode.OFFSET_OUT_OF_RANGE, log.advance_start, 9)
+        self.assertEqual(log.read(3, 10, 3), b"")
+
+    def test_retention_by_time_and_size_deletes_through_renaming(self):
+        log = self.open(segment_bytes=300, retention_ms=100, retention_bytes=-1)
+        for timestamp in range(0, 300, 10):
+            append(log, timestamp=timestamp, size=30)
+        count = log.expired_segments(250, log.end_offset)
+        self.assertGreater(count, 2)
+        expected = log.segments[count].base_offset
+        self.assertLessEqual(250 - log.segments[count].max_timestamp, 100)
+        log.delete_oldest(count, 250)
+        self.assertEqual(log.start_offset, expected)
+        self.assertEqual(log.take_deleted(), [])  # not durable yet
+        log.flush()
+        deleted = log.take_deleted()
+        self.assertGreaterEqual(len(deleted), count)
+        self.assertTrue(all(path.endswith(".deleted") and self.disk.exists(path) for path in deleted))
+        log.close()
+        self.assertEqual(self.open().start_offset, expected)
+        self.assertFalse(any(self.disk.exists(path) for path in deleted))
+        log = self.open(path=self.path + "1", segment_bytes=300, retention_bytes=900, retention_ms=-1)
+        for _ in range(20):
+            append(log, size=30)
+        log.delete_oldest(log.expired_segments(0, log.end_offset))
+        self.assertTrue(900 <= log.size_bytes < 1200, log.size_bytes)
+
+    def test_an_expired_active_segment_rolls_and_goes(self):
+        log = self.open(retention_ms=100)
+        append(log, timestamp=5)
+        self.assertEqual(log.expired_segments(1000, 1), 1)
+        log.delete_oldest(1, 1000)
+        log.flush()
+        self.assertEqual((log.start_offset, log.end_offset, log.size_bytes), (1, 1, 0))
+        log.close()
+        log = self.open()
+        self.assertEqual((log.start_offset, log.end_offset), (1, 1))
+        self.assertEqual(append(log), 1)
+
+    def test_offsets_that_do_not_follow_are_refused_from_a_leader(self):
+        log = self.open()
+        batch = encode_batch([Record(5, 0, None, b"x")], base_offset=5, leader_epoch=1)
+        self.refused(ErrorCode.CORRUPT_MESSAGE, log.append_replicated, batch, 0)
+        log.truncate_fully(5, 0)
+        self.assertEqual(log.append_replicated(batch, 0), 6)
+        self.assertEqual((log.start_offset, log.epochs.latest), (5, 1))
+
+    def test_missing_or_broken_indexes_are_rebuilt(self):
+        log = self.open(segment_bytes=3000, index_interval_bytes=300)
+        for timestamp in range(60):
+            append(log, timestamp=timestamp, size=50)
+        log.close()
+        for damage in (b"", b"123", b"\xff" * 24):
+            for name in self.disk.list(self.path):
+                if name.endswith("index"):
+                    self.disk.replace(f"{self.path}/{name}", damage)
+            log = self.open(segment_bytes=3000, index_interval_bytes=300)
+            self.assertEqual(log.offset_for_timestamp(33, 60), (33, 33, 0))
+            self.assertEqual(next(split_batches(log.read(20, 100, 60)))[1].base_offset, 20)
+
+
+class ProducerTests(SynchronousTestCase):
+    def setUp(self):
+        self.log = Log.open(SimulatedDisk(), "/t-0", LogConfig(), 0)
+
+    def send(self, sequence, records=1, epoch=0):
+        return append(self.log, records, producer_id=5, epoch=epoch, sequence=sequence)
+
+    def refused(self, code, *args, **options):
+        error = self.assertRaises(KafkaError, self.send, *args, **options)
+        self.assertEqual(error.code, code)
+
+    def test_the_five_batch_window(self):
+        bases = [self.send(index * 2, 2) for index in range(7)]
+        self.assertEqual([self.send(index * 2, 2) for index in range(2, 7)], bases[2:])
+        self.refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 2, 2)  # fell out of the window
+        self.refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 12, 1)  # not the same batch
+        self.refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 15)
+        self.assertEqual(self.log.end_offset, 14)
+
+    def test_an_unknown_producer_begins_anywhere(self):
+        self.assertEqual(self.send(99), 0)
+        self.assertEqual(self.send(100), 1)
+
+    def test_epochs(self):
+        self.send(0, epoch=1)
+        self.refused(ErrorCode.INVALID_PRODUCER_EPOCH, 1, epoch=0)
+        self.refused(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 1, epoch=2)
+        self.assertEqual(self.send(0, epoch=2), 1)
+        self.assertEqual(self.send(1, epoch=2), 2)
+
+    def test_sequences_wrap(self):
+        self.send(2**31 - 2, 2)
+        self.assertEqual(self.send(0), 2)
+        self.log = Log.open(SimulatedDisk(), "/t-1", LogConfig(), 0)
+        self.send(2**31 - 1, 2)
+        self.assertEqual(self.send(1), 2)
+        self.assertEqual(self.send(2**31 - 1, 2), 0)
+
+    def test_expiry_forgets(self):
+        batch, header = produced(timestamp=1000, producer_id=5, sequence=3)
+        self.log.append(memoryview(batch), header, 0, 1000)
+        self.assertEqual(self.log.producers.expire(1500, 501), 0)
+        self.assertEqual(self.log.producers.expire(1501, 501), 1)
+        self.assertEqual(self.log.producers.entries(), [])
