@@ -21,7 +21,7 @@ from chronik.model import PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
-from chronik.wire.batches import CODEC_BITS
+from chronik.wire.batches import CODEC_BITS, LOG_APPEND_TIME_BIT
 from chronik.wire.codec import Buffer
 from chronik.wire.compression import Codec
 
@@ -134,8 +134,8 @@ class Partition:
         return self.high_watermark
 
     def check_leader_epoch(self, epoch: int) -> None:
-        """Refuse a client whose idea of the leader epoch is older or newer than ours (KIP-320); -1 is no idea."""
-        if epoch in (_NO_EPOCH, self.leader_epoch):
+        """Refuse a client whose idea of the leader epoch is older or newer than ours (KIP-320); below 0 is no idea."""
+        if epoch < 0 or epoch == self.leader_epoch:
             return
         if epoch < self.leader_epoch:
             raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH, f"{self.name} is at leader epoch {self.leader_epoch}")
@@ -183,6 +183,9 @@ class Partition:
             header = records.read_header(batch)
         if append_time >= 0:
             records.stamp_append_time(batch, append_time)
+            header = records.read_header(batch)
+        elif header.attributes & LOG_APPEND_TIME_BIT:  # not for the producer to say
+            records.unstamp_append_time(batch)
             header = records.read_header(batch)
         log = self.log
         end_before = log.end_offset

@@ -40,11 +40,14 @@ CONTROL_BIT = 0x20
 DELETE_HORIZON_BIT = 0x40
 
 _CRC_START = 21
-_JUDGED_BITS = CODEC_BITS | LOG_APPEND_TIME_BIT | CONTROL_BIT | DELETE_HORIZON_BIT
+_MAGIC_AT = 16
+_SHORTEST_LENGTH = 14  # of a message of format 0, the smallest thing that ever had this length field
+_JUDGED_BITS = CODEC_BITS | CONTROL_BIT | DELETE_HORIZON_BIT
 _HIGHEST_CODEC = int(Codec.ZSTD)
 
 _header = Struct(">qiibIhiqqqhii")
 _unpack_header = _header.unpack_from
+_unpack_length = Struct(">8xi").unpack_from
 _pack_base_offset = Struct(">q").pack_into
 _pack_leader_epoch = Struct(">i").pack_into
 _pack_length = Struct(">i").pack_into
@@ -177,8 +180,10 @@ def split_batches(buffer: Buffer, position: int = 0) -> Iterator[tuple[int, Batc
 def check_produced(batch: Buffer) -> BatchHeader:
     """The header of what a producer sent for one partition, if that is one batch fit to be appended unread.
 
-    Raises KafkaError with the codes of Kafka's own broker: CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP,
-    UNSUPPORTED_COMPRESSION_TYPE. One condition decides; what was wrong is found out afterwards.
+    A batch may say that its timestamps are append times: whoever appends it overrules that (`stamp_append_time`,
+    `unstamp_append_time`). Raises KafkaError with the codes of Kafka's own broker: CORRUPT_MESSAGE, INVALID_RECORD,
+    INVALID_TIMESTAMP, INVALID_PRODUCER_EPOCH, UNSUPPORTED_COMPRESSION_TYPE. One condition decides; what was wrong is
+    found out afterwards.
     """
     size = len(batch)
     if size < HEADER_BYTES:
@@ -200,22 +205,16 @@ def check_produced(batch: Buffer) -> BatchHeader:
     return header
 
 
+def is_one_batch(buffer: Buffer) -> bool:
+    """Whether these bytes are one batch of format 2, by their lengths, and nothing else. Its contents may still be wrong."""
+    size = len(buffer)
+    return size >= HEADER_BYTES and buffer[_MAGIC_AT] == MAGIC and _unpack_length(buffer)[0] + LENGTH_END == size
+
+
 def _produce_fault(batch: Buffer, header: BatchHeader | None) -> KafkaError:
-    """Why `check_produced` refuses, in the order in which it looks."""
-    size = len(batch)
-    if header is None or header.magic != MAGIC:
-        if size <= 16:
-            return invalid_record(f"{size} bytes hold no record batch; a produce request has exactly one per partition")
-        magic = memoryview(batch)[16]
-        if magic in (0, 1):
-            return invalid_record(
-                f"records of format {magic} are not accepted since Kafka 4.0; use record batches, format 2"
-            )
-        return corrupt_batch(
-            f"magic {magic} at byte 16 is no record format" if magic != MAGIC else f"{size} bytes, no header"
-        )
-    if header.size != size:
-        return invalid_record(f"a batch that says it has {header.size} bytes came in {size}; exactly one is expected")
+    """Why `check_produced` refuses, in the order in which Kafka's broker looks."""
+    if header is None or not is_one_batch(batch):
+        return _not_one_batch(batch)
     actual = crc32c(memoryview(batch)[_CRC_START:])
     if actual != header.crc:
         return _crc_differs(header, actual)
@@ -231,16 +230,40 @@ def _produce_fault(batch: Buffer, header: BatchHeader | None) -> KafkaError:
         return invalid_record(
             "a producer may not send control records" if header.control else "a delete horizon is set"
         )
-    if attributes & LOG_APPEND_TIME_BIT:
-        text = "a producer may not mark its timestamps as append times"
-        return KafkaError(ErrorCode.INVALID_TIMESTAMP, text)
     if min(header.base_timestamp, header.max_timestamp) < NO_TIMESTAMP:
         text = f"base timestamp {header.base_timestamp}, max timestamp {header.max_timestamp}; -1 stands for none"
         return KafkaError(ErrorCode.INVALID_TIMESTAMP, text)
-    return invalid_record(
+    text = (
         f"producer id {header.producer_id}, epoch {header.producer_epoch}, base sequence {header.base_sequence}"
         f"{', transactional' if header.transactional else ''}: these do not go together"
     )
+    if header.idempotent and header.base_sequence >= 0:
+        return KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH, text)
+    return invalid_record(text)
+
+
+def _not_one_batch(batch: Buffer) -> KafkaError:
+    """What is wrong with bytes that are not exactly one batch of format 2."""
+    size = len(batch)
+    if size < LENGTH_END:
+        return invalid_record(f"{size} bytes hold no record batch; a produce request has exactly one per partition")
+    (length,) = _unpack_length(batch)
+    if length < _SHORTEST_LENGTH:
+        return corrupt_batch(f"a batch length of {length} is less than that of any batch")
+    if size <= _MAGIC_AT:
+        return invalid_record(f"{size} bytes hold no record batch; a produce request has exactly one per partition")
+    magic = memoryview(batch)[_MAGIC_AT]
+    if magic > MAGIC:
+        return corrupt_batch(f"magic {magic} at byte {_MAGIC_AT} is no record format")
+    if magic != MAGIC:
+        return invalid_record(
+            f"records of format {magic} are not accepted since Kafka 4.0; use record batches, format 2"
+        )
+    if length + LENGTH_END != size:
+        return invalid_record(
+            f"a batch that says it has {length + LENGTH_END} bytes came in {size}; exactly one is expected"
+        )
+    return corrupt_batch(f"a batch of {size} bytes is less than its header of {HEADER_BYTES}")
 
 
 # --- changes in place ------------------------------------------------------------------------------------------------
@@ -256,6 +279,12 @@ def stamp_append_time(batch: bytearray | memoryview, now_ms: int) -> None:
     """Make `now_ms` the timestamp of every record in the batch (message.timestamp.type=LogAppendTime)."""
     _pack_attributes(batch, 21, _unpack_header(batch, 0)[5] | LOG_APPEND_TIME_BIT)
     _pack_max_timestamp(batch, 35, now_ms)
+    _pack_crc(batch, 17, crc32c(memoryview(batch)[_CRC_START:]))
+
+
+def unstamp_append_time(batch: bytearray | memoryview) -> None:
+    """Make each record's own timestamp count again, in a batch that was said to be stamped (CreateTime)."""
+    _pack_attributes(batch, 21, _unpack_header(batch, 0)[5] & ~LOG_APPEND_TIME_BIT)
     _pack_crc(batch, 17, crc32c(memoryview(batch)[_CRC_START:]))
 
 

@@ -33,9 +33,11 @@ from chronik.wire.batches import (
     check_produced,
     corrupt_batch,
     invalid_record,
+    is_one_batch,
     read_header,
     split_batches,
     stamp_append_time,
+    unstamp_append_time,
     verify,
 )
 from chronik.wire.compression import Codec, compress, decompress
@@ -52,10 +54,12 @@ __all__ = [
     "check_produced",
     "decode_records",
     "encode_batch",
+    "is_one_batch",
     "read_header",
     "recompress",
     "split_batches",
     "stamp_append_time",
+    "unstamp_append_time",
     "verify",
 ]
 

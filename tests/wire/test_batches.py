@@ -18,10 +18,12 @@ from chronik.wire.records import (
     check_produced,
     decode_records,
     encode_batch,
+    is_one_batch,
     read_header,
     recompress,
     split_batches,
     stamp_append_time,
+    unstamp_append_time,
     verify,
 )
 
@@ -127,6 +129,7 @@ class ProducedTests(BatchTestCase):
             altered(base_timestamp=-1, max_timestamp=-1),
             altered(base_timestamp=NOW, max_timestamp=NOW - 1),
             altered(partition_leader_epoch=12),
+            altered(attributes=0x08),  # append times, which is overruled later
         ):
             self.assertEqual(check_produced(batch), read_header(batch))
 
@@ -137,10 +140,21 @@ class ProducedTests(BatchTestCase):
         for size in range(17):
             self.refused(ErrorCode.INVALID_RECORD, f"{size} bytes hold no record batch", check_produced, BATCH[:size])
         for size in range(17, HEADER_BYTES):
-            self.refused(ErrorCode.CORRUPT_MESSAGE, f"{size} bytes, no header", check_produced, BATCH[:size])
+            self.refused(ErrorCode.INVALID_RECORD, f"came in {size}", check_produced, BATCH[:size])
+            cut = altered(batch_length=size - 12)[:size]
+            expected = "less than that of any batch" if size < 26 else "less than its header"
+            self.refused(ErrorCode.CORRUPT_MESSAGE, expected, check_produced, cut)
         for batch in (BATCH[:-1], BATCH + BATCH, BATCH + b"\x00"):
             self.refused(ErrorCode.INVALID_RECORD, f"came in {len(batch)}", check_produced, batch)
-        self.refused_as(ErrorCode.INVALID_RECORD, "says it has -1 bytes", batch_length=-13)
+        for length in (13, 0, -1, -13, -(2**31)):
+            self.refused_as(ErrorCode.CORRUPT_MESSAGE, f"batch length of {length} is less", batch_length=length)
+        self.refused_as(ErrorCode.INVALID_RECORD, "says it has 26 bytes", batch_length=14)
+
+    def test_one_batch(self) -> None:
+        for batch in (BATCH, bytearray(BATCH), memoryview(BATCH), altered(crc=1, record_count=-1)):
+            self.assertTrue(is_one_batch(batch))
+        for batch in (b"", BATCH[:60], BATCH[:-1], BATCH + b"\x00", altered(magic=1), altered(batch_length=-1)):
+            self.assertFalse(is_one_batch(batch))
 
     def test_formats(self) -> None:
         for magic in (0, 1):
@@ -168,7 +182,6 @@ class ProducedTests(BatchTestCase):
             self.refused_as(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"codec {codec}", attributes=codec)
         self.refused_as(ErrorCode.INVALID_RECORD, "control records", attributes=0x20)
         self.refused_as(ErrorCode.INVALID_RECORD, "delete horizon", attributes=0x40)
-        self.refused_as(ErrorCode.INVALID_TIMESTAMP, "append times", attributes=0x08)
 
     def test_timestamps(self) -> None:
         for base, largest in ((-2, 5), (10, -2), (-(2**63), -(2**63))):
@@ -178,10 +191,12 @@ class ProducedTests(BatchTestCase):
     def test_producers(self) -> None:
         for fields in (
             {"producer_id": 1, "producer_epoch": 0, "base_sequence": -1},
-            {"producer_id": 1, "producer_epoch": -1, "base_sequence": 0},
+            {"producer_id": 1, "producer_epoch": -1, "base_sequence": -1},
             {"producer_id": -1, "attributes": 0x10},
         ):
             self.refused_as(ErrorCode.INVALID_RECORD, "do not go together", **fields)
+        fields = {"producer_id": 1, "producer_epoch": -1, "base_sequence": 0}
+        self.refused_as(ErrorCode.INVALID_PRODUCER_EPOCH, "do not go together", **fields)
 
 
 class ChangeTests(BatchTestCase):
@@ -205,6 +220,15 @@ class ChangeTests(BatchTestCase):
             self.assertEqual((header.log_append_time, header.max_timestamp), (True, NOW + 99_000))
             self.assertEqual((header.base_timestamp, header.codec), (NOW, codec))
             self.assertEqual({record.timestamp for record in decode_records(batch, 10_000)}, {NOW + 99_000})
+
+    def test_unstamp_append_time(self) -> None:
+        """The records' own times count again; the codec stays."""
+        for codec in Codec:
+            batch = encode_batch(RECORDS, codec=codec)
+            stamp_append_time(batch, NOW + 4)
+            unstamp_append_time(memoryview(batch))
+            self.assertEqual(verify(batch), read_header(encode_batch(RECORDS, codec=codec)))
+            self.assertEqual(list(decode_records(batch, 10_000)), RECORDS)
 
     def test_recompress(self) -> None:
         """From every codec to every codec; all but size, codec and CRC stays."""

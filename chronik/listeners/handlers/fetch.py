@@ -31,8 +31,9 @@ from chronik.wire.messages.fetch import (
     PartitionData,
 )
 
-_LEADER_HINTS = 12
+_LEADER_HINTS = 16  # KIP-951; the field is older, for followers
 _LEADER_CHANGES = (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+_NO_PARTITION = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 _BY_ID = 13
 _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _CONSUMER = -1
@@ -255,6 +256,11 @@ def _targets(request: FetchRequest, by_id: bool) -> list[FetchTarget]:
 
 
 def _failed(partition: int, code: int) -> PartitionData:
+    """A partition's refusal. As in Kafka, the list of aborted transactions is null when the partition at least exists."""
     return PartitionData(
-        partition_index=partition, error_code=code, high_watermark=-1, aborted_transactions=None, records=b""
+        partition_index=partition,
+        error_code=code,
+        high_watermark=-1,
+        aborted_transactions=[] if code in _NO_PARTITION else None,
+        records=b"",
     )

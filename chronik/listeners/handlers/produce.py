@@ -22,7 +22,11 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
+from chronik.wire.batches import CODEC_BITS
+from chronik.wire.codec import Buffer
+from chronik.wire.compression import Codec
 from chronik.wire.messages.produce import (
+    BatchIndexAndErrorMessage,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
@@ -30,9 +34,12 @@ from chronik.wire.messages.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
+from chronik.wire.records import is_one_batch, read_header
 
 _ALL = -1
 _BY_ID = 13
+_ZSTD_SINCE = 7
+_ZSTD_TOO_NEW = (ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"zstd needs Produce {_ZSTD_SINCE} or later (KIP-110)")
 _AT_FAULT = frozenset(
     {
         ErrorCode.INVALID_RECORD,
@@ -74,6 +81,9 @@ class ProduceHandler:
             for data in topic.partition_data:
                 try:
                     partition = self._find(topic, data, by_id)
+                    if context.api_version < _ZSTD_SINCE and _is_zstd(data.records):
+                        answers.append(_failed(data.index, KafkaError(*_ZSTD_TOO_NEW)))
+                        continue
                     appended = partition.append(data.records, now_ms, acks)
                 except KafkaError as error:
                     answers.append(self._refused(topic, data, by_id, error))
@@ -81,7 +91,9 @@ class ProduceHandler:
                 except Exception:
                     # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
                     self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
-                    broken = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
+                    broken = KafkaError(
+                        ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details"
+                    )
                     answers.append(_failed(data.index, broken))
                     continue
                 answer = PartitionProduceResponse(
@@ -128,10 +140,18 @@ class ProduceHandler:
     def _refused(
         self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool, error: KafkaError
     ) -> PartitionProduceResponse:
-        """The answer for a refused batch; like Kafka's, it has the log's start where the records are at fault."""
+        """The answer for a refused batch.
+
+        Like Kafka's, it has the log's start where it is the contents of one whole batch that are at fault, and names
+        the record where that is known without decoding any: in a batch of one (KIP-467).
+        """
         answer = _failed(data.index, error)
-        if error.code in _AT_FAULT:
+        if error.code in _AT_FAULT and data.records is not None and is_one_batch(data.records):
             answer.log_start_offset = self._find(topic, data, by_id).log_start_offset
+            if error.code == ErrorCode.INVALID_TIMESTAMP and read_header(data.records).record_count == 1:
+                answer.record_errors = [
+                    BatchIndexAndErrorMessage(batch_index=0, batch_index_error_message=error.message)
+                ]
         return answer
 
     def _when_committed(
@@ -177,6 +197,11 @@ def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:
     return PartitionProduceResponse(
         index=index, error_code=error.code, base_offset=-1, log_start_offset=-1, error_message=error.message
     )
+
+
+def _is_zstd(records: Buffer | None) -> bool:
+    """Whether this is a batch in zstd; what is no batch is found out later."""
+    return records is not None and is_one_batch(records) and read_header(records).attributes & CODEC_BITS == Codec.ZSTD
 
 
 def _close_on_error(responses: list[TopicProduceResponse]) -> None:
