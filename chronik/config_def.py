@@ -91,7 +91,7 @@ class ConfigDef:
     def admit(self, text: str) -> ConfigValue:
         """As `parse`, and refuse what this node has no meaning for. Raises ValueError."""
         value = self.parse(text)
-        if self.absence is not None and value != self.default:
+        if self.absence is not None and value not in (self.default, ()):  # an empty list asks for nothing
             raise ValueError(
                 f"config {self.name} can only have its default {self.text(self.default)!r} on this node: {self.absence}"
             )

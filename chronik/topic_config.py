@@ -29,8 +29,8 @@ _NO_REPLICATION = "replication between nodes, and its throttle, come with a late
 
 
 def _cleanup_policy(value: ConfigValue) -> str | None:
-    fault = one_of("delete", "compact")(value)
-    return fault if fault is None else f"{fault}, or both"
+    fault = one_of("delete", "compact")(value) if value else None
+    return fault if fault is None else f"{fault}, both, or neither"
 
 
 def _define(
@@ -53,7 +53,7 @@ _B, _S, _I, _L, _D = ConfigType.BOOLEAN, ConfigType.STRING, ConfigType.INT, Conf
 _DEFINITIONS = (
     _define(
         "cleanup.policy", ConfigType.LIST, ("delete",), _cleanup_policy, "log.cleanup.policy",
-        "What happens to old data: `delete` drops whole segments by retention.",
+        "What happens to old data: `delete` drops whole segments by retention; an empty list keeps everything.",
         f"the policy compact is not served, {_NO_COMPACTION}",
     ),
     _define(

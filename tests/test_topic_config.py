@@ -76,7 +76,7 @@ class TopicConfigTests(SynchronousTestCase):
             ("retention.ms", "9223372036854775808"), ("retention.ms", "9" * 5000), ("retention.ms", "\u0661"),
             ("segment.bytes", "1048575"), ("segment.bytes", "2147483648"), ("preallocate", "yes"),
             ("compression.type", "brotli"), ("compression.gzip.level", "0"), ("compression.zstd.level", "23"),
-            ("min.insync.replicas", "0"), ("chronik.durability", "never"), ("cleanup.policy", ""),
+            ("min.insync.replicas", "0"), ("chronik.durability", "never"),
             ("cleanup.policy", "delete,archive"), ("message.timestamp.type", "createtime"), ("nope", "1"),
         ):  # fmt: skip
             self.assertIn(name, self.refusal(name, value))
@@ -91,9 +91,14 @@ class TopicConfigTests(SynchronousTestCase):
 
     def test_compaction_is_for_the_nodes_own_topics(self) -> None:
         self.assertIn("compaction", self.refusal("cleanup.policy", "compact"))
+        self.assertIn("compaction", self.refusal("cleanup.policy", "delete,compact"))
         check_topic_configs({"cleanup.policy": "compact"}, internal=True)
         self.assertRaises(KafkaError, check_topic_configs, {"cleanup.policy": "nonsense"}, internal=True)
         self.assertRaises(KafkaError, check_topic_configs, {"remote.storage.enable": "true"}, internal=True)
+
+    def test_no_cleanup_at_all(self) -> None:
+        check_topic_configs({"cleanup.policy": ""})
+        self.assertEqual(topic_settings({"cleanup.policy": ""}, {}).cleanup_policy, ())
 
     @given(st.sampled_from(sorted(TOPIC_CONFIGS)), st.text(max_size=30))
     def test_any_text_is_taken_or_refused_by_name(self, name: str, text: str) -> None:

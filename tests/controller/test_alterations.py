@@ -64,7 +64,8 @@ class AlterConfigsTests(SynchronousTestCase):
         self.assertEqual(self.configs()["cleanup.policy"], "delete")
         self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "compact")), ErrorCode.INVALID_CONFIG)
         self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "compact")), ErrorCode.NONE)
-        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "delete")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "delete")), ErrorCode.NONE)
+        self.assertEqual(self.configs()["cleanup.policy"], "")
         self.assertEqual(self.alter(TOPIC, ("retention.ms", Operation.APPEND, "1")), ErrorCode.INVALID_CONFIG)
         self.assertEqual(self.alter(TOPIC, ("nope", Operation.SUBTRACT, "1")), ErrorCode.INVALID_CONFIG)
 
