@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from tests.peers.apache_kafka import ApacheKafka
 from tests.peers.chronik_node import ChronikNode
@@ -33,7 +35,7 @@ class Running:
         self.peer = peer
         self.bootstrap = peer.bootstrap
         self.port = peer.port
-        self._admin = AdminClient({"bootstrap.servers": peer.bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": peer.bootstrap, "log_level": 0})
 
     @property
     def pid(self) -> int:
@@ -41,8 +43,14 @@ class Running:
         return self.peer.process.pid
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create a topic and wait until it is there."""
+        """Create a topic and wait until its leaders serve it (metadata may name them before that)."""
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+        ends = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+        give_up = time.monotonic() + 60
+        while any(future.exception(60) for future in self._admin.list_offsets(ends).values()):
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{topic} has no leaders after 60 s")
+            time.sleep(0.05)
 
     def delete(self, topic: str) -> None:
         """Delete a topic; its files go in the background."""

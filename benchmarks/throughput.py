@@ -1,8 +1,8 @@
 """Messages a second, produced and consumed, in cells: message size, partitions, codec, directory, acks, flushing.
 
-Both brokers run at the same time and take turns under load: A B A B. Each is warmed up first; a window has a fresh topic and a
-fresh generator, whose own start-up is not measured. For consuming, each broker gets one topic that is filled before and read over
-and over from the page cache.
+Both brokers run at the same time and take turns under load: A B A B. Each is warmed up first; a window has a fresh topic
+and a fresh generator, whose own start-up is not measured. For consuming, each broker gets one topic that is filled before
+and read over and over from the page cache.
 """
 
 from __future__ import annotations

@@ -83,20 +83,7 @@ class KcatProducer:
     """kcat with acks=1, fed numbers on its standard input. It says nothing of acknowledgements."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        line = [
-            cache.program("kcat", "kcat"),
-            "-P",
-            "-b",
-            bootstrap,
-            "-t",
-            topic,
-            "-p",
-            "0",
-            "-X",
-            "acks=1",
-            "-X",
-            "linger.ms=2",
-        ]
+        line = [cache.program("kcat", "kcat"), "-P", "-b", bootstrap, "-t", topic, "-p", "0", "-X", "acks=1"]
         self._child = subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, bufsize=0
         )
