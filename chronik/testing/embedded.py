@@ -74,6 +74,11 @@ class Chronik:
         """What a client's `bootstrap.servers` shall be."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of a broker with `process=True`, for tests that kill it."""
+        return None if self._process is None else self._process.pid
+
     def create_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None:
         """Create a topic. Raises KafkaError when it is refused. Not with `process=True`: use a client there."""
         if self._node is None:

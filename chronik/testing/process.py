@@ -34,6 +34,7 @@ class NodeProcess:
         """Start it and return its port. Raises ChronikError with the child's reason."""
         child = subprocess.Popen(
             [sys.executable, "-c", "from chronik.testing.process import main; main()", self._argument],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # the code of this process
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
