@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from twisted.python.failure import Failure
 
 from chronik.log.flush import Flush
-from chronik.log.log import Log
+from chronik.log.log import Log, ignore_dirty
 
 Synced = Callable[[int], object]
 _Work = Sequence[tuple[Log, Flush]]
@@ -95,6 +95,7 @@ class Flusher:
 
     def forget(self, log: Log) -> None:
         """Leave `log` alone: it is closed or deleted."""
+        log.on_dirty = ignore_dirty
         self._synced.pop(log, None)
         self._dirty.pop(log, None)
         self._urgent.pop(log, None)
@@ -109,13 +110,12 @@ class Flusher:
 
     def stop(self) -> None:
         """End the timers and the thread; what is dirty stays for `Log.close` to sync. Blocks for a sync under way."""
+        for log in tuple(self._synced):
+            self.forget(log)
         for call in (self._tick, self._turn):
             if call is not None and call.active():
                 call.cancel()
         self._tick = self._turn = None
-        self._synced.clear()
-        self._dirty.clear()
-        self._urgent.clear()
         self._worker.stop()
 
     def _mark(self, log: Log) -> None:

@@ -41,7 +41,7 @@ _ALWAYS = -2
 _MAX_RELATIVE_OFFSET = 0x7FFFFFFF
 
 
-def _ignore_dirty(log: Log) -> None:
+def ignore_dirty(log: Log) -> None:
     """Nobody flushes this log in the background: `flush` and `close` do."""
 
 
@@ -104,7 +104,7 @@ class Log:
         self.epochs = loaded.epochs
         self._newest_epoch = loaded.epochs.latest
         self.recovery = loaded.recovery
-        self.on_dirty: Callable[[Log], None] = _ignore_dirty
+        self.on_dirty: Callable[[Log], None] = ignore_dirty
         self._offline: str | None = None
         # What the next flush has to do.
         unsynced = loaded.segments[loaded.first_unsynced :]
@@ -534,7 +534,7 @@ class Log:
             ) from error
         self._changed = True
         self._start_at(offset)
-        self.delete_oldest(retention.below_start([s.next_offset for s in self._segments[:-1]], offset))
+        self._give_up(retention.below_start([s.next_offset for s in self._segments[:-1]], offset))
         self._remove_doomed(offset)
 
     def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -561,12 +561,15 @@ class Log:
         )
         return max(by_time, by_size)
 
-    def delete_oldest(self, count: int, now_ms: int = 0) -> None:
+    def delete_oldest(self, count: int, now_ms: int) -> None:
         """Give up the `count` oldest segments. Their files are renamed once that is durable, see `take_deleted`."""
+        if count and count == len(self._segments):
+            self.roll(now_ms)
+        self._give_up(count)
+
+    def _give_up(self, count: int) -> None:
         if not count:
             return
-        if count == len(self._segments):
-            self.roll(now_ms)
         self._doomed += self._segments[:count]
         del self._segments[:count]
         first = self._segments[0].base_offset

@@ -236,7 +236,7 @@ class LogTests(SynchronousTestCase):
         log = self.open(path=self.path + "1", segment_bytes=300, retention_bytes=900, retention_ms=-1)
         for _ in range(20):
             append(log, size=30)
-        log.delete_oldest(log.expired_segments(0, log.end_offset))
+        log.delete_oldest(log.expired_segments(0, log.end_offset), 0)
         self.assertTrue(900 <= log.size_bytes < 1200, log.size_bytes)
 
     def test_an_expired_active_segment_rolls_and_goes(self):
