@@ -15,7 +15,10 @@ from tests.controller.cluster import Cluster
 
 
 class Serving:
-    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`."""
+    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`.
+
+    `received_ms` is the wall clock of the requests.
+    """
 
     def __init__(self, static: dict[str, str] | None = None, **cluster: Any) -> None:
         self.cluster = Cluster(**cluster)
@@ -23,6 +26,7 @@ class Serving:
         self.image = self.cluster.image
         self.configs = NodeConfig(static or {}, self.image, 0)
         self.clock = Clock()
+        self.received_ms = 0
 
     def ask(self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT") -> Any:
         """The answer of `handler` to `request`, in the handler's highest version unless another is given."""
@@ -38,10 +42,11 @@ class Serving:
         """As `ask`, for an answer that may still have to wait."""
         version = handler.max_version if version is None else version
         request_class, response_class = message_classes(handler.api_key)
-        encoded = request.encode(version)
+        encoded = bytearray(request.encode(version))  # as received: writable
         request, end = request_class.decode(encoded, version)
         assert end == len(encoded)
-        context = RequestContext(Peer(listener, "127.0.0.1", ("127.0.0.1", 9092)), version, "test")
+        peer = Peer(listener, "127.0.0.1", ("127.0.0.1", 9092))
+        context = RequestContext(peer, version, "test", self.received_ms)
 
         async def handle() -> Any:
             try:

@@ -1,0 +1,86 @@
+"""A node's partitions in memory under a clock, for the handlers of the data path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+from twisted.python.failure import Failure
+
+from chronik.broker.partition import Partition
+from chronik.broker.replicas import Replicas
+from chronik.controller.commands import CreateTopics, DeleteTopics, NewTopic, TopicReference
+from chronik.log.flusher import Flusher, Worker
+from chronik.log.memory import MemoryDisk
+from chronik.model import Uuid
+from chronik.telemetry.metrics import TopicMetrics
+from tests.listeners.handlers.serving import Serving
+
+NOW = 1_700_000_000_000
+"""The wall clock when a test begins, in ms."""
+
+
+class AtOnce(Worker):
+    """Carries out jobs on the spot, or never while the disk is `stuck`."""
+
+    def __init__(self) -> None:
+        super().__init__("at once")
+        self.stuck = False
+
+    def start(self, job: Any) -> None:
+        """Carry out `job`."""
+        if not self.stuck:
+            job()
+
+
+class Hosting(Serving):
+    """`Serving` with `replicas`: every partition that `create` makes is led here, on a disk in memory.
+
+    `worker` syncs that disk.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"num.partitions": "1"})
+        self.received_ms = NOW
+        self.worker = AtOnce()
+        self.clock.callFromThread = lambda function, *arguments: function(*arguments)  # type: ignore[attr-defined]
+        self.replicas = Replicas(
+            metadata=self.image,
+            node_id=0,
+            path="/topics",
+            disk=MemoryDisk(),
+            flusher=Flusher(self.clock, self._fatal, worker=self.worker),  # type: ignore[arg-type]
+            settings_for=self.configs.topic_settings,
+            metrics_for=TopicMetrics,
+            discard=lambda path, delay_ms: None,
+            producer_expiration_ms=86_400_000,
+            flush_bytes=1 << 20,
+            wall_clock_ms=lambda: NOW,
+            cooperator=Cooperator(lambda: lambda: True, scheduler=lambda turn: self.clock.callLater(0, turn)),
+        )
+        started: Deferred[None] = self.replicas.start(clean=True)
+        self.clock.pump([0, 0])
+        assert started.called
+
+    def create(self, name: str, partitions: int = 1, **configs: str) -> Uuid:
+        """Create a topic; its id."""
+        named = tuple((key.replace("_", "."), value) for key, value in configs.items())
+        (creation,) = self.cluster.do(CreateTopics((NewTopic(name, partitions, configs=named),)))
+        assert creation.error is None, creation.error
+        topic = self.image.topic(name)
+        assert topic is not None
+        return topic.topic_id
+
+    def delete(self, name: str) -> None:
+        """Delete a topic."""
+        topic = self.image.topic(name)
+        assert topic is not None
+        self.cluster.do(DeleteTopics((TopicReference(name=name),)))
+
+    def partition(self, name: str, index: int = 0) -> Partition:
+        """The partition itself."""
+        return self.replicas.partition(name, index)
+
+    def _fatal(self, failure: Failure) -> None:
+        failure.raiseException()

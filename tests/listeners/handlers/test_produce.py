@@ -1,0 +1,173 @@
+"""Produce on real partitions in memory: what is stored, and how each refusal is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from chronik.errors import ErrorCode
+from chronik.interfaces import IRequestHandler
+from chronik.listeners.context import CloseConnection
+from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.telemetry.metrics import Histogram
+from chronik.wire.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    TopicProduceData,
+)
+from chronik.wire.records import Codec, Record, decode_records, encode_batch, stamp_append_time, verify
+from tests.listeners.handlers.hosting import NOW, Hosting
+
+RECORDS = [Record(i, NOW + i, None, b"value-%d" % i) for i in range(3)]
+
+
+def batch(count: int = 1, timestamp: int = NOW, **options: Any) -> bytes:
+    """A good batch of so many records."""
+    records = [Record(i, timestamp, None, b"value") for i in range(count)]
+    return bytes(encode_batch(records, **options))
+
+
+def request(records: bytes | None, topic: str = "t", partition: int = 0, acks: int = 1, **topic_fields: Any) -> Any:
+    data = [PartitionProduceData(index=partition, records=records)]
+    topics = [TopicProduceData(name=topic, partition_data=data, **topic_fields)]
+    return ProduceRequest(acks=acks, timeout_ms=1000, topic_data=topics)
+
+
+class ProduceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.hosting = Hosting()
+        self.topic_id = self.hosting.create("t", 2)
+        self.handler = ProduceHandler(
+            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock
+        )
+
+    def ask(self, asked: ProduceRequest, version: int = 9) -> PartitionProduceResponse:
+        """The answer for the only partition of a request."""
+        response = self.hosting.ask(self.handler, asked, version)
+        (topic,) = response.responses
+        (answer,) = topic.partition_responses
+        assert isinstance(answer, PartitionProduceResponse)
+        return answer
+
+    def stored(self, topic: str = "t", partition: int = 0) -> bytes:
+        return bytes(self.hosting.partition(topic, partition).read(0, 1 << 20, False, at_least_one=True).records)
+
+    def refused(self, code: ErrorCode, log_start: int, asked: ProduceRequest, version: int = 9) -> Any:
+        answer = self.ask(asked, version)
+        self.assertEqual((answer.error_code, answer.base_offset), (code, -1), answer)
+        self.assertEqual(answer.log_start_offset, log_start)
+        self.assertEqual(bool(answer.error_message), version >= 8)
+        return answer
+
+    def test_it_is_a_request_handler(self) -> None:
+        self.assertTrue(verifyObject(IRequestHandler, self.handler, tentative=True))
+
+    def test_every_version_by_name_or_by_id(self) -> None:
+        for number, version in enumerate(range(3, 14)):
+            asked = request(batch(2), "" if version >= 13 else "t", topic_id=self.topic_id)
+            answer = self.ask(asked, version)
+            self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.NONE, number * 2))
+            self.assertEqual(answer.log_append_time_ms, -1)
+
+    def test_what_is_stored_is_what_was_sent(self) -> None:
+        """All but base offset and leader epoch, which the CRC leaves out."""
+        sent = bytes(encode_batch(RECORDS, codec=Codec.LZ4))
+        self.ask(request(sent))
+        self.assertEqual(self.stored()[16:], sent[16:])
+        self.assertEqual(list(decode_records(self.stored(), 10_000)), RECORDS)
+
+    def test_nowhere_to_append(self) -> None:
+        for version, asked, code in (
+            (9, request(batch(), "nowhere"), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+            (9, request(batch(), "t", 2), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+            (9, request(batch(), "t", -1), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+            (13, request(batch(), topic_id=b"\x09" * 16), ErrorCode.UNKNOWN_TOPIC_ID),
+        ):
+            self.refused(code, -1, asked, version)
+
+    def test_acks_that_are_none(self) -> None:
+        for acks in (2, -2):
+            self.refused(ErrorCode.INVALID_REQUIRED_ACKS, -1, request(batch(), acks=acks))
+
+    def test_bytes_that_are_no_single_batch_are_answered_without_the_logs_start(self) -> None:
+        for records in (None, b"", batch()[:-1], batch() + batch()):
+            self.refused(ErrorCode.INVALID_RECORD, -1, request(records))
+        flipped = bytearray(batch())
+        flipped[-1] ^= 1
+        self.refused(ErrorCode.CORRUPT_MESSAGE, -1, request(bytes(flipped)))
+        self.assertEqual(self.hosting.partition("t").high_watermark, 0)
+
+    def test_wrong_contents_are_answered_with_the_logs_start(self) -> None:
+        for _ in range(3):
+            self.ask(request(batch()))
+        self.hosting.partition("t").delete_records(2)
+        self.refused(ErrorCode.INVALID_RECORD, 2, request(batch(control=True)))
+        without_epoch = batch(producer_id=5, producer_epoch=-1, base_sequence=0)
+        self.refused(ErrorCode.INVALID_PRODUCER_EPOCH, 2, request(without_epoch))
+
+    def test_a_refused_timestamp_names_the_record_where_there_is_one_only(self) -> None:
+        far = NOW + 3_600_001
+        answer = self.refused(ErrorCode.INVALID_TIMESTAMP, 0, request(batch(timestamp=far)))
+        (fault,) = answer.record_errors
+        self.assertEqual((fault.batch_index, fault.batch_index_error_message), (0, answer.error_message))
+        self.assertEqual(self.ask(request(batch(timestamp=far - 1))).error_code, ErrorCode.NONE)
+        answer = self.refused(ErrorCode.INVALID_TIMESTAMP, 0, request(batch(2, timestamp=far)))
+        self.assertEqual(answer.record_errors, [])
+
+    def test_zstd_is_for_version_7(self) -> None:
+        zstd = batch(codec=Codec.ZSTD)
+        self.refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, -1, request(zstd), 6)
+        self.assertEqual(self.ask(request(batch(codec=Codec.GZIP)), 6).error_code, ErrorCode.NONE)
+        self.assertEqual(self.ask(request(zstd), 7).base_offset, 1)
+
+    def test_only_the_topic_says_what_timestamps_mean(self) -> None:
+        """A producer's claim of append times is taken back, and one's own time is put over the records' where asked for."""
+        claimed = encode_batch(RECORDS)
+        stamp_append_time(claimed, NOW + 5)
+        self.ask(request(bytes(claimed)))
+        self.assertFalse(verify(self.stored()).log_append_time)
+        self.assertEqual(list(decode_records(self.stored(), 10_000)), RECORDS)
+        self.hosting.create("stamped", message_timestamp_type="LogAppendTime")
+        answer = self.ask(request(bytes(encode_batch(RECORDS)), "stamped"))
+        self.assertEqual(answer.log_append_time_ms, NOW)
+        self.assertEqual({each.timestamp for each in decode_records(self.stored("stamped"), 10_000)}, {NOW})
+
+    def test_one_partition_twice_is_appended_twice(self) -> None:
+        asked = request(batch())
+        asked.topic_data[0].partition_data.append(PartitionProduceData(index=0, records=batch()))
+        response = self.hosting.ask(self.handler, asked, 9)
+        self.assertEqual([each.base_offset for each in response.responses[0].partition_responses], [0, 1])
+
+    def test_each_partition_is_answered_for_itself(self) -> None:
+        asked = request(batch(), partition=1)
+        asked.topic_data[0].partition_data.append(PartitionProduceData(index=0, records=b"\0" * 80))
+        response = self.hosting.ask(self.handler, asked, 9)
+        codes = [each.error_code for each in response.responses[0].partition_responses]
+        self.assertEqual(codes, [ErrorCode.NONE, ErrorCode.CORRUPT_MESSAGE])
+
+    def test_without_acks_nothing_is_answered_and_a_fault_closes(self) -> None:
+        context_free = request(batch(), acks=0)
+        self.assertRaises(AttributeError, self.hosting.ask, self.handler, context_free, 9)  # None has no encoding
+        self.assertEqual(self.hosting.partition("t").high_watermark, 1)
+        self.assertRaises(CloseConnection, self.hosting.ask, self.handler, request(b"", acks=0), 9)
+
+    def test_a_durable_topic_answers_when_the_bytes_are_on_disk(self) -> None:
+        self.hosting.create("safe", chronik_durability="fsync")
+        for acks in (1, -1):
+            answers: list[Any] = []
+            self.hosting.begin(self.handler, request(batch(), "safe", acks=acks), 9).addCallback(answers.append)
+            self.assertEqual(answers, [])
+            self.hosting.clock.advance(0)
+            self.assertEqual(answers[0].responses[0].partition_responses[0].error_code, ErrorCode.NONE)
+
+    def test_what_is_not_on_disk_in_time_is_told(self) -> None:
+        self.hosting.create("safe", chronik_durability="fsync")
+        self.hosting.worker.stuck = True
+        answers: list[Any] = []
+        self.hosting.begin(self.handler, request(batch(), "safe"), 9).addCallback(answers.append)
+        self.hosting.clock.advance(1.5)
+        (answer,) = answers[0].responses[0].partition_responses
+        self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.REQUEST_TIMED_OUT, -1))
