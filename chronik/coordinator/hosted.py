@@ -1,41 +1,44 @@
 """One led partition of `__consumer_offsets`: loads its shard from the log, carries out its effects, appends its records.
 
-Memory is the log read up to `_applied`, always. An append that succeeds at that offset is replayed from memory; one that
-succeeds beyond it makes the gap be read from the log first; one that fails replays nothing, and what of it may still have
-reached the log is found as such a gap. Appends are not waited for by the next one: several are on their way at a time, and
-each answer leaves after its own.
+What is in memory is a replay of the log (`chronik.coordinator.replay`). An append that fails replays nothing, and what of it
+may still have reached the log is found later. Appends are not waited for by the next one: several are on their way at a
+time, and each answer leaves after its own.
 
-Loading reads whole batches and decodes them in slices, with the reactor free between two.
+Whatever goes over many records or groups is done in slices, one slice of one partition a turn of the reactor. A partition
+whose log cannot be read is loaded anew, after a pause that doubles from one failure to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from itertools import islice
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import CooperativeTask, Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.coordinator.effects import Answer, Effects, Store
-from chronik.coordinator.records import Entry, decode_entry
+from chronik.coordinator.records import Entry
+from chronik.coordinator.replay import Replay
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ICommittedReader, IPartitionWriter
 from chronik.model import TopicPartition
-from chronik.wire.records import Record, decode_records, encode_batch, split_batches
+from chronik.wire.records import Record, encode_batch
 
 SLICE_RECORDS = 200
 """Records replayed before the reactor gets its turn: about 3 ms."""
 
 GROUPS_A_SLICE = 100
-_READ_BYTES = 64 * 1024
-_TOMBSTONES_A_BATCH = 500
-_MAX_DECOMPRESSED = 64 * 1024 * 1024
+TOMBSTONES_A_BATCH = 500
+"""Offsets deleted in one batch and one turn of the reactor: about 3 ms."""
+
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
 
 _NOT_AVAILABLE = frozenset(
     {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.REQUEST_TIMED_OUT}
@@ -65,18 +68,23 @@ class HostedPartition:
         writer: IPartitionWriter,
         reader: ICommittedReader,
         clock: IReactorTime,
+        cooperator: Cooperator,
         wall_clock_ms: Callable[[], int],
     ) -> None:
         self.name = name
         self.shard = Shard(settings)
+        self._settings = settings
         self.state = HostState.LOADING
         self._writer = writer
         self._reader = reader
         self._clock = clock
+        self._cooperator = cooperator
         self._wall_clock_ms = wall_clock_ms
-        self._applied = 0
+        self._replay: Replay | None = None
         self._wake: IDelayedCall | None = None
-        self._loading: Deferred[None] | None = None
+        self._retry: IDelayedCall | None = None
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._tasks: set[CooperativeTask[Iterator[Deferred[None] | None]]] = set()
         self._load_waiters: list[Deferred[None]] = []
         self._sequence = 0
         self._outstanding: set[int] = set()
@@ -91,40 +99,43 @@ class HostedPartition:
 
     def load(self) -> None:
         """Begin to read the log; the partition is active when that is done."""
-        self._loading = Deferred.fromCoroutine(self._load())
-        self._loading.addErrback(self._load_failed)
+        self.state = HostState.LOADING
+        Deferred.fromCoroutine(self._load()).addErrback(self._failed)
 
     async def _load(self) -> None:
+        await self.settled()  # of an earlier life: none of its appends may end in the middle of this
         started = self._clock.seconds()
-        self._applied, _, _ = self._reader.bounds(self.name)
-        records = 0
-        while data := self._reader.read(self.name, self._applied, _READ_BYTES):
-            for entries in _slices(self._replayed(data)):
-                records += entries
-                await deferLater(self._clock, 0)
-        self.shard.open(self.now)
+        self.shard = Shard(self._settings)
+        self._replay = replay = Replay(self.name, self._reader, self.shard)
+        await self._in_slices(_sliced(replay.steps(), SLICE_RECORDS))
+        await self._in_slices(_sliced(self.shard.opening(self.now), GROUPS_A_SLICE))
         self.state = HostState.ACTIVE
+        self._retry_seconds = FIRST_RETRY_SECONDS
         note = self.log.info if self.shard.groups else self.log.debug
         note(
             "loaded {partition}: {groups} groups from {records} records in {seconds:.3f} s",
             partition=str(self.name),
             groups=len(self.shard.groups),
-            records=records,
+            records=replay.records,
             seconds=self._clock.seconds() - started,
         )
         self._schedule()
         self._loaded()
 
-    def _load_failed(self, failure: Failure) -> None:
-        if isinstance(failure.value, CancelledError):
+    def _failed(self, failure: Failure) -> None:
+        """The log cannot be read, so memory may be behind it: nothing is served until it has been loaded anew."""
+        if self.state is HostState.RESIGNED:
             return
         self.state = HostState.FAILED
         self.log.failure(
-            "cannot load {partition}: its groups are not served until this node leads it anew",
+            "cannot read {partition}: its groups are not served; loading it again in {seconds:.0f} s",
             failure=failure,
             partition=str(self.name),
+            seconds=self._retry_seconds,
         )
-        self._loaded()
+        self._retry = self._clock.callLater(self._retry_seconds, self.load)
+        self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)
+        self.carry_out(self.shard.close(ErrorCode.NOT_COORDINATOR))
 
     def _loaded(self) -> None:
         waiters, self._load_waiters = self._load_waiters, []
@@ -132,8 +143,8 @@ class HostedPartition:
             waiter.callback(None)
 
     def loaded(self) -> Deferred[None]:
-        """Fires when loading is over, in whatever way."""
-        if self.state is not HostState.LOADING:
+        """Fires when the partition is active or resigned, however often loading fails before."""
+        if self.state in (HostState.ACTIVE, HostState.RESIGNED):
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._load_waiters.append(waiter)
@@ -142,10 +153,11 @@ class HostedPartition:
     def resign(self) -> None:
         """The partition is led elsewhere, or gone: waiting requests are told to look for the coordinator again."""
         self.state = HostState.RESIGNED
-        if self._loading is not None:
-            self._loading.cancel()
-        if self._wake is not None and self._wake.active():
-            self._wake.cancel()
+        for task in list(self._tasks):
+            task.stop()
+        for call in (self._wake, self._retry):
+            if call is not None and call.active():
+                call.cancel()
         self.carry_out(self.shard.close(ErrorCode.NOT_COORDINATOR))
         self._loaded()
 
@@ -157,64 +169,47 @@ class HostedPartition:
             raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, f"{self.name} is being read")
         if self.state is HostState.FAILED:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{self.name} could not be read")
-        raise KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.name} is not led here")
+        raise self._not_led_here()
+
+    def _not_led_here(self) -> KafkaError:
+        return KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.name} is not led here")
+
+    async def _in_slices(self, slices: Iterator[Deferred[None] | None]) -> None:
+        """Take the slices one a turn, in turn with other partitions; a Deferred is waited for.
+
+        Raises KafkaError(NOT_COORDINATOR) when the partition is resigned meanwhile.
+        """
+        task = self._cooperator.cooperate(slices)
+        self._tasks.add(task)
+        try:
+            await task.whenDone()
+        except TaskStopped:
+            raise self._not_led_here() from None
+        finally:
+            self._tasks.discard(task)
 
     # The log.
-
-    def _replayed(self, data: bytes, stop: int | None = None) -> Iterator[None]:
-        """Replay the batches in `data` from `_applied` on and before offset `stop`, a step a record."""
-        view = memoryview(data)
-        for position, header in split_batches(data):
-            if stop is not None and header.base_offset >= stop:
-                return
-            if header.last_offset < self._applied:
-                continue
-            if header.transactional or header.control:
-                # Nothing writes these before transactions are served; an open transaction's offsets must never show.
-                self.log.warn(
-                    "{partition}: skipped the transactional batch at {offset}",
-                    partition=str(self.name),
-                    offset=header.base_offset,
-                )
-            else:
-                for record in decode_records(view[position : position + header.size], _MAX_DECOMPRESSED):
-                    if record.offset >= self._applied:
-                        entry = decode_entry(record.key, record.value)
-                        if entry is not None:
-                            self.shard.replay(entry)
-                        self._applied = record.offset + 1
-                    yield
-            self._applied = header.next_offset
-
-    def _catch_up(self, stop: int | None = None) -> None:
-        """Replay what is committed in the log before `stop` and not in memory yet: the batches of appends that failed."""
-        while (stop is None or self._applied < stop) and (
-            data := self._reader.read(self.name, self._applied, _READ_BYTES)
-        ):
-            before = self._applied
-            for _ in self._replayed(data, stop):
-                pass
-            if self._applied == before:
-                return
 
     def append(self, entries: Sequence[Entry]) -> Deferred[None]:
         """Append `entries` as one batch; fires when they are committed and replayed.
 
         Fails with the KafkaError that a group's client is to be told. Cancelling the result abandons the answer only.
         """
-        done: Deferred[None] = Deferred()
+        if self.state is not HostState.ACTIVE:
+            return fail(self._not_led_here())
         if not entries:
-            done.callback(None)
-            return done
+            return succeed(None)
+        done: Deferred[None] = Deferred()
         wall_ms = self._wall_clock_ms()
         batch = encode_batch(Record(i, wall_ms, *entry.encode()) for i, entry in enumerate(entries))
         self._sequence += 1
         sequence = self._sequence
         self._outstanding.add(sequence)
-        self.shard.offsets.begin(entries)
+        offsets = self.shard.offsets
+        offsets.begin(entries)
 
         def ended(result: int | Failure) -> None:
-            self.shard.offsets.end(entries)
+            offsets.end(entries)
             error = self._ended(result, entries)
             self._outstanding.discard(sequence)
             if error is None:
@@ -228,28 +223,18 @@ class HostedPartition:
 
     def _ended(self, result: int | Failure, entries: Sequence[Entry]) -> KafkaError | None:
         """Bring memory up to the log after an append; the error to answer when it failed."""
-        if self.state is HostState.RESIGNED:
-            return _answerable(result, self.log) if isinstance(result, Failure) else None
+        failed = _answerable(result, self.log) if isinstance(result, Failure) else None
+        if self.state is not HostState.ACTIVE or self._replay is None:
+            return failed
         try:
             if isinstance(result, Failure):
-                self._catch_up()
-                return _answerable(result, self.log)
-            self._catch_up(result)
-            if result >= self._applied:
-                for entry in entries:
-                    self.shard.replay(entry)
-                self._applied = result + len(entries)
-        except KafkaError as problem:
-            # The log cannot be read: memory may be behind it, so this partition is served no longer.
-            self.log.error(
-                "{partition}: {problem}; its groups are not served until this node leads it anew",
-                partition=str(self.name),
-                problem=str(problem),
-            )
-            self.state = HostState.FAILED
-            self.carry_out(self.shard.close(ErrorCode.NOT_COORDINATOR))
+                self._replay.catch_up()
+            else:
+                self._replay.appended(result, entries)
+        except Exception:  # a wall: whatever went wrong in reading, the next load has to put it right
+            self._failed(Failure())  # type: ignore[no-untyped-call]
             return KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.name} is not readable")
-        return None
+        return failed
 
     def _settle(self) -> None:
         oldest = min(self._outstanding, default=self._sequence + 1)
@@ -316,41 +301,67 @@ class HostedPartition:
             self.carry_out(effects)
         self._schedule()
 
+    # Deleting.
+
     async def clean(self) -> None:
         """Delete expired offsets, and groups of which nothing is left."""
-        group_ids = list(self.shard.groups)
-        for start in range(0, len(group_ids), GROUPS_A_SLICE):
-            if self.state is not HostState.ACTIVE:
-                return
+        await self._in_slices(self._cleaning())
+
+    def _cleaning(self) -> Iterator[Deferred[None]]:
+        group_ids = iter(list(self.shard.groups))
+        while self.state is HostState.ACTIVE and (some := list(islice(group_ids, GROUPS_A_SLICE))):
             wall_ms = self._wall_clock_ms()
-            entries = [
-                entry
-                for group_id in group_ids[start : start + GROUPS_A_SLICE]
-                for entry in self.shard.clean(group_id, wall_ms)
-            ]
-            await self.delete(entries)
-            await deferLater(self._clock, 0)
+            entries = [entry for group_id in some for entry in self.shard.clean(group_id, wall_ms)]
+            yield Deferred.fromCoroutine(self.delete(entries))
+
+    async def forget_topics(self, names: Collection[str], deleted_ms: int) -> None:
+        """Delete all offsets of topics that were deleted at `deleted_ms`. What is committed later is of new topics.
+
+        Raises KafkaError when deletions cannot be appended.
+        """
+        while self.state is not HostState.RESIGNED:
+            await self.loaded()
+            await self.settled()
+            shard = self.shard
+            await self._in_slices(self._forgetting(shard, names, deleted_ms))
+            if self.state is HostState.ACTIVE and self.shard is shard:
+                return
+
+    def _forgetting(self, shard: Shard, names: Collection[str], deleted_ms: int) -> Iterator[Deferred[None] | None]:
+        steps = shard.offsets.of_topics(names, deleted_ms)
+        while some := list(islice(steps, TOMBSTONES_A_BATCH)):
+            entries = [entry for entry in some if entry is not None]
+            if self.state is not HostState.ACTIVE or self.shard is not shard:
+                return
+            yield self.append(entries) if entries else None
 
     async def delete(self, tombstones: Sequence[Entry]) -> None:
         """Append tombstones, in batches of a moderate size: all are sent before the first is waited for."""
-        batches = [
-            self.append(tombstones[start : start + _TOMBSTONES_A_BATCH])
-            for start in range(0, len(tombstones), _TOMBSTONES_A_BATCH)
-        ]
-        problem: KafkaError | None = None
-        for batch in batches:
-            try:
-                await batch
-            except KafkaError as error:
-                problem = error
-        if problem is not None:
-            raise problem
+        if len(tombstones) <= TOMBSTONES_A_BATCH:
+            await self.append(tombstones)
+            return
+        sent: list[Deferred[None]] = []
+        problems: list[Failure] = []
+        await self._in_slices(self._sending(tombstones, sent, problems))
+        for batch in sent:
+            await batch
+        if problems:
+            problems[0].raiseException()
+
+    def _sending(
+        self, tombstones: Sequence[Entry], sent: list[Deferred[None]], problems: list[Failure]
+    ) -> Iterator[None]:
+        for start in range(0, len(tombstones), TOMBSTONES_A_BATCH):
+            batch = self.append(tombstones[start : start + TOMBSTONES_A_BATCH])
+            batch.addErrback(problems.append)
+            sent.append(batch)
+            yield
 
 
-def _slices(steps: Iterator[None]) -> Iterator[int]:
-    """Take the steps in slices; a number for each slice that was done."""
-    while done := sum(1 for _ in islice(steps, SLICE_RECORDS)):
-        yield done
+def _sliced(steps: Iterator[None], size: int) -> Iterator[None]:
+    """Take the steps in slices of `size`."""
+    while sum(1 for _ in islice(steps, size)):
+        yield
 
 
 def _answerable(failure: Failure, log: Logger) -> KafkaError:

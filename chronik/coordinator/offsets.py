@@ -9,7 +9,7 @@ Sources: KIP-211 (when offsets expire), KIP-496 (OffsetDelete), KIP-320 (leader 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from chronik.coordinator.effects import GroupState
@@ -97,17 +97,23 @@ class OffsetStore:
 
     def known(self, group_id: str) -> list[TopicPartition]:
         """Where the group has an offset, or is about to have one."""
-        return list(dict.fromkeys([*self.all(group_id), *self._in_flight.get(group_id, ())]))
+        offsets = self.all(group_id)
+        return [*offsets, *(place for place in self._in_flight.get(group_id, ()) if place not in offsets)]
 
     def tombstones(self, group_id: str, where: Iterable[TopicPartition]) -> list[Entry]:
         """The records that delete those of `where` that the group has."""
         known = set(self.known(group_id))
         return [tombstone(group_id, place) for place in where if place in known]
 
-    def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Entry]:
-        """The records that delete every group's offsets of the partitions that are `gone`."""
-        groups = dict.fromkeys([*self._groups, *self._in_flight])
-        return [tombstone(group_id, place) for group_id in groups for place in self.known(group_id) if gone(place)]
+    def of_topics(self, names: Collection[str], until_ms: int) -> Iterator[Entry | None]:
+        """The records that delete every group's offsets of these topics that were committed up to `until_ms`.
+
+        A step an offset, None for one that stays; anything may happen to the offsets between two steps.
+        """
+        for group_id in list(self._groups):
+            for place, committed in list(self.all(group_id).items()):
+                ours = place.topic in names and committed.committed_ms <= until_ms
+                yield tombstone(group_id, place) if ours else None
 
     def expired(self, group: Group, emptied_ms: int, now_ms: int, retention_ms: int) -> tuple[list[Entry], bool]:
         """The records that delete the group's expired offsets, and whether it then has none left.

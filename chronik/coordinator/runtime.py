@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -77,6 +77,8 @@ class Coordinator:
         self._ensure_offsets_topic = ensure_offsets_topic
         self._creating: list[Deferred[None]] | None = None
         self._hosted: dict[int, HostedPartition] = {}
+        # One slice of work a turn of the reactor, whatever the number of partitions that have some.
+        self._cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
         self._cleaning: IDelayedCall | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -104,7 +106,7 @@ class Coordinator:
             return
         self.partition_resigned(partition, name)
         hosted = self._hosted[name.partition] = HostedPartition(
-            name, self.settings, self._writer, self._reader, self._clock, self._wall_clock_ms
+            name, self.settings, self._writer, self._reader, self._clock, self._cooperator, self._wall_clock_ms
         )
         hosted.load()
 
@@ -139,20 +141,19 @@ class Coordinator:
         gone = {topic.name for topic in delta.deleted}
         # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
         if gone - {OFFSETS_TOPIC}:
-            Deferred.fromCoroutine(self._forget_topics(gone)).addErrback(
-                lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
-            )
-
-    async def _forget_topics(self, names: Collection[str]) -> None:
-        for hosted in list(self._hosted.values()):
-            await hosted.loaded()
-            try:
-                shard = hosted.check()
-                await hosted.delete(shard.forget_partitions(lambda place: place.topic in names))
-            except KafkaError as error:
-                self.log.warn(
-                    "{partition}: offsets of deleted topics stay: {error}", partition=str(hosted.name), error=str(error)
+            deleted_ms = self._wall_clock_ms()
+            for hosted in self._hosted.values():
+                Deferred.fromCoroutine(self._forget_topics(hosted, gone, deleted_ms)).addErrback(
+                    lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
                 )
+
+    async def _forget_topics(self, hosted: HostedPartition, names: Collection[str], deleted_ms: int) -> None:
+        try:
+            await hosted.forget_topics(names, deleted_ms)
+        except KafkaError as error:
+            self.log.warn(
+                "{partition}: offsets of deleted topics stay: {error}", partition=str(hosted.name), error=str(error)
+            )
 
     # Finding.
 

@@ -2,13 +2,13 @@
 
 Two kinds of state. What is in the log, `stored` (groups at their last stable generation) and `offsets`, changes by `replay`
 alone. The live `groups` with their members and waiting requests stand on top of it; they are made from the stored ones
-by `open`, and end with `close`. A decision that must survive returns a `Decision`: records, and the answer that is due once
+by `opening`, and end with `close`. A decision that must survive returns a `Decision`: records, and the answer that is due once
 they are in the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from chronik.coordinator import offsets
@@ -74,15 +74,17 @@ class Shard:
             if group is not None and group.is_unused and not self.offsets.all(key.group):
                 del self.groups[key.group]
 
-    def open(self, now: int) -> None:
-        """The log is read: bring the groups to life."""
-        self._live = True
+    def opening(self, now: int) -> Iterator[None]:
+        """The log is read: bring the groups to life, a step a group. Nothing else may happen to the shard meanwhile."""
         for group_id, value in self.stored.items():
             self.groups[group_id] = Group.restored(group_id, value, self.settings, now)
             self._settle(group_id)
+            yield
         for group_id in self.offsets.groups():
             if group_id not in self.groups:
                 self.groups[group_id] = Group(group_id, self.settings)
+            yield
+        self._live = True
 
     def close(self, error: ErrorCode) -> Effects:
         """The groups live elsewhere from now on: whoever waits gets `error`."""
@@ -227,10 +229,6 @@ class Shard:
         if none_left and group.is_unused:
             entries.append(_group_tombstone(group_id))
         return entries
-
-    def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Entry]:
-        """The records that delete the offsets of deleted partitions."""
-        return self.offsets.forget_partitions(gone)
 
     # Looking.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +15,7 @@ from chronik.coordinator.records import Entry, OffsetCommitKey, decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionHost, IPartitionWriter
-from chronik.model import OFFSETS_TOPIC, TopicPartition
+from chronik.model import OFFSETS_TOPIC, PartitionId, TopicPartition
 from chronik.wire.messages.leave_group import MemberIdentity
 from chronik.wire.records import Record, decode_records, encode_batch
 from tests.coordinator.world import WALL, MemoryLog, OneNode, World, commit_request, join_request, sync_request
@@ -153,6 +155,57 @@ class LoadingTests(Case):
         world.lead()
         self.assertEqual(len(self.flushLoggedErrors(KafkaError)), 1)
         self.assertEqual(self.commit(world, {EVENTS: 8}).code, E.COORDINATOR_NOT_AVAILABLE)
+        world.coordinator.stop()
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_failed_loading_is_tried_again(self) -> None:
+        """After 1 s, 2 s, 4 s ..., never after more than a minute; until it works, then from 1 s on again."""
+        world = World()
+        self.commit(world, {EVENTS: 7})
+        world.log.unreadable = True
+        for _ in range(2):
+            world.lead()
+            tries = []
+            for second in range(300):
+                before = world.log.reads
+                world.clock.advance(1)
+                tries += [second + 1] * (world.log.reads - before)
+            self.assertEqual(tries, [1, 3, 7, 15, 31, 63, 123, 183, 243])
+            self.assertEqual(len(self.flushLoggedErrors(KafkaError)), 10)
+            self.assertEqual(self.commit(world, {EVENTS: 8}).code, E.COORDINATOR_NOT_AVAILABLE)
+        world.log.unreadable = False
+        world.clock.advance(60)
+        world.settle()
+        self.assertEqual(self.committed(world), {EVENTS: 7})
+        self.commit(world, {EVENTS: 9})
+        self.assert_equals_replay(world)
+
+    def test_a_partition_that_fails_while_it_is_served_is_loaded_again(self) -> None:
+        """An append failed and what is in the log now cannot be read: whoever waits is told, and it comes back."""
+        world = World()
+        self.member(world)
+        self.commit(world, {EVENTS: 1}, group="simple")
+        waiting = world.coordinator.join(join_request(), 3, "second", "h")
+        world.log.holding = True
+        held = self.commit(world, {EVENTS: 3}, group="simple")
+        lost = self.commit(world, {EVENTS: 2}, group="simple")
+        world.log.unreadable = True
+        world.log.release(E.NOT_ENOUGH_REPLICAS, 1)
+        self.assertEqual(self.failureResultOf(lost, KafkaError).value.code, E.NOT_COORDINATOR)
+        self.assertEqual(self.successResultOf(waiting).error_code, E.NOT_COORDINATOR)
+        self.assertEqual(len(self.flushLoggedErrors(KafkaError)), 1)
+        self.assertEqual(self.commit(world, {EVENTS: 2}).code, E.COORDINATOR_NOT_AVAILABLE)
+        world.log.unreadable = False
+        world.clock.advance(1)
+        world.settle()
+        # It waits for the append that is still on its way, or memory would be behind the log when that one ends.
+        self.assertEqual(self.commit(world, {EVENTS: 2}).code, E.COORDINATOR_LOAD_IN_PROGRESS)
+        world.log.release_all()
+        world.settle()
+        self.assertEqual(self.codes(self.successResultOf(held)), [E.NONE])
+        self.assertEqual(self.committed(world, "simple"), {EVENTS: 3})
+        self.assertEqual(world.coordinator.describe("g").group_state, "Stable")
+        self.assert_equals_replay(world)
 
     def test_records_of_unknown_kinds_are_skipped(self) -> None:
         world = World(led=False)
@@ -438,6 +491,68 @@ class DeletionTests(Case):
         world.metadata.delete("logs")
         world.settle()
         self.assertEqual(self.committed(world), {EVENTS: 1})
+
+    def test_topic_deleted_while_loading_fails(self) -> None:
+        """Its offsets go as soon as the log can be read."""
+        world = World()
+        self.commit(world, {EVENTS: 1, LOGS: 1})
+        world.log.unreadable = True
+        world.lead()
+        world.metadata.delete("logs")
+        world.clock.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(KafkaError)), 2)
+        world.log.unreadable = False
+        world.clock.advance(2)
+        world.settle()
+        self.assertEqual(self.committed(world), {EVENTS: 1})
+
+    def test_topic_deleted_and_made_again(self) -> None:
+        """What was on its way when the topic was deleted goes too; what is committed to the new topic stays."""
+        world = World()
+        for group in ("old", "both"):
+            self.commit(world, {LOGS: 1}, group=group)
+        world.clock.advance(1)
+        world.log.holding = True
+        self.commit(world, {LOGS: 2}, group="late")
+        world.metadata.delete("logs")
+        world.clock.advance(1)
+        world.metadata.create("logs", 10)
+        self.commit(world, {LOGS: 5}, group="both")
+        world.log.release_all()
+        world.settle()
+        self.assertEqual([self.committed(world, group) for group in ("old", "both", "late")], [{}, {LOGS: 5}, {}])
+
+    def test_deleting_a_topic_leaves_the_reactor_free(self) -> None:
+        """Many offsets of many groups in two partitions: no turn of the reactor takes 5 ms of the processor's time."""
+        world = World(led=False)
+        world.metadata.create(OFFSETS_TOPIC, 2)
+        world.lead()
+        world.coordinator.partition_led(PartitionId(bytes(16), 1), TopicPartition(OFFSETS_TOPIC, 1), 0)
+        world.settle()
+        for number in range(100):
+            offsets = {(topic, index): 1 for topic in ("events", "logs") for index in range(200)}
+            self.codes(self.successResultOf(self.commit(world, offsets, group=f"group-{number}")))
+        gc.disable()
+        self.addCleanup(gc.enable)
+        turns: list[float] = []
+        call_later = world.clock.callLater
+
+        def timed(delay: float, call: Any, *arguments: Any) -> Any:
+            def turn() -> None:
+                before = time.thread_time()
+                call(*arguments)
+                turns.append(time.thread_time() - before)
+
+            return call_later(delay, turn)
+
+        self.patch(world.clock, "callLater", timed)
+        world.metadata.delete("logs")
+        world.settle()
+        self.assertGreaterEqual(len(turns), 40_000 // hosted_module.TOMBSTONES_A_BATCH)
+        turns.sort()
+        self.assertLess(turns[-len(turns) // 10], 0.005, turns[-10:])  # a busy machine's worst turns don't count
+        left = {place.topic for number in range(100) for place in self.committed(world, f"group-{number}")}
+        self.assertEqual(left, {"events"})
 
     def test_many_tombstones_are_several_batches(self) -> None:
         world = World()

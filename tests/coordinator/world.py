@@ -33,7 +33,8 @@ WALL = 1_700_000_000_000
 class MemoryLog:
     """Partitions as lists of batches. While `holding`, appends wait for `release`; `failing` makes new ones fail.
 
-    With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer.
+    With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer. While
+    `unreadable`, reads fail; `reads` counts them.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,8 @@ class MemoryLog:
         self.holding = False
         self.failing: ErrorCode | None = None
         self.torn = False
+        self.unreadable = False
+        self.reads = 0
         self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
 
     def end(self, partition: TopicPartition) -> int:
@@ -82,6 +85,9 @@ class MemoryLog:
         return 0, end, end
 
     def read(self, partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
+        self.reads += 1
+        if self.unreadable:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the disk cannot be read")
         out = b""
         for batch in self.batches.get(partition, ()):
             if read_header(batch).next_offset > offset:

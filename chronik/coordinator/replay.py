@@ -1,0 +1,81 @@
+"""Reads one partition of `__consumer_offsets` into its shard: all of it when it is loaded, and what is missing later.
+
+Memory is the log read up to `applied`, always. An append that is committed there is replayed from memory; one that is
+committed further on makes the gap be read from the log first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from twisted.logger import Logger
+
+from chronik.coordinator.records import Entry, decode_entry
+from chronik.coordinator.shard import Shard
+from chronik.interfaces import ICommittedReader
+from chronik.model import TopicPartition
+from chronik.wire.records import decode_records, split_batches
+
+_READ_BYTES = 64 * 1024
+_MAX_DECOMPRESSED = 64 * 1024 * 1024
+
+
+class Replay:
+    """Brings `shard` up to the log of partition `name`. Everything raises KafkaError where the log cannot be read."""
+
+    log = Logger()
+
+    def __init__(self, name: TopicPartition, reader: ICommittedReader, shard: Shard) -> None:
+        self.applied, _, _ = reader.bounds(name)
+        self.records = 0
+        self._name = name
+        self._reader = reader
+        self._shard = shard
+
+    def steps(self, stop: int | None = None) -> Iterator[None]:
+        """Replay what is committed before offset `stop` and not in memory yet, a step a record."""
+        while (stop is None or self.applied < stop) and (
+            data := self._reader.read(self._name, self.applied, _READ_BYTES)
+        ):
+            before = self.applied
+            yield from self._batches(data, stop)
+            if self.applied == before:
+                return
+
+    def _batches(self, data: bytes, stop: int | None) -> Iterator[None]:
+        view = memoryview(data)
+        for position, header in split_batches(data):
+            if stop is not None and header.base_offset >= stop:
+                return
+            if header.last_offset < self.applied:
+                continue
+            if header.transactional or header.control:
+                # Nothing writes these before transactions are served; an open transaction's offsets must never show.
+                self.log.warn(
+                    "{partition}: skipped the transactional batch at {offset}",
+                    partition=str(self._name),
+                    offset=header.base_offset,
+                )
+            else:
+                for record in decode_records(view[position : position + header.size], _MAX_DECOMPRESSED):
+                    if record.offset >= self.applied:
+                        entry = decode_entry(record.key, record.value)
+                        if entry is not None:
+                            self._shard.replay(entry)
+                        self.applied = record.offset + 1
+                        self.records += 1
+                    yield
+            self.applied = header.next_offset
+
+    def catch_up(self, stop: int | None = None) -> None:
+        """All of `steps` at once: for the few batches of appends that failed and reached the log all the same."""
+        for _ in self.steps(stop):
+            pass
+
+    def appended(self, base_offset: int, entries: Sequence[Entry]) -> None:
+        """`entries` are committed from `base_offset` on."""
+        self.catch_up(base_offset)
+        if base_offset >= self.applied:
+            for entry in entries:
+                self._shard.replay(entry)
+            self.applied = base_offset + len(entries)
