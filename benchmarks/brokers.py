@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.differential.scenarios import wait_for_topic
+from tests.differential.session import Session
 from tests.peers.apache_kafka import ApacheKafka
 from tests.peers.chronik_node import ChronikNode
+from tests.peers.process import LOOPBACK
 
 CHRONIK, KAFKA = "chronik", "kafka"
 NAMES = (CHRONIK, KAFKA)
@@ -45,12 +46,11 @@ class Running:
     def create(self, topic: str, partitions: int) -> None:
         """Create a topic and wait until its leaders serve it (metadata may name them before that)."""
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
-        ends = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
-        give_up = time.monotonic() + 60
-        while any(future.exception(60) for future in self._admin.list_offsets(ends).values()):
-            if time.monotonic() > give_up:
-                raise RuntimeError(f"{topic} has no leaders after 60 s")
-            time.sleep(0.05)
+        session = Session((LOOPBACK, self.port))
+        try:
+            wait_for_topic(session, topic, partitions)
+        finally:
+            session.close()
 
     def delete(self, topic: str) -> None:
         """Delete a topic; its files go in the background."""

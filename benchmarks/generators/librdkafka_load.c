@@ -182,6 +182,7 @@ static int consume(const struct settings *s)
     set(conf, "enable.partition.eof", "true");
     set(conf, "group.id", "librdkafka-load");
     set(conf, "enable.auto.commit", "false");
+    set(conf, "fetch.wait.max.ms", "5"); /* only the end of the topic waits, and there the next round begins */
     set(conf, "queued.min.messages", "200000");
     set(conf, "queued.max.messages.kbytes", "131072");
     rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, conf);
@@ -191,7 +192,7 @@ static int consume(const struct settings *s)
     struct windows windows;
 
     for (int p = 0; p < s->partitions; p++)
-        if (rd_kafka_consume_start_queue(topic, p, RD_KAFKA_OFFSET_BEGINNING, queue)) die("start", strerror(errno));
+        if (rd_kafka_consume_start_queue(topic, p, 0, queue)) die("start", strerror(errno));
     start_windows(&windows, s->warmup, s->window, s->windows);
     while (turn_windows(&windows, now_us())) {
         ssize_t n = rd_kafka_consume_batch_queue(queue, 10, messages, 10000);
@@ -201,10 +202,11 @@ static int consume(const struct settings *s)
                 windows.now.messages++;
                 windows.now.bytes += m->len;
             } else if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-                /* not from inside the batch: stop and start drops what is queued of this partition, nothing of others */
-                rd_kafka_consume_stop(topic, m->partition);
-                if (rd_kafka_consume_start_queue(topic, m->partition, RD_KAFKA_OFFSET_BEGINNING, queue))
-                    die("restart", strerror(errno));
+                rd_kafka_error_t *error;
+                rd_kafka_topic_partition_list_t *again = rd_kafka_topic_partition_list_new(1);
+                rd_kafka_topic_partition_list_add(again, s->topic, m->partition)->offset = 0;
+                if ((error = rd_kafka_seek_partitions(rk, again, 0))) die("seek", rd_kafka_error_string(error));
+                rd_kafka_topic_partition_list_destroy(again);
             } else {
                 if (!windows.now.errors++) fprintf(stderr, "librdkafka_load: consume: %s\n", rd_kafka_message_errstr(m));
             }

@@ -119,8 +119,10 @@ class VectoredServer(tcp.Server):
     def _drop_sent(self, sent: int) -> None:
         unsent = self._unsent
         self._unsent_bytes -= sent
-        while sent:
+        while unsent:
             first = unsent[0]
+            if not sent and len(first):
+                return  # an empty buffer goes even when nothing is left to drop: sending it alone would never progress
             if len(first) <= sent:
                 sent -= len(first)
                 unsent.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,14 @@ class Finding:
     intended: Difference | None
 
 
-def compare(kafka: Transcripts, chronik: Transcripts) -> list[Finding]:
-    """Every difference of the scenarios in `chronik` from those of the same name in `kafka`."""
+def compare(kafka: Transcripts, chronik: Transcripts, table: Iterable[Difference] = DIFFERENCES) -> list[Finding]:
+    """Every difference of the scenarios in `chronik` from those of the same name in `kafka`; `table` has the intended."""
     found = []
     for scenario, ours in chronik.items():
         theirs = kafka.get(scenario, {})
         for step in [*theirs, *(step for step in ours if step not in theirs)]:
             for path, left, right in _differences("", theirs.get(step, _ABSENT), ours.get(step, _ABSENT)):
-                intended = next((d for d in DIFFERENCES if d.covers(scenario, step, path, left, right)), None)
+                intended = next((d for d in table if d.covers(scenario, step, path, left, right)), None)
                 found.append(Finding(scenario, step, path, left, right, intended))
     return found
 

@@ -39,7 +39,10 @@ class Differential(unittest.TestCase):
                 raise unittest.SkipTest(str(missing)) from None
             with kafka:
                 answers = run.normal(run.run(("127.0.0.1", kafka.port)))
-        self.assertEqual(answers, run.load())
+        findings = compare.compare(run.load(), answers, ())
+        self.assertFalse(
+            findings, "the record, and under Chronik's name what Kafka says now:\n" + compare.report(findings)
+        )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class ChronikNode:
             "chronik",
             f"--data-dir={self.data}",
             f"--listen=PLAINTEXT://{self.bootstrap}",
+            f"--advertise=PLAINTEXT://{self.bootstrap}",
             f"--admin-listen={LOOPBACK}:{self.admin_port}",
             *(f"--set={name}={value}" for name, value in options.items()),
         ]

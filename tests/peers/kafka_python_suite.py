@@ -11,7 +11,7 @@ from tests.peers import cache
 
 VERSION = "3.0.12"
 
-_SERVICE = '''"""What the source distribution leaves out of its tests; a broker that runs elsewhere needs nothing started or stopped."""
+_SERVICE = '''"""What the source distribution leaves out: a broker that runs elsewhere is neither started nor stopped."""
 
 
 class ExternalService:
