@@ -75,7 +75,6 @@ _WHOLE = "a partition's records must be whole batches; Kafka takes the first one
 _CUT = "a fetch ends with a whole batch; Kafka fills the limit with the piece of one that clients throw away"
 _LIMIT = "a negative limit is no limit beyond the first batch; Kafka fails with UNKNOWN_SERVER_ERROR"
 _TWICE = "a partition named twice in one request is appended twice; Kafka drops one of the two without a word"
-_ONCE = "an answer names a topic once; Kafka does so again where partitions of another topic come between"
 _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows its name, and answers for that"
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -110,10 +109,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_TWICE, "produce_many_partitions", "one partition twice *"),
     Difference(_CUT, "fetch_limits", path="*records[*", chronik="(absent)"),
     Difference(_LIMIT, "fetch_limits", "*limit -191 *"),
-    *(
-        Difference(_ONCE, "fetch_session_by_id", f"{case} *", "answer.responses*")
-        for case in ("topic that isn't", "after that")
-    ),
     Difference(_DELETED, "fetch_session_of_deleted_topic", "after deletion *", "*error_code", kafka=3, chronik=100),
     Difference(_SERVER_ERROR, "fetch_epochs", "isolation 2 *"),
     Difference(_SERVER_ERROR, "list_offsets_isolation", "isolation 2 *"),
