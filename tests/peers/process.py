@@ -46,6 +46,11 @@ def speaks_kafka(port: int, timeout: float = 1.0) -> bool:
     return correlation == 7 and error == 0
 
 
+def _inherited() -> dict[str, str]:
+    """The environment without what is meant for the tests: a node would take CHRONIK_... for options of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CHRONIK_")}
+
+
 class PeerProcess:
     """One child process. `command` and `environment` may be set anew between `start`s; `log` collects all output.
 
@@ -84,7 +89,7 @@ class PeerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env={**_inherited(), **self.environment},
                 cwd=self.directory,
                 start_new_session=True,
             )
