@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,26 @@ Transcripts = dict[str, dict[str, Any]]
 
 
 def run(
-    address: tuple[str, int], only: Iterable[str] = ("*",), progress: Callable[[str], None] = lambda name: None
+    address: tuple[str, int],
+    only: Iterable[str] = ("*",),
+    progress: Callable[[str], None] = lambda name: None,
+    seconds: float = math.inf,
 ) -> Transcripts:
-    """The transcript of each scenario whose name matches a pattern of `only`.
+    """The transcript of each scenario whose name matches a pattern of `only`; none is begun after so many `seconds`.
 
     A scenario that breaks off says so in its last step. It may break
     off because the broker gave an answer that leaves no way on, which is a finding as any other.
     """
     found: Transcripts = {}
     patterns = list(only)
+    end = time.monotonic() + seconds
     for name, function in all_scenarios().items():
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
             continue
         progress(name)
+        if time.monotonic() > end:
+            found[name] = {"(not begun)": {"reason": f"the {seconds:.0f} s for all scenarios are over"}}
+            continue
         session = Session(address)
         try:
             function(session)

@@ -22,7 +22,7 @@ class Differential(unittest.TestCase):
     def test_chronik_answers_as_kafka_did(self) -> None:
         """Every difference is in the table, and every entry of the table still has one."""
         with tempfile.TemporaryDirectory() as directory, ChronikNode(Path(directory)) as node:
-            answers = run.normal(run.run(("127.0.0.1", node.port)))
+            answers = run.normal(run.run(("127.0.0.1", node.port), seconds=60))
         findings = compare.compare(run.load(), answers)
         strangers = [finding for finding in findings if finding.intended is None]
         self.assertFalse(strangers, compare.report(findings))
