@@ -61,9 +61,7 @@ class VectoredServer(tcp.Server):
         if not self.connected or self._writeDisconnected:
             return
         if self._unsent:
-            for buffer in buffers:
-                self._unsent.append(buffer)
-                self._unsent_bytes += len(buffer)
+            self._queue(buffers)
         else:
             chunks = buffers if isinstance(buffers, list) else list(buffers)
             try:
@@ -76,8 +74,7 @@ class VectoredServer(tcp.Server):
             total = sum(map(len, chunks)) if len(chunks) > 1 else len(chunks[0])
             if sent == total:
                 return
-            self._unsent.extend(chunks)
-            self._unsent_bytes = total
+            self._queue(chunks)
             self._drop_sent(sent)
             self.startWriting()
         if self._unsent_bytes > HIGH_WATER and self.producer is not None and not self.producerPaused:
@@ -116,13 +113,19 @@ class VectoredServer(tcp.Server):
         self._unsent_bytes = 0
         super().connectionLost(reason)
 
+    def _queue(self, buffers: Iterable[Buffer]) -> None:
+        """Let `buffers` wait. Empty ones are left out: to send one alone would never make progress."""
+        for buffer in buffers:
+            size = len(buffer)
+            if size:
+                self._unsent.append(buffer)
+                self._unsent_bytes += size
+
     def _drop_sent(self, sent: int) -> None:
         unsent = self._unsent
         self._unsent_bytes -= sent
-        while unsent:
+        while sent:
             first = unsent[0]
-            if not sent and len(first):
-                return  # an empty buffer goes even when nothing is left to drop: sending it alone would never progress
             if len(first) <= sent:
                 sent -= len(first)
                 unsent.popleft()

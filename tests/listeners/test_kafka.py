@@ -3,12 +3,13 @@
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
@@ -268,8 +269,44 @@ class Wire(StringTransport):
         self.no_delay = enabled
 
 
+class Emitter(Protocol):
+    """Writes what the test says as soon as it is connected, and counts how often its transport becomes writable."""
+
+    buffers: ClassVar[list[bytes]] = []
+    wakes = 0
+
+    def connectionMade(self) -> None:
+        self.transport.writeSequence(self.buffers)
+        do_write = self.transport.doWrite
+
+        def counted() -> object:
+            Emitter.wakes += 1
+            return do_write()
+
+        self.transport.doWrite = counted
+
+
 class SocketTests(TestCase):
     """Over TCP: the vectored transport."""
+
+    async def test_empty_buffers_behind_a_partial_send_do_not_spin(self) -> None:
+        Emitter.buffers, Emitter.wakes = [b"x" * 8_000_000, b"", b"end", b""], 0
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Emitter))
+        use_vectored_transport(port)
+        self.addCleanup(port.stopListening)
+
+        def client() -> bytes:
+            with socket.create_connection(("127.0.0.1", port.getHost().port)) as connection:
+                time.sleep(0.1)
+                received = bytearray()
+                while len(received) < 8_000_003:
+                    received += connection.recv(1 << 20)
+                time.sleep(0.1)
+                return bytes(received)
+
+        self.assertTrue((await deferToThread(client)).endswith(b"xend"))
+        await _soon()
+        self.assertLess(Emitter.wakes, 1000)
 
     async def test_everything_arrives_through_a_slow_reader(self) -> None:
         factory = make_factory(Heartbeats(), reactor)
