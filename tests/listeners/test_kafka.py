@@ -285,6 +285,12 @@ class Emitter(Protocol):
 
         self.transport.doWrite = counted
 
+    def receive_target(self) -> memoryview:
+        return memoryview(bytearray(100))
+
+    def bytes_received(self, count: int) -> None:
+        raise AssertionError("the client sends nothing")
+
 
 class SocketTests(TestCase):
     """Over TCP: the vectored transport."""
