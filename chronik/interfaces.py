@@ -78,8 +78,8 @@ class IDisk(Interface):
     def list(path: str) -> list[str]:
         """The names in a directory, sorted. Raises FileNotFoundError."""
 
-    def make_directory(path: str) -> None:
-        """Create a directory and its parents where missing, durably."""
+    def make_directory(path: str, durable: bool = True) -> None:
+        """Create a directory and its parents where missing. Not `durable`: certain after `sync_directory` of the parents."""
 
     def rename(source: str, target: str) -> None:
         """Move a file or directory over `target`. Durable after `sync_directory` of the parents."""

@@ -97,17 +97,23 @@ class ListenError(ChronikError):
 
 
 def make_node(
-    config: Config, on_fatal: Callable[[Failure], None], reactor: Any = None, *, in_memory: bool = False
+    config: Config,
+    on_fatal: Callable[[Failure], None],
+    reactor: Any = None,
+    *,
+    in_memory: bool = False,
+    disk: IDisk | None = None,
 ) -> Node:
     """The services of one node. `on_fatal` is told of a failed start, and of a failure after which nothing may go on.
 
-    With `in_memory`, nothing is stored: the node forgets everything when it stops.
+    With `in_memory`, nothing is stored: the node forgets everything when it stops. Otherwise partitions are kept on `disk`,
+    the file system if none is given; the metadata log is always on the file system.
     """
     if reactor is None:
         from twisted.internet import reactor as installed
 
         reactor = installed
-    return Node(config, on_fatal, reactor, in_memory)
+    return Node(config, on_fatal, reactor, in_memory, disk)
 
 
 class Node(MultiService):
@@ -115,19 +121,30 @@ class Node(MultiService):
 
     log = Logger(namespace="chronik.node")
 
-    def __init__(self, config: Config, on_fatal: Callable[[Failure], None], reactor: Any, in_memory: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        on_fatal: Callable[[Failure], None],
+        reactor: Any,
+        in_memory: bool,
+        disk: IDisk | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.ready: Deferred[Node] = Deferred()
         self.metrics = NodeMetrics(time.monotonic)
         self.kafka_ports: list[tuple[ListenerAddress, tcp.Port]] = []
         self.admin_port: tcp.Port | None = None
-        self._on_fatal = on_fatal
+        self._tell_fatal = on_fatal
+        self._fatal: Failure | None = None
+        self._clean = True
+        self._disk: IDisk = disk or (MemoryDisk() if in_memory else RealDisk())
         self._reactor = reactor
         self._in_memory = in_memory
         self._factories: list[KafkaFactory] = []
         self._undo: list[Callable[[], Any]] = []  # how to take back what was started, the last first
         self._start_up: Deferred[None] | None = None
+        self._serving = False
 
     def startService(self) -> None:
         """Begin to start; `ready` or `on_fatal` tells the outcome."""
@@ -160,13 +177,16 @@ class Node(MultiService):
         await self._bind_kafka()
         await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
         self._undo.append(self._close_partitions)
+        self._clean = self._directory.was_clean
         await self.replicas.start(self._directory.was_clean)
+        self._clean = True  # all is opened and verified: a stop in order leaves it so
         self.coordinator.start()
         self._undo.append(self.coordinator.stop)
         await self._bind_admin()
         for service in self._background:
             self._run(service)
         self._serve_kafka()
+        self._serving = True
         self.log.info(
             "node {node} is up after {took:.2f} s: Kafka at {kafka}, data in {data}",
             node=self.config.node_id,
@@ -196,6 +216,20 @@ class Node(MultiService):
         taken_back: Deferred[None] = Deferred.fromCoroutine(self._take_back())
         return taken_back.addCallback(lambda _: self._on_fatal(failure))
 
+    def _on_fatal(self, failure: Failure) -> None:
+        """Nothing may go on after `failure`: the process ends with its one line, once. What lives on acknowledges nothing.
+
+        `on_fatal` ends a node of its own process at once; one that is embedded in another process stays there as a refusal.
+        """
+        if self._fatal is not None:
+            return
+        self._fatal, self._clean = failure, False
+        self._tell_fatal(failure)
+        for factory in self._factories:
+            factory.abort_all()
+        if self._serving:
+            self.replicas.take_offline(failure.getErrorMessage())
+
     def _run(self, service: IService) -> None:
         """Start `service`; it is stopped in its turn."""
         service.startService()
@@ -205,13 +239,9 @@ class Node(MultiService):
 
     def _take_data_directory(self) -> None:
         config = self.config
-        self._clean = True
-        self._disk: IDisk
         if self._in_memory:
-            self._disk = MemoryDisk()
             self._directory = DataDirectory.take("/memory", self._disk, config.node_id, MEMORY, format_store, lock=None)
         else:
-            self._disk = RealDisk()
             self._directory = DataDirectory.take(
                 config.data_directory, self._disk, config.node_id, preferred_provider(), format_store
             )
@@ -265,6 +295,7 @@ class Node(MultiService):
             flush_bytes=config.flush_interval_bytes,
             wall_clock_ms=_wall_clock_ms,
             cooperator=cooperator,
+            on_fatal=self._on_fatal,
         )
         self.coordinator = Coordinator(
             _group_settings(config),

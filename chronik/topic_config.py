@@ -104,7 +104,8 @@ _DEFINITIONS = (
             "The shortest that a record stays out of compaction.", _NO_COMPACTION),
     _define("min.insync.replicas", _I, 1, at_least(1), "min.insync.replicas",
             "Replicas that must hold a record before acks=all is answered; with fewer in sync, such writes are refused."),
-    _define("preallocate", _B, False, None, "log.preallocate", "Whether a new segment file gets its full size at once."),
+    _define("preallocate", _B, False, None, "log.preallocate", "Whether a new segment file gets its full size at once.",
+            "segment files grow as they are written"),
     _define("remote.log.copy.disable", _B, False, None, "",
             "Whether a tiered topic stops copying segments to object storage.", _NO_TIERING),
     _define("remote.log.delete.on.disable", _B, False, None, "",
@@ -160,7 +161,6 @@ class TopicSettings:
     flush_ms: int
     min_insync_replicas: int
     unclean_leader_election_enable: bool
-    preallocate: bool
     durability: str
     cleanup_policy: tuple[str, ...]
 

@@ -58,7 +58,7 @@ class TopicConfigTests(SynchronousTestCase):
             ConfigType.LIST: "compact",
         }
         absent = [definition for definition in TOPIC_CONFIGS.values() if definition.absence is not None]
-        self.assertEqual(len(absent), 13)
+        self.assertEqual(len(absent), 14)
         for definition in absent:
             fault = self.refusal(definition.name, other[definition.type])
             self.assertIn(definition.name, fault)
@@ -77,16 +77,24 @@ class TopicConfigTests(SynchronousTestCase):
             ("segment.bytes", "1048575"), ("segment.bytes", "2147483648"), ("preallocate", "yes"),
             ("compression.type", "brotli"), ("compression.gzip.level", "0"), ("compression.zstd.level", "23"),
             ("min.insync.replicas", "0"), ("chronik.durability", "never"),
-            ("cleanup.policy", "delete,archive"), ("message.timestamp.type", "createtime"), ("nope", "1"),
+            ("cleanup.policy", "delete,archive"), ("cleanup.policy", "delete,,"), ("cleanup.policy", ","), ("message.timestamp.type", "createtime"), ("nope", "1"),
         ):  # fmt: skip
             self.assertIn(name, self.refusal(name, value))
             self.assertLess(len(self.refusal(name, value)), 300)
 
     def test_texts_are_read_as_kafka_reads_them(self) -> None:
         settings = topic_settings(
-            {"retention.ms": " 5 ", "preallocate": "TRUE", "cleanup.policy": " delete , delete", "segment.ms": "+7"}, {}
+            {
+                "retention.ms": " 5 ",
+                "unclean.leader.election.enable": "TRUE",
+                "cleanup.policy": " delete , delete",
+                "segment.ms": "+7",
+            },
+            {},
         )
-        self.assertEqual((settings.retention_ms, settings.preallocate, settings.segment_ms), (5, True, 7))
+        self.assertEqual(
+            (settings.retention_ms, settings.unclean_leader_election_enable, settings.segment_ms), (5, True, 7)
+        )
         self.assertEqual(settings.cleanup_policy, ("delete", "delete"))
 
     def test_compaction_is_for_the_nodes_own_topics(self) -> None:
@@ -97,7 +105,8 @@ class TopicConfigTests(SynchronousTestCase):
         self.assertRaises(KafkaError, check_topic_configs, {"remote.storage.enable": "true"}, internal=True)
 
     def test_no_cleanup_at_all(self) -> None:
-        check_topic_configs({"cleanup.policy": ""})
+        for value in ("", " ", "delete", "delete, delete"):
+            check_topic_configs({"cleanup.policy": value})
         self.assertEqual(topic_settings({"cleanup.policy": ""}, {}).cleanup_policy, ())
 
     @given(st.sampled_from(sorted(TOPIC_CONFIGS)), st.text(max_size=30))

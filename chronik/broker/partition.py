@@ -3,7 +3,7 @@
 The partition stands between requests and its `Log`. It decides what may be appended (leadership, in-sync replicas, the
 topic's limits on size and time), and what may be read: consumers see only what is committed, which is what lies below the
 high watermark. That is the smallest end offset over the in-sync replicas, where this node's own end counts as soon as it is
-written (durability `interval`) or as soon as it is on disk (`fsync`).
+written (durability `interval`) or as soon as it is on disk (`fsync`, or flush.messages=1).
 
 Pure: time is an argument, the log and the syncing are handed in.
 """
@@ -27,6 +27,7 @@ from chronik.wire.compression import Codec
 
 _NO_EPOCH = -1
 _ALL = -1
+_NO_LIMIT = 2**63 - 1
 _CODECS = {
     "uncompressed": Codec.NONE,
     "gzip": Codec.GZIP,
@@ -65,11 +66,14 @@ class Partition:
 
     __slots__ = (
         "_codec",
+        "_flush_asked",
+        "_flush_messages",
         "_in_sync",
         "_levels",
         "_replicas",
         "_request_sync",
         "_stamp",
+        "_syncs",
         "_uncommitted_bytes",
         "commits",
         "fetch_waiters",
@@ -107,12 +111,15 @@ class Partition:
         self.fetch_waiters: set[WaitingFetch] = set()
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
+        self._flush_asked = 0  # the end offset at which flush.messages last asked for a sync
         self.configure(settings)
 
     def configure(self, settings: TopicSettings) -> None:
         """Act on the topic's settings from now on."""
         self.settings = settings
-        self.syncs_first = settings.durability == "fsync"
+        self._flush_messages = settings.flush_messages
+        self.syncs_first = settings.durability == "fsync" or settings.flush_messages == 1
+        self._syncs = self.syncs_first or settings.flush_messages < _NO_LIMIT
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
         self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
         self._levels = {
@@ -195,14 +202,24 @@ class Partition:
             metrics.messages_stored += header.record_count
             metrics.bytes_stored += size
             self._uncommitted_bytes += size
-            if self.syncs_first:
-                self._request_sync(self)
+            if self._syncs:
+                self._sync_by_settings(end_offset)
             else:
                 self._commit(end_offset)
         else:
             known = log.producers.check(header)
             append_time = known[1] if known else -1
         return Appended(base_offset, end_offset, append_time, log.start_offset)
+
+    def _sync_by_settings(self, end_offset: int) -> None:
+        """What durability `fsync` and flush.messages make of an append."""
+        if self.syncs_first:
+            self._request_sync(self)
+            return
+        if end_offset - max(self.log.recovery_point, self._flush_asked) >= self._flush_messages:
+            self._flush_asked = end_offset
+            self._request_sync(self)
+        self._commit(end_offset)
 
     def synced(self, offset: int) -> None:
         """Everything below `offset` is on disk."""

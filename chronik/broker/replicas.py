@@ -1,9 +1,11 @@
 """All partitions that this node holds: opened as the metadata says, found by name or id, closed and deleted with their topic.
 
 `Replicas` follows the metadata image. A new partition is opened when it is first asked for, or a few milliseconds later by a
-background pass that takes the reactor for a millisecond at a time; so a topic of a thousand partitions holds nobody up. A deleted
-topic's directories are renamed at once, which frees the name and makes the deletion durable, and removed after
-`file.delete.delay.ms` by the janitor.
+background pass that takes the reactor for a millisecond at a time; so a topic of a thousand partitions holds nobody up. A
+deleted topic's directories are renamed at once, which frees the name and makes the deletion durable, and removed after
+`file.delete.delay.ms` by the janitor. A partition without any record has no directory.
+
+A sync that fails here, on the reactor, is told to `on_fatal` as one that fails on the flusher's thread is.
 
 It also gives the node's own tiers their way to partitions: `IPartitionWriter` and `ICommittedReader`.
 """
@@ -12,17 +14,18 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chronik.broker.partition import Partition
-from chronik.errors import ErrorCode, KafkaError
+from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
     ICommittedReader,
@@ -35,14 +38,16 @@ from chronik.interfaces import (
 from chronik.log.config import NO_LIMIT
 from chronik.log.flusher import Flusher
 from chronik.log.log import Log, LogConfig
+from chronik.log.recovery import Progress
 from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 
-_Opener = Callable[[], Partition]
+_Opening = Generator[None, None, Partition]
 DELETED_SUFFIX = ".deleted"
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
+_TELL_EVERY_SECONDS = 3.0
 
 
 @implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
@@ -66,6 +71,7 @@ class Replicas:
         flush_bytes: int,
         wall_clock_ms: Callable[[], int],
         cooperator: Cooperator,
+        on_fatal: Callable[[Failure], object],
     ) -> None:
         self.path = path
         self._metadata = metadata
@@ -80,13 +86,15 @@ class Replicas:
         self._hosts: list[IPartitionHost] = []
         self._now_ms = wall_clock_ms
         self._cooperator = cooperator
+        self._on_fatal = on_fatal
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
-        self._unopened: dict[PartitionId, _Opener] = {}
+        self._unopened: dict[PartitionId, Callable[[], _Opening]] = {}
         self._opening: CooperativeTask[Iterator[None]] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._clean = True
         self._stopped = False
+        self._told = 0.0  # when the progress of verifying was last logged
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -97,6 +105,7 @@ class Replicas:
     def start(self, clean: bool) -> Deferred[None]:
         """Open all partitions of the image; fires when they can be served. `clean` says how the node went down."""
         self._clean = clean
+        self._told = time.monotonic()
         self._disk.make_directory(self.path)
         self._drop_strays()
         for topic in self._metadata.topics():
@@ -106,14 +115,35 @@ class Replicas:
         return opened
 
     def stop(self) -> None:
-        """Close every log: what is written becomes durable, and the checkpoints are up to date. Blocks."""
+        """Close every log: what is written becomes durable, and the checkpoints are up to date. Blocks.
+
+        Raises the last OSError of those that could not be closed in order, after all the others were.
+        """
         self._stopped = True
         self._unsubscribe()
         if self._opening is not None:
             self._opening.stop()
+        refused: OSError | None = None
         for partition in self.partitions():
             partition.resign(KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is shutting down"))
-            partition.log.close()
+            try:
+                partition.log.close()
+            except OSError as error:
+                self.log.error(
+                    "{partition} is not closed in order: {error}", partition=str(partition.name), error=error
+                )
+                refused = error
+                partition.log.abandon()
+        if refused is not None:
+            raise refused
+
+    def take_offline(self, reason: str) -> None:
+        """Refuse all appends from now on: the node is about to end, and acknowledges nothing more."""
+        for partition in self.partitions():
+            partition.log.take_offline(reason)
+
+    def _lost(self, error: StorageError) -> None:
+        self._on_fatal(Failure(error))  # type: ignore[no-untyped-call]
 
     def partitions(self) -> Iterator[Partition]:
         """Every open partition."""
@@ -144,7 +174,13 @@ class Replicas:
         opener = None if topic is None else self._unopened.get(PartitionId(topic.topic_id, index))
         if opener is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"this node has no partition {name[:249]}-{index}")
-        return opener()
+        steps = opener()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as opened:
+                partition: Partition = opened.value
+                return partition
 
     # -- for the node's own tiers -------------------------------------------------------------------------------------
 
@@ -246,35 +282,52 @@ class Replicas:
         by_index = self._by_id.pop(topic.topic_id, {})
         for partition_id in [key for key in self._unopened if key.topic_id == topic.topic_id]:
             del self._unopened[partition_id]
+        renamed = False
         for partition in by_index.values():
             for host in self._hosts:
                 host.partition_resigned(partition.partition_id, partition.name)
             partition.log.abandon()
             self._flusher.forget(partition.log)
-            self._give_up(self._path(partition.partition_id), partition.settings.file_delete_delay_ms)
+            path = self._path(partition.partition_id)
+            if self._disk.exists(path):
+                self._give_up(path, partition.settings.file_delete_delay_ms)
+                renamed = True
             partition.resign(gone)
+        if renamed:
+            try:
+                self._disk.sync_directory(self.path)
+            except StorageError as error:
+                self._lost(error)
+                raise
         if by_index:
-            self._disk.sync_directory(self.path)
             self.log.info("topic {topic} deleted with {count} partition(s)", topic=topic.name, count=len(by_index))
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _opener(self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]) -> _Opener:
+    def _opener(
+        self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]
+    ) -> Callable[[], _Opening]:
         partition_id = PartitionId(topic.topic_id, state.partition)
 
-        def open_now() -> Partition:
+        def begin() -> _Opening:
             self._unopened.pop(partition_id, None)
             return self._open(topic, state, partition_id, settings())
 
-        return open_now
+        return begin
 
     def _open(
         self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
-    ) -> Partition:
+    ) -> _Opening:
         name = TopicPartition(topic.name, state.partition)
-        log = Log.open(
-            self._disk, self._path(partition_id), self._log_config(settings), self._now_ms(), clean=self._clean
-        )
+        path, config = self._path(partition_id), self._log_config(settings)
+        log = yield from self._verified(name, Log.opening(self._disk, path, config, self._now_ms(), self._clean))
+        log.on_lost = self._lost
+        if log.recovery is not None and settings.durability == "fsync":
+            # What was recovered may only be in the page cache, and is about to be served as committed.
+            try:
+                log.flush()
+            except OSError as error:
+                self.log.warn("{partition}: no checkpoint for now: {error}", partition=str(name), error=error)
         partition = Partition(
             name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
         )
@@ -283,6 +336,34 @@ class Replicas:
         for host in self._hosts:
             host.partition_led(partition_id, name, state.leader_epoch)
         return partition
+
+    def _verified(self, name: TopicPartition, steps: Generator[Progress, None, Log]) -> Generator[None, None, Log]:
+        """Open a log step by step, and tell every few seconds how far it has come, and at the end what was lost."""
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as opened:
+                log: Log = opened.value
+                break
+            now = time.monotonic()
+            if now - self._told >= _TELL_EVERY_SECONDS:
+                self._told = now
+                self.log.info(
+                    "verifying {partition} after an unclean shutdown: {verified:.0f} MB of {total:.0f} MB",
+                    partition=str(name),
+                    verified=progress.verified / 1e6,
+                    total=progress.total / 1e6,
+                )
+            yield
+        if log.recovery is not None and log.recovery.cut_bytes:
+            self.log.info(
+                "{partition} ends at offset {end}: {cut} unsynced bytes after it were not whole, {reason}",
+                partition=str(name),
+                end=log.end_offset,
+                cut=log.recovery.cut_bytes,
+                reason=log.recovery.reason,
+            )
+        return log
 
     def _flusher_request(self, partition: Partition) -> None:
         self._flusher.request(partition.log)
@@ -297,11 +378,15 @@ class Replicas:
 
     def _open_slices(self, seconds: float) -> Iterator[None]:
         """Open what is not open, giving the reactor back after every slice."""
+        until = time.monotonic() + seconds
         while self._unopened:
-            until = time.monotonic() + seconds
-            while self._unopened and time.monotonic() < until:
-                next(iter(self._unopened.values()))()
-            yield
+            for _ in next(iter(self._unopened.values()))():
+                if time.monotonic() >= until:
+                    yield
+                    until = time.monotonic() + seconds
+            if time.monotonic() >= until:
+                yield
+                until = time.monotonic() + seconds
 
     def _path(self, partition_id: PartitionId) -> str:
         return posixpath.join(self.path, str(partition_id))
@@ -339,5 +424,6 @@ class Replicas:
             retention_ms=settings.retention_ms if expires else NO_LIMIT,
             retention_bytes=settings.retention_bytes if expires else NO_LIMIT,
             flush_bytes=self._flush_bytes,
+            flush_ms=settings.flush_ms,
             producer_expiration_ms=self._producer_expiration_ms,
         )

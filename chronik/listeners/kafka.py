@@ -118,6 +118,11 @@ class KafkaFactory(Factory):
         for protocol in list(self.connections):
             protocol.close()
 
+    def abort_all(self) -> None:
+        """Cut every connection, and send nothing more: what is answered but unsent may not be true any longer."""
+        for protocol in list(self.connections):
+            protocol.abort()
+
 
 class _Waiting:
     """The place in the response order of a request that is not answered yet."""
@@ -182,9 +187,14 @@ class KafkaProtocol(Protocol):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
+    def abort(self) -> None:
+        """Cut the connection; what the request under way still answers is not sent either."""
+        self._lost = True
+        self.transport.abortConnection()
+
     def _end(self) -> None:
         """Close from within a read: what it answered so far is sent first."""
-        if self._outgoing:
+        if self._outgoing and not self._lost:
             self._flush()
         self.close()
 

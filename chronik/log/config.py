@@ -24,4 +24,6 @@ class LogConfig:
     """Whether offsets may have gaps, since compaction took records away."""
     flush_bytes: int = 8 << 20
     """Unsynced bytes at which a sync is asked for before its time."""
+    flush_ms: int = 2**63 - 1
+    """How long a write may stay unsynced, where that is less than what the node syncs at anyway."""
     producer_expiration_ms: int = 24 * 3_600_000

@@ -163,7 +163,7 @@ class RealDisk:
         """See `IDisk`."""
         return sorted(os.listdir(path))
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, durable: bool = True) -> None:
         """See `IDisk`."""
         try:
             os.mkdir(path)
@@ -172,9 +172,10 @@ class RealDisk:
                 raise
             return
         except FileNotFoundError:
-            self.make_directory(os.path.dirname(path))
+            self.make_directory(os.path.dirname(path), durable)
             os.mkdir(path)
-        self.sync_directory(os.path.dirname(path))
+        if durable:
+            self.sync_directory(os.path.dirname(path))
 
     def rename(self, source: str, target: str) -> None:
         """See `IDisk`."""

@@ -2,12 +2,13 @@
 
 The log lists its work on the reactor, `run` does it elsewhere touching nothing but files, and the log hears of the
 end on the reactor again. The order is what makes a crash between any two steps harmless: first the batches, then the
-names of new files, then what is derived from them (indexes, producer snapshots, leader epochs), and last the
-checkpoint that says that all this is there.
+names of new files (and of the directory, when it is new itself), then what is derived from them (indexes, producer
+snapshots, leader epochs), and last the checkpoint that says that all this is there.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from enum import Enum
 from threading import Lock
@@ -39,6 +40,7 @@ class Flush:
         "directory_changed",
         "end_offset",
         "error",
+        "parent_changed",
         "replacements",
         "segments",
         "state",
@@ -51,6 +53,7 @@ class Flush:
         *,
         segments: Sequence[Segment],
         directory_changed: bool,
+        parent_changed: bool,
         replacements: dict[str, bytes],
         checkpoint: Checkpoint | None,
         end_offset: int,
@@ -61,6 +64,7 @@ class Flush:
         self.directory = directory
         self.segments = segments
         self.directory_changed = directory_changed
+        self.parent_changed = parent_changed
         self.replacements = replacements
         self.checkpoint = checkpoint
         self.end_offset = end_offset
@@ -92,6 +96,8 @@ class Flush:
             segment.file.datasync()
         if self.directory_changed:
             self._disk.sync_directory(self.directory)
+        if self.parent_changed:
+            self._disk.sync_directory(posixpath.dirname(self.directory))
         try:
             for path, content in self.replacements.items():
                 self._disk.replace(path, content, durable=False)

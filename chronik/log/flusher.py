@@ -1,9 +1,10 @@
 """Syncing in the background: one thread for the whole node that makes logs durable, and tells when it has.
 
 Two rhythms share the thread. A log of durability `interval` is marked dirty by itself and synced at the next tick, or
-at once when it holds `flush_bytes`. A log of durability `fsync` is asked for by `request` after each append: where
-the thread is idle it starts at the end of this reactor turn, so that all requests of the turn share one sync; where
-it is busy, all that came meanwhile is the next group. Nobody waits for a window.
+sooner: after its `flush_ms` when that is less, at once when it holds `flush_bytes`. A log of durability `fsync` is
+asked for by `request` after each append: where the thread is idle it starts at the end of this reactor turn, so that
+all requests of the turn share one sync; where it is busy, all that came meanwhile is the next group. Nobody waits for
+a window.
 
 What a sync does is a `chronik.log.flush.Flush`. When one fails, the pages it was to write may be lost while the
 kernel calls them clean, so a second try would report success: the flusher latches, never syncs or acknowledges again,
@@ -20,7 +21,8 @@ from typing import Any, Protocol
 from twisted.python.failure import Failure
 
 from chronik.log.flush import Flush
-from chronik.log.log import Log, ignore_dirty
+from chronik.log.log import Log
+from chronik.log.state import tell_nobody
 
 Synced = Callable[[int], object]
 _Work = Sequence[tuple[Log, Flush]]
@@ -81,6 +83,7 @@ class Flusher:
         self._synced: dict[Log, Synced] = {}
         self._dirty: dict[Log, None] = {}
         self._urgent: dict[Log, None] = {}
+        self._sooner: dict[Log, Any] = {}  # the timers of logs whose flush.ms is below the interval
         self._tick: Any = None
         self._turn: Any = None
         self._busy = False
@@ -95,10 +98,13 @@ class Flusher:
 
     def forget(self, log: Log) -> None:
         """Leave `log` alone: it is closed or deleted."""
-        log.on_dirty = ignore_dirty
+        log.on_dirty = tell_nobody
         self._synced.pop(log, None)
         self._dirty.pop(log, None)
         self._urgent.pop(log, None)
+        timer = self._sooner.pop(log, None)
+        if timer is not None:
+            timer.cancel()
 
     def request(self, log: Log) -> None:
         """Flush `log` as soon as possible: somebody waits for it."""
@@ -122,9 +128,17 @@ class Flusher:
         if log.unsynced_bytes >= log.config.flush_bytes:
             self.request(log)
             return
+        if log.config.flush_ms < self._interval * 1000:
+            if log not in self._sooner:
+                self._sooner[log] = self._reactor.callLater(log.config.flush_ms / 1000, self._due, log)
+            return
         self._dirty[log] = None
         if self._tick is None:
             self._tick = self._reactor.callLater(self._interval, self._begin_dirty)
+
+    def _due(self, log: Log) -> None:
+        del self._sooner[log]
+        self.request(log)
 
     def _begin_dirty(self) -> None:
         self._tick = None

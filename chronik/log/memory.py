@@ -90,7 +90,7 @@ class MemoryDisk:
             {inner[start:] for inner in _below(path, (*self._files, *self._directories)) if "/" not in inner[start:]}
         )
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, durable: bool = True) -> None:
         """See `IDisk`."""
         while path not in self._directories:
             self._directories.add(path)

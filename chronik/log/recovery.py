@@ -1,19 +1,22 @@
 """Opening a log: what is trusted, what is verified, and what a crash is allowed to have taken.
 
 After a clean shutdown nothing is scanned: the checkpoint says where the log ends, and the size of its last file
-confirms it. An empty partition costs one directory listing.
+confirms it. An empty partition has no directory, and costs the look for it.
 
 After anything else every batch from the recovery point's segment on is read and its CRC verified, and what is derived
 (indexes, leader epochs, producers) is built anew from there. The first batch that isn't whole, doesn't verify or
 leaves a gap ends the log: it and everything after it was never synced, and goes. Is that place *below* the recovery
 point, synced bytes are damaged, and the log isn't opened but a CorruptLogError raised; nothing is cut then.
+
+A gigabyte takes a second or two to verify: loading is a generator, which lets go every few MB to say how far it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
@@ -33,6 +36,14 @@ from chronik.log.segment import (
 )
 
 _TEMPORARY_SUFFIX = ".tmp"
+_STEP_BYTES = 8 << 20
+
+
+class Progress(NamedTuple):
+    """How much of what a log must verify is verified, in bytes."""
+
+    verified: int
+    total: int
 
 
 @dataclass(slots=True)
@@ -47,33 +58,40 @@ class Recovery:
 
 @dataclass(slots=True)
 class LoadedLog:
-    """A log as it was found. `recovery` is None when it was trusted as it stands; `first_unsynced` indexes `segments`."""
+    """A log as it was found. `recovery` is None when it was trusted as it stands; `first_unsynced` indexes `segments`.
+
+    `exists` says whether its directory is there, `clean` whether the names in it are known to be durable.
+    """
 
     segments: list[Segment]
     start_offset: int
     recovery_point: int
     producers: Producers
     epochs: LeaderEpochs
+    exists: bool
+    clean: bool
     first_unsynced: int = 0
     recovery: Recovery | None = None
 
 
-def load(disk: IDisk, directory: str, config: LogConfig, now_ms: int, clean: bool) -> LoadedLog:
-    """Open the log in `directory`, creating it when missing. Raises CorruptLogError, OSError, StorageError."""
+def load(
+    disk: IDisk, directory: str, config: LogConfig, now_ms: int, clean: bool
+) -> Generator[Progress, None, LoadedLog]:
+    """Load the log in `directory`; one that has none is empty. Raises CorruptLogError, OSError."""
     producers, epochs = Producers(directory.rpartition("/")[2]), LeaderEpochs()
+    exists = True
     try:
         names = disk.list(directory)
     except FileNotFoundError:
-        disk.make_directory(directory)
-        names = []
+        exists, names = False, []
     checkpoint = Checkpoint(0, 0)
     known = CHECKPOINT_FILE in names
     if known:
         path = f"{directory}/{CHECKPOINT_FILE}"
         checkpoint = Checkpoint.decode(disk.read(path), path)
-    loaded = LoadedLog([], checkpoint.log_start, checkpoint.recovery_point, producers, epochs)
+    loaded = LoadedLog([], checkpoint.log_start, checkpoint.recovery_point, producers, epochs, exists, clean)
     if names:
-        _Loader(disk, directory, config, now_ms, loaded).load(names, checkpoint, clean, known)
+        yield from _Loader(disk, directory, config, now_ms, loaded).load(names, checkpoint, clean, known)
     if not loaded.segments:
         if loaded.recovery_point > loaded.start_offset:
             raise CorruptLogError(
@@ -96,7 +114,9 @@ class _Loader:
         self._loaded = loaded
         self._snapshots: list[int] = []
 
-    def load(self, names: Sequence[str], checkpoint: Checkpoint, clean: bool, known: bool) -> None:
+    def load(
+        self, names: Sequence[str], checkpoint: Checkpoint, clean: bool, known: bool
+    ) -> Generator[Progress, None, None]:
         """Fill in what the files hold."""
         loaded = self._loaded
         bases = self._sort(names, checkpoint.log_start)
@@ -134,7 +154,7 @@ class _Loader:
             loaded.first_unsynced = len(segments)
             self._restore_producers(last.next_offset, len(segments) - 1)
         else:
-            self._recover()
+            yield from self._recover()
         self._drop_snapshots_after(segments[-1].next_offset)
         if segments[-1].next_offset < loaded.start_offset:
             self._start_over()
@@ -161,7 +181,7 @@ class _Loader:
 
     # -- after an unclean shutdown ------------------------------------------------------------------------------------
 
-    def _recover(self) -> None:
+    def _recover(self) -> Generator[Progress, None, None]:
         loaded = self._loaded
         segments, point = loaded.segments, loaded.recovery_point
         first = max((i for i, segment in enumerate(segments) if segment.base_offset <= point), default=0)
@@ -170,13 +190,14 @@ class _Loader:
         loaded.epochs.truncate_from_end(segments[first].base_offset)
         self._restore_producers(segments[first].base_offset, first)
         expected = segments[first].base_offset
+        total = sum(segment.size for segment in segments[first:])
         for index in range(first, len(segments)):
             segment = segments[index]
             if segment.base_offset != expected and not (self._config.compacted and segment.base_offset > expected):
                 report.reason = f"the next segment begins at offset {segment.base_offset}"
                 self._cut(index, expected, report)
                 break
-            expected, whole = self._verify(segment, report)
+            expected, whole = yield from self._verify(segment, report, total)
             segment.next_offset = expected
             report.verified_bytes += whole
             if whole < segment.size:
@@ -188,10 +209,11 @@ class _Loader:
                 break
         self._refuse_synced(segments[-1].next_offset, report.reason or "the log ends there")
 
-    def _verify(self, segment: Segment, report: Recovery) -> tuple[int, int]:
+    def _verify(self, segment: Segment, report: Recovery, total: int) -> Generator[Progress, None, tuple[int, int]]:
         """Read a segment through; (next offset, bytes) of the whole batches at its beginning."""
         loaded, compacted = self._loaded, self._config.compacted
-        expected, whole = segment.base_offset, 0
+        expected, whole, told = segment.base_offset, 0, 0
+        yield Progress(report.verified_bytes, total)
         try:
             for position, header in segment.replay(scan_batches(segment.file, 0, segment.size, check_crc=True)):
                 base_offset = header.base_offset
@@ -202,6 +224,9 @@ class _Loader:
                 if header.idempotent and not header.control:
                     loaded.producers.update(header, base_offset)
                 expected, whole = header.next_offset, position + header.size
+                if whole - told >= _STEP_BYTES:
+                    told = whole
+                    yield Progress(report.verified_bytes + whole, total)
         except KafkaError as fault:
             report.reason = fault.message or str(fault)
         return expected, whole

@@ -156,16 +156,21 @@ class SimulatedDisk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return sorted(name.rpartition("/")[2] for name in self._names if name != "/" and _parent(name) == path)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, durable: bool = True) -> None:
         """See `IDisk`."""
         if path in self._names:
             if self._names[path] is not None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
             return
-        self.make_directory(_parent(path))
+        self.make_directory(_parent(path), durable)
         self._operation("make_directory", path)
-        self._names[path] = None
-        self._durable_names[path] = None
+
+        def apply(names: dict[str, _Node]) -> None:
+            names[path] = None
+
+        self._change(_parent(path), apply)
+        if durable:
+            self.sync_directory(_parent(path))
 
     def rename(self, source: str, target: str) -> None:
         """See `IDisk`."""

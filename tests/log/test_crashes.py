@@ -22,9 +22,13 @@ class Workload:
 
     def __init__(self, seed):
         self.disk = SimulatedDisk()
+        self.disk.make_directory("/data/topics")
+        self.disk.operations = 0
         self.random = Random(seed)
         self.batches = []  # (base offset, next offset, bytes, producer id, sequence)
         self.durable_end = 0
+        self.empty_end = 0  # where the log ends while it has no batches
+        self.cutting_to = None  # where a truncation that is under way ends the log
         self.durable_start = 0
         self.asked_start = 0
         self.sequences = {}
@@ -33,13 +37,14 @@ class Workload:
 
     @property
     def end(self):
-        return self.batches[-1][1] if self.batches else 0
+        return self.batches[-1][1] if self.batches else self.empty_end
 
     def run(self):
         self.log = Log.open(self.disk, DIRECTORY, CONFIG, 0)
         for step in range(STEPS):
             name = self.random.choices(
-                ["append", "flush", "flush_between", "advance", "retain", "reopen", "elect"], [60, 12, 8, 5, 5, 3, 4]
+                ["append", "flush", "flush_between", "advance", "retain", "reopen", "elect", "truncate"],
+                [60, 12, 8, 5, 5, 3, 4, 4],
             )[0]
             getattr(self, name)(step)
 
@@ -99,6 +104,25 @@ class Workload:
         self.log = Log.open(self.disk, DIRECTORY, CONFIG, step, clean=True)
         assert self.log.recovery is None
 
+    def truncate(self, step):
+        """As a follower whose leader lacks the end: the batches are forgotten when that is done, a crash may keep them."""
+        start = self.log.start_offset
+        offset = self.random.randint(start, self.end)
+        kept = [b for b in self.batches if b[1] <= offset]
+        end = kept[-1][1] if kept else 0
+        if offset == self.end:
+            return
+        if end <= max(start, self.log.segments[0].base_offset):
+            kept, end = [], start
+        self.durable_end = min(self.durable_end, end)
+        self.cutting_to = end
+        self.log.truncate_to(offset, step)
+        self.cutting_to = None
+        assert self.log.end_offset == end, (self.log.end_offset, end, offset)
+        before = [b for b in self.batches if b[1] <= end]
+        self.sequences = {b[3]: b[4] + b[1] - b[0] for b in before if b[3] >= 0}
+        self.batches, self.empty_end, self.epoch = kept, end, self.epoch + 1
+
     def elect(self, step):
         self.epoch += 1
 
@@ -154,9 +178,10 @@ class CrashTests(SynchronousTestCase):
                 if outcome == "kill":
                     workload.disk.kill()
                     # Nothing that was written is lost.
-                    acknowledged = (
-                        [b for b in workload.batches if b[1] <= workload.log.end_offset] if workload.log else []
-                    )
+                    reached = workload.log.end_offset if workload.log else 0
+                    if workload.cutting_to is not None:
+                        reached = workload.cutting_to
+                    acknowledged = [b for b in workload.batches if b[1] <= reached]
                     if acknowledged:
                         workload.durable_end = max(workload.durable_end, acknowledged[-1][1])
                 else:

@@ -50,6 +50,7 @@ _AT_FAULT = frozenset(
     }
 )
 """What is wrong with the records themselves, other than their size and checksum."""
+_COMPLAIN_EVERY_SECONDS = 10.0
 
 
 class ProduceHandler:
@@ -67,6 +68,8 @@ class ProduceHandler:
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
+        self._complained = float("-inf")
+        self._refusals = 0  # by the disk, since the last complaint
 
     def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
         """Append every batch; answer at once, or when what must be waited for is committed."""
@@ -86,6 +89,8 @@ class ProduceHandler:
                         continue
                     appended = partition.append(data.records, now_ms, acks)
                 except KafkaError as error:
+                    if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
+                        self._complain(error)
                     answers.append(self._refused(topic, data, by_id, error))
                     continue
                 except Exception:
@@ -131,6 +136,14 @@ class ProduceHandler:
                 for topic in request.topic_data
             ]
         )
+
+    def _complain(self, error: KafkaError) -> None:
+        """Tell the operator of a disk that takes no writes: the first refusal, then how it goes, for producers retry."""
+        self._refusals += 1
+        now = self._clock()
+        if now - self._complained >= _COMPLAIN_EVERY_SECONDS:
+            self.log.error("{problem} ({count} refused)", problem=error.message, count=self._refusals)
+            self._complained, self._refusals = now, 0
 
     def _find(self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool) -> Partition:
         if by_id:

@@ -58,6 +58,7 @@ class Hosting(Serving):
             flush_bytes=1 << 20,
             wall_clock_ms=lambda: NOW,
             cooperator=Cooperator(lambda: lambda: True, scheduler=lambda turn: self.clock.callLater(0, turn)),
+            on_fatal=self._fatal,
         )
         started: Deferred[None] = self.replicas.start(clean=True)
         self.clock.pump([0, 0])
