@@ -498,6 +498,35 @@ class StaticMemberTests(SynchronousTestCase):
         self.assertEqual(driver.answers["s"].error_code, E.FENCED_INSTANCE_ID)
         self.assertIs(driver.group.state, GroupState.PREPARING_REBALANCE)
 
+    def test_rebalance_overtakes_the_store_of_a_return(self) -> None:
+        """A rebalance begins before the log has the new member id: the join that waits counts for it, whatever the log says."""
+        for error in (None, E.NOT_ENOUGH_REPLICAS):
+            driver = Driver()
+            leader, _ = self.stable(driver, "lead", "follow")
+            driver.hold = True
+            driver.join("back", instance="follow")
+            driver.join("third", version=3)
+            driver.finish(error)
+            self.assertNotIn("back", driver.answers)
+            driver.join("l", leader, instance="lead")
+            self.assertEqual((driver.answers["back"].error_code, driver.answers["back"].generation_id), (0, 2))
+
+    def test_late_store_of_a_return_changes_nothing(self) -> None:
+        """Its end is reported when the member is in the next generation already, and was answered."""
+        for error in (None, E.NOT_ENOUGH_REPLICAS):
+            driver = Driver()
+            leader, _ = self.stable(driver, "lead", "follow")
+            driver.hold = True
+            driver.join("back", instance="follow")
+            driver.join("l", leader, instance="lead")
+            self.assertEqual(driver.answers["back"].generation_id, 2)
+            driver.sync("s", leader, 2, {leader: b"new"})
+            assigned = driver.stores.pop(1)
+            driver.run(driver.group.stored(assigned, None, driver.now))
+            self.assertIs(driver.group.state, GroupState.STABLE)
+            driver.finish(error)
+            self.assertEqual(driver.beat(driver.answers["back"].member_id, 2, "follow"), E.NONE)
+
     def test_failed_store_brings_the_old_self_back(self) -> None:
         driver = Driver()
         _, old = self.stable(driver, "lead", "follow")

@@ -1,7 +1,8 @@
 """A stateful model: clients join, sync, beat, leave, return, commit and go silent, while the log delays and fails.
 
 What must hold at every step: one leader, who is a member; no member of a generation gets two different assignments, and no
-assignment from another generation; an answered commit is never lost; memory is a replay of the log.
+assignment from another generation; the old self of a static member that comes back is fenced, also while it waits; an
+answered commit is never lost; memory is a replay of the log.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Client:
         self.must_sync = False
         self.joining: Deferred[Any] | None = None
         self.syncing: Deferred[Any] | None = None
-        self.syncing_generation = -1
+        self.heard = ErrorCode.NONE
 
 
 class CoordinatorModel(RuleBasedStateMachine):
@@ -48,6 +49,7 @@ class CoordinatorModel(RuleBasedStateMachine):
         super().__init__()
         self.world = World(GroupSettings(group_initial_rebalance_delay_ms=0, group_max_size=4))
         self.clients = {name: Client(name) for name in CLIENTS}
+        self.replaced: list[Client] = []
         self.assigned: dict[tuple[int, str], bytes] = {}
         self.acknowledged: dict[TopicPartition, int] = {}
         self.tried: dict[TopicPartition, set[int]] = {}
@@ -60,7 +62,7 @@ class CoordinatorModel(RuleBasedStateMachine):
         if isinstance(result, Failure):
             result.trap(KafkaError, CancelledError)
             return
-        code = ErrorCode(result.error_code)
+        code = client.heard = ErrorCode(result.error_code)
         if code is ErrorCode.MEMBER_ID_REQUIRED:
             client.member = result.member_id
         elif code is ErrorCode.NONE:
@@ -82,7 +84,9 @@ class CoordinatorModel(RuleBasedStateMachine):
         client.syncing = None
         if isinstance(result, Failure):
             result.trap(KafkaError, CancelledError)
-        elif result.error_code == ErrorCode.NONE:
+            return
+        client.heard = ErrorCode(result.error_code)
+        if client.heard is ErrorCode.NONE:
             assert result.assignment.startswith(b"%d:" % generation) or result.assignment == b"", "another generation's"
             known = self.assigned.setdefault((generation, member), result.assignment)
             assert known == result.assignment, "one member of a generation was answered twice, differently"
@@ -117,6 +121,60 @@ class CoordinatorModel(RuleBasedStateMachine):
         except KafkaError:
             return
         client.syncing.addBoth(self.synced, client, client.member, client.generation)
+
+    @rule(version=st.sampled_from([3, 5, 9]), extra=st.sampled_from(["", "x"]))
+    def all_join(self, version: int, extra: str) -> None:
+        """Whoever can joins; with the member id, where it was given one."""
+        for name in (*CLIENTS, *CLIENTS):
+            if self.clients[name].generation < 0 or not self.clients[name].must_sync:
+                self.join(name, version, extra)
+
+    @rule()
+    def all_sync(self) -> None:
+        """A whole generation asks for its assignment, the leaders last."""
+        for name in sorted(CLIENTS, key=lambda name: bool(self.clients[name].leads)):
+            self.sync(name)
+
+    @rule()
+    def followers_sync(self) -> None:
+        """The leader takes its time."""
+        for name in CLIENTS:
+            if not self.clients[name].leads:
+                self.sync(name)
+
+    @rule(extra=st.sampled_from(["", "x"]))
+    def overtake(self, extra: str) -> None:
+        """The log is slow: before it has an assignment, the next generation has begun and asks for its own."""
+        self.world.log.holding = True
+        self.all_sync()
+        self.all_join(9, extra)
+        self.all_join(9, extra)
+        self.followers_sync()
+
+    @rule(name=st.sampled_from([name for name in CLIENTS if name.startswith("static")]))
+    def replace(self, name: str) -> None:
+        """A second process begins under the instance id of one that may wait for an answer."""
+        old, self.clients[name] = self.clients[name], Client(name)
+        new = self.clients[name]
+        was_waiting = old.joining is not None or old.syncing is not None
+        was_known = self.group_knows(old)
+        self.replaced.append(old)
+        self.join(name, 9, "")
+        refused = new.joining is None and new.heard is not ErrorCode.NONE
+        if was_waiting and was_known and not refused:
+            assert (old.joining, old.syncing) == (None, None), "its old self still waits"
+            assert old.heard is ErrorCode.FENCED_INSTANCE_ID, old.heard
+
+    def group_knows(self, client: Client) -> bool:
+        """Whether the client is who its instance id stands for now: by the waiting request, as a first join has no id yet."""
+        group = self.world.shard.groups.get(GROUP)
+        if group is None:
+            return False
+        member = group.roster.members.get(group.roster.static_id(client.instance) or "")
+        if member is None:
+            return False
+        waiting = {id(request) for request in (client.joining, client.syncing) if request is not None}
+        return bool(waiting & {id(member.awaiting_join), id(member.awaiting_sync)})
 
     @rule(name=st.sampled_from(CLIENTS))
     def beat(self, name: str) -> None:
@@ -231,7 +289,7 @@ class CoordinatorModel(RuleBasedStateMachine):
         self.world.log.release_all()
         self.world.coordinator.stop()
         assert self.world.clock.getDelayedCalls() == []
-        for client in self.clients.values():
+        for client in (*self.clients.values(), *self.replaced):
             assert client.joining is None, "a join was left without an answer"
             assert client.syncing is None, "a sync was left without an answer"
 
@@ -239,6 +297,6 @@ class CoordinatorModel(RuleBasedStateMachine):
 class CoordinatorModelTests(SynchronousTestCase):
     def test_model(self) -> None:
         chosen = settings(
-            max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         )
         run_state_machine_as_test(CoordinatorModel, settings=chosen)
