@@ -91,11 +91,17 @@ class ConfigDef:
     def admit(self, text: str) -> ConfigValue:
         """As `parse`, and refuse what this node has no meaning for. Raises ValueError."""
         value = self.parse(text)
-        if self.absence is not None and value not in (self.default, ()):  # an empty list asks for nothing
+        if self.absence is not None and not self._is_default(value):
             raise ValueError(
                 f"config {self.name} can only have its default {self.text(self.default)!r} on this node: {self.absence}"
             )
         return value
+
+    def _is_default(self, value: ConfigValue) -> bool:
+        """Whether `value` asks for nothing beyond the default: of a list, for none of the other items."""
+        if isinstance(value, tuple) and isinstance(self.default, tuple):
+            return set(value) <= set(self.default)
+        return value == self.default
 
     def text(self, value: ConfigValue) -> str | None:
         """Kafka's text form of a value, the inverse of `parse`."""
@@ -122,7 +128,7 @@ class ConfigDef:
             except ValueError:
                 raise ValueError(f"config {self.name} cannot be {shorten(text)}: it is a number") from None
         if kind is ConfigType.LIST:
-            return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+            return tuple(piece.strip() for piece in text.split(",")) if text else ()
         return text
 
     def _integer(self, text: str, low: int, high: int) -> int:

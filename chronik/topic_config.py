@@ -29,7 +29,7 @@ _NO_REPLICATION = "replication between nodes, and its throttle, come with a late
 
 
 def _cleanup_policy(value: ConfigValue) -> str | None:
-    fault = one_of("delete", "compact")(value) if value else None
+    fault = one_of("delete", "compact")(value) if value != () else None
     return fault if fault is None else f"{fault}, both, or neither"
 
 

@@ -77,7 +77,8 @@ class TopicConfigTests(SynchronousTestCase):
             ("segment.bytes", "1048575"), ("segment.bytes", "2147483648"), ("preallocate", "yes"),
             ("compression.type", "brotli"), ("compression.gzip.level", "0"), ("compression.zstd.level", "23"),
             ("min.insync.replicas", "0"), ("chronik.durability", "never"),
-            ("cleanup.policy", "delete,archive"), ("cleanup.policy", "delete,,"), ("cleanup.policy", ","), ("message.timestamp.type", "createtime"), ("nope", "1"),
+            ("cleanup.policy", "delete,archive"), ("cleanup.policy", "delete,,"), ("cleanup.policy", ","),
+            ("message.timestamp.type", "createtime"), ("nope", "1"),
         ):  # fmt: skip
             self.assertIn(name, self.refusal(name, value))
             self.assertLess(len(self.refusal(name, value)), 300)

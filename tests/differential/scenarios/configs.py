@@ -90,6 +90,9 @@ def incremental_alter_configs(s: Session) -> None:
         alter("append to a number", ("retention.ms", APPEND, "5"))
         alter("subtract from a list", ("cleanup.policy", SUBTRACT, "compact"))
         alter("subtract the last", ("cleanup.policy", SUBTRACT, "delete"))
+        s.wait_until(ApiKey.DESCRIBE_CONFIGS, 4, {"resources": [_resource(name, ["cleanup.policy"])]},
+                     lambda answer: not answer.results[0].configs[0].value)  # fmt: skip
+        _seen(s, "no policy is left", name, "cleanup.policy")
         alter("one key twice", ("retention.ms", SET, "1"), ("retention.ms", SET, "2"))
         alter("no change")
         alter("unknown topic", ("retention.ms", SET, "1"), topic="nowhere")

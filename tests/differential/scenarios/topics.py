@@ -118,6 +118,37 @@ def create_topics_configs(s: Session) -> None:
         s.ask(label, ApiKey.CREATE_TOPICS, 7, {"topics": [_new("configured", **configs)], "validate_only": True})
 
 
+_CONFIGS = (
+    *("cleanup.policy", "compression.type", "compression.gzip.level", "compression.lz4.level"),
+    *("compression.zstd.level", "delete.retention.ms", "file.delete.delay.ms", "flush.messages", "flush.ms"),
+    *("index.interval.bytes", "local.retention.bytes", "local.retention.ms", "max.compaction.lag.ms"),
+    *("max.message.bytes", "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"),
+    *("message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms", "min.insync.replicas"),
+    *("preallocate", "remote.log.copy.disable", "remote.log.delete.on.disable", "remote.storage.enable"),
+    *("retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes", "segment.jitter.ms", "segment.ms"),
+    *("unclean.leader.election.enable", "follower.replication.throttled.replicas"),
+    *("leader.replication.throttled.replicas", "message.format.version", "message.downconversion.enable"),
+)
+_VALUES = (
+    *("", " ", "x", "-3", "-2", "-1", "0", "1", "3", "4", "9", "10", "17", "18", "22", "23", "1048575", "1048576"),
+    *("2147483647", "2147483648", "9223372036854775807", "9223372036854775808", "+5", " 5 ", "5.0", "0.5", "1.1"),
+    *("0x10", "1e3", "true", "TRUE", "no", "producer", "GZIP", "gzip", "none", "uncompressed", "CreateTime"),
+    *("createtime", "delete", "delete,delete", "delete,,", " delete , compact ", "delete,keep", "*", "0:0", "0:x"),
+)
+
+
+@scenario
+def topic_config_values(s: Session) -> None:
+    """Which of many texts each topic config takes: error codes only."""
+    for config in _CONFIGS:
+        codes = {}
+        for value in _VALUES:
+            topic = {**_new("valued"), "configs": [{"name": config, "value": value}]}
+            body = {"topics": [topic], "validate_only": True}
+            codes[value] = s.ask("", ApiKey.CREATE_TOPICS, 7, body, unrecorded=True).topics[0].error_code
+        s.note(config, codes)
+
+
 @scenario
 def metadata_of_topics(s: Session) -> None:
     topic_id = create(s, "described", 3)
