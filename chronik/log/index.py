@@ -11,10 +11,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from struct import Struct
 
+from chronik.errors import ErrorCode, KafkaError
+
 _offset_entry = Struct(">ii")
 _time_entry = Struct(">qi")
 _int = Struct(">i").unpack_from
 _long = Struct(">q").unpack_from
+
+
+class RottenIndexError(KafkaError):
+    """An entry of an index leads to what isn't the batch that it names. The indexes can be made anew."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            ErrorCode.CORRUPT_MESSAGE, f"{path} has batches other than its indexes say; restore the partition"
+        )
 
 
 class OffsetIndex:
@@ -44,11 +55,11 @@ class OffsetIndex:
         index = bisect_right(range(len(data) // 8), relative_offset, key=lambda i: _int(data, i * 8)[0])
         return _offset_entry.unpack_from(data, index * 8 - 8) if index else (0, 0)
 
-    def floor_position(self, position: int) -> int:
-        """The largest position of an entry at or before `position`; 0 when there is none."""
+    def floor_position(self, position: int) -> tuple[int, int]:
+        """(relative offset, position) of the last entry at or before `position`; (0, 0) when there is none."""
         data = self.data
         index = bisect_right(range(len(data) // 8), position, key=lambda i: _int(data, i * 8 + 4)[0])
-        return int(_int(data, index * 8 - 4)[0]) if index else 0
+        return _offset_entry.unpack_from(data, index * 8 - 8) if index else (0, 0)
 
     def truncate(self, position: int) -> None:
         """Drop entries at `position` or later."""
@@ -85,11 +96,11 @@ class TimeIndex:
         """The last entry; (-1, 0) when there is none."""
         return _time_entry.unpack_from(self.data, len(self.data) - 12) if self.data else (-1, 0)
 
-    def floor(self, timestamp: int) -> int:
-        """The relative offset from which on batches can have a timestamp at or after `timestamp`."""
+    def floor(self, timestamp: int) -> tuple[int, int]:
+        """The last entry at or before `timestamp`, (-1, 0) when there is none: no batch before has a later one."""
         data = self.data
         index = bisect_right(range(len(data) // 12), timestamp, key=lambda i: _long(data, i * 12)[0])
-        return int(_time_entry.unpack_from(data, index * 12 - 12)[1]) if index else 0
+        return _time_entry.unpack_from(data, index * 12 - 12) if index else (-1, 0)
 
     def truncate(self, relative_offset: int) -> None:
         """Drop entries for `relative_offset` or later."""

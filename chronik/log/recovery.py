@@ -24,6 +24,7 @@ from chronik.log.checkpoint import CHECKPOINT_FILE, Checkpoint
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE, LeaderEpochs
 from chronik.log.producers import Producers
+from chronik.log.scan import scan_batches
 from chronik.log.segment import (
     DELETED_SUFFIX,
     INDEX_SUFFIX,
@@ -32,7 +33,6 @@ from chronik.log.segment import (
     TIME_INDEX_SUFFIX,
     Segment,
     file_name,
-    scan_batches,
 )
 
 _TEMPORARY_SUFFIX = ".tmp"

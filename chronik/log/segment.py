@@ -8,17 +8,22 @@ the end is two binary searches and one `pread`, however many batches it spans. F
 position a little before the wanted batch and one a little before the end of the read; only the few headers from there
 on are looked at, inside the bytes that are read anyway. Where a read ended is remembered, since the next one usually
 begins there.
+
+**An index is only a hint.** The header at an entry's position must be that of the batch which the entry names; where it
+isn't, the file has rotted, and both indexes are made anew from the batches, once.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
-from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import Buffer, IDisk, IFile
-from chronik.log.index import OffsetIndex, TimeIndex
-from chronik.wire.records import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, read_header, verify
+from chronik.errors import KafkaError
+from chronik.interfaces import Buffer, IDisk
+from chronik.log.index import OffsetIndex, RottenIndexError, TimeIndex
+from chronik.log.scan import SCAN_BYTES, scan_batches
+from chronik.wire.records import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, read_header
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
@@ -27,43 +32,15 @@ SNAPSHOT_SUFFIX = ".snapshot"
 DELETED_SUFFIX = ".deleted"
 
 RECENT_BATCHES = 4096
-SCAN_BYTES = 1 << 20
 _REMEMBERED_ENDS = 16
-_UNBOUNDED = 2**63 - 1
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def file_name(offset: int, suffix: str) -> str:
     """Kafka's name for a file that begins at `offset`: 20 digits, so that names sort as offsets do."""
     return f"{offset:020d}{suffix}"
-
-
-def scan_batches(
-    file: IFile, position: int, end: int, check_crc: bool = False, chunk_bytes: int = SCAN_BYTES
-) -> Iterator[tuple[int, BatchHeader]]:
-    """(position, header) of each batch between two positions of a file, read in large pieces.
-
-    Raises KafkaError at the first that isn't a whole batch or, with `check_crc`, doesn't match its CRC.
-    """
-    chunk, start = b"", position
-    while position < end:
-        at = position - start
-        if at < 0 or len(chunk) - at < HEADER_BYTES:
-            start, at = position, 0
-            chunk = file.pread(min(chunk_bytes, end - position), position)
-        header = read_header(chunk, at)
-        size = header.batch_length + 12
-        if position + size > end:
-            raise KafkaError(
-                ErrorCode.CORRUPT_MESSAGE,
-                f"the batch at position {position} has {size} bytes, {end - position} are there",
-            )
-        if check_crc:
-            if len(chunk) - at < size:
-                start, at = position, 0
-                chunk = file.pread(min(max(size, chunk_bytes), end - position), position)
-            verify(memoryview(chunk)[at : at + size])
-        yield position, header
-        position += size
 
 
 class Segment:
@@ -80,6 +57,7 @@ class Segment:
         "_max_timestamp",
         "_max_timestamp_offset",
         "_path",
+        "_rebuilt",
         "_recent_offsets",
         "_recent_positions",
         "_since_index",
@@ -111,6 +89,7 @@ class Segment:
         self._recent_offsets: list[int] = []
         self._recent_positions: list[int] = []
         self._last_ends: dict[int, int] = {}
+        self._rebuilt = False
         # None: not loaded yet. An empty segment has empty ones.
         self._index: OffsetIndex | None = None if size else OffsetIndex()
         self._time_index: TimeIndex | None = None if size else TimeIndex()
@@ -171,6 +150,7 @@ class Segment:
     def release(self) -> None:
         """Give back what a sealed segment holds in memory and can load again from its index files."""
         self._index = self._time_index = None
+        self._rebuilt = False
         self._recent_offsets.clear()
         self._recent_positions.clear()
 
@@ -208,19 +188,20 @@ class Segment:
         try:
             index = OffsetIndex(self._disk.read(self.path(INDEX_SUFFIX)))
             time_index = TimeIndex(self._disk.read(self.path(TIME_INDEX_SUFFIX)))
-        except FileNotFoundError:
+            if not index.fits(self.size) or not time_index.fits(self.size):
+                raise RottenIndexError(self._path)
+            self._index, self._time_index = index, time_index
+            self._seek_time(time_index.last())
+        except (FileNotFoundError, RottenIndexError):
             self.rebuild()
             return
-        if not index.fits(self.size) or not time_index.fits(self.size):
-            self.rebuild()
-            return
-        self._index, self._time_index = index, time_index
         if self._max_timestamp == NO_TIMESTAMP:
             self._max_timestamp, relative = time_index.last()
             self._max_timestamp_offset = self.base_offset + relative
 
     def rebuild(self) -> None:
         """Make the indexes anew from the log. Raises KafkaError where the log cannot be read."""
+        self._rebuilt = True
         for _ in self.replay(scan_batches(self.file, 0, self.size)):
             pass
 
@@ -256,18 +237,15 @@ class Segment:
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
-            return self._read_by_index(offset, max_bytes, upper, at_least_one)
+            return self._mended(self._read_by_index, offset, max_bytes, upper, at_least_one)
         positions = self._recent_positions
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
         # A batch that begins before `upper` and ends after it holds `upper`: it is where the read must stop.
-        stop = (
-            self.size
-            if upper >= self.next_offset
-            else positions[bisect_right(offsets, upper) - 1]
-            if upper > offset
-            else 0
-        )
+        if upper >= self.next_offset:
+            stop = self.size
+        else:
+            stop = positions[bisect_right(offsets, upper) - 1] if upper > offset else 0
         if stop - start > max_bytes:
             last = bisect_right(positions, start + max_bytes) - 1
             if last > first:
@@ -279,11 +257,13 @@ class Segment:
         return self.file.pread(stop - start, start) if stop > start else b""
 
     def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> Buffer:
-        begin = self._last_ends.get(offset, -1)
+        begin, entry = self._last_ends.get(offset, -1), (0, 0)
         if begin < 0:
-            begin = self.index.floor(offset - self.base_offset)[1]
+            entry = self.index.floor(offset - self.base_offset)
+            begin = entry[1]
         want = min(max_bytes + self.index_interval + HEADER_BYTES, self.size - begin)
         chunk = self.file.pread(want, begin)
+        self._check(entry, offset, begin, chunk)
         start, first = self._find(offset, begin, chunk)
         if first is None or first.next_offset > upper:
             return b""
@@ -314,13 +294,17 @@ class Segment:
         """Where the last whole batch ends that ends at or before position `limit` and offset `upper`, and its next offset."""
         if limit == self.size and upper >= self.next_offset:
             return self.size, self.next_offset
-        near = self.index.floor_position(limit)
+        entry = self.index.floor_position(limit)
         if upper < self.next_offset:
-            near = min(near, self.index.floor(upper - self.base_offset)[1])
+            entry = min(entry, self.index.floor(upper - self.base_offset))
+        near = entry[1]
         stop, end_offset = start + first.size, first.next_offset
         if near <= start:
             near = stop
         else:
+            if near > limit:
+                raise RottenIndexError(self._path)
+            self._check(entry, upper, begin, chunk)
             stop = near  # a batch begins at an index entry, so the ones before it are whole
         for found, header in self._walk(near, begin, chunk):
             if found + header.size > limit or header.next_offset > upper:
@@ -331,21 +315,64 @@ class Segment:
     def _walk(self, position: int, chunk_start: int, chunk: Buffer) -> Iterator[tuple[int, BatchHeader]]:
         """Headers from `position` on, out of `chunk` as far as it goes, then from the file."""
         while position < self.size:
-            at = position - chunk_start
-            if len(chunk) - at >= HEADER_BYTES:
-                header = read_header(chunk, at)
-            else:
-                header = read_header(self.file.pread(HEADER_BYTES, position))
+            header = self._header_at(position, chunk_start, chunk)
             yield position, header
             position += header.batch_length + 12
 
+    def _header_at(self, position: int, chunk_start: int, chunk: Buffer) -> BatchHeader:
+        at = position - chunk_start
+        if at >= 0 and len(chunk) - at >= HEADER_BYTES:
+            return read_header(chunk, at)
+        return read_header(self.file.pread(HEADER_BYTES, position))
+
+    # -- by index -----------------------------------------------------------------------------------------------------
+
+    def _mended(self, look_up: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        """What `look_up` gives, on indexes made anew where they turn out to have rotted."""
+        try:
+            return look_up(*args, **options)
+        except RottenIndexError:
+            if self._rebuilt:
+                raise
+            self.rebuild()
+            return look_up(*args, **options)
+
+    def _check(self, entry: tuple[int, int], offset: int, chunk_start: int = 0, chunk: Buffer = b"") -> None:
+        """Raise RottenIndexError unless the batch that an `entry` for `offset` names is at its position."""
+        relative, position = entry
+        if not position:
+            return  # a look-up from the start of the segment finds everything
+        base_offset = self.base_offset + relative
+        try:
+            found = self._header_at(position, chunk_start, chunk).base_offset
+        except KafkaError:
+            raise RottenIndexError(self._path) from None
+        if found != base_offset or found > offset:
+            raise RottenIndexError(self._path)
+
+    def _seek(self, offset: int) -> tuple[int, BatchHeader | None]:
+        """Position and header of the batch that holds `offset`, or of the first after it; (size, None) at the end."""
+        entry = self.index.floor(offset - self.base_offset)
+        self._check(entry, offset)
+        return self._find(offset, entry[1], b"")
+
+    def _seek_time(self, entry: tuple[int, int]) -> int:
+        """The position of the batch that an entry of the time index names."""
+        timestamp, relative = entry
+        if timestamp == NO_TIMESTAMP:
+            return 0
+        position, header = self._seek(self.base_offset + relative)
+        if header is None or (header.base_offset, header.max_timestamp) != (self.base_offset + relative, timestamp):
+            raise RottenIndexError(self._path)
+        return position
+
     def position_of(self, offset: int) -> int:
         """Where the batch begins that holds `offset`, or the first after it; the size when there is none."""
-        return self._find(offset, self.index.floor(offset - self.base_offset)[1], b"")[0]
+        return self._mended(self._seek, offset)[0]
 
     def boundary(self, offset: int) -> int:
         """The base offset of the batch that holds `offset`; the end offset when none does."""
-        header = self._find(offset, self.index.floor(offset - self.base_offset)[1], b"")[1]
+        header = self._mended(self._seek, offset)[1]
         return self.next_offset if header is None else header.base_offset
 
     def batches_from(self, offset: int) -> Iterator[tuple[int, BatchHeader]]:
@@ -354,7 +381,7 @@ class Segment:
 
     def batches_since(self, timestamp: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from a batch on before which none has a record at or after `timestamp`."""
-        position = self.index.floor(self.time_index.floor(timestamp))[1]
+        position = self._mended(lambda: self._seek_time(self.time_index.floor(timestamp)))
         return scan_batches(self.file, position, self.size, chunk_bytes=4 * self.index_interval + SCAN_BYTES // 16)
 
     # -- cutting ------------------------------------------------------------------------------------------------------

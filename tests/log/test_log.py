@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import tempfile
+from random import Random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.errors import ErrorCode, KafkaError
+from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.log.disk import RealDisk
 from chronik.log.log import Log, LogConfig
 from chronik.log.simulated import SimulatedDisk
@@ -271,6 +272,196 @@ class LogTests(SynchronousTestCase):
             log = self.open(segment_bytes=3000, index_interval_bytes=300)
             self.assertEqual(log.offset_for_timestamp(33, 60), (33, 33, 0))
             self.assertEqual(next(split_batches(log.read(20, 100, 60)))[1].base_offset, 20)
+
+
+class RottenIndexTests(SynchronousTestCase):
+    """Index files of a plausible shape and wrong content: found out at the first look, and made anew."""
+
+    COUNT = 120
+
+    def setUp(self):
+        self.disk = SimulatedDisk()
+        log = Log.open(self.disk, "/t-0", CONFIG, 0)
+        for timestamp in range(self.COUNT):
+            append(log, timestamp=timestamp * 10, size=50)
+        log.close()
+        self.whole = {(o, n): bytes(log.read(o, n, self.COUNT)) for o in range(self.COUNT) for n in (0, 500, 9000)}
+
+    def rot(self, suffix, change):
+        """Rewrite each index file of sealed segments, entry by entry; how many changed."""
+        width = 8 if suffix == ".index" else 12
+        changed = 0
+        for name in self.disk.list("/t-0"):
+            if name.endswith(suffix):
+                data = self.disk.read(f"/t-0/{name}")
+                entries = [data[at : at + width] for at in range(0, len(data), width)]
+                rotten = b"".join(change(entries))
+                changed += rotten != data
+                self.disk.replace(f"/t-0/{name}", rotten)
+        self.assertGreater(changed, 3)
+
+    def check(self):
+        log = Log.open(self.disk, "/t-0", CONFIG, 0, clean=True)
+        self.assertIsNone(log.recovery)
+        for (offset, max_bytes), data in sorted(self.whole.items(), reverse=True):
+            self.assertEqual(bytes(log.read(offset, max_bytes, self.COUNT)), data, (offset, max_bytes))
+        for offset in range(0, self.COUNT, 7):
+            self.assertEqual(log.offset_for_timestamp(offset * 10 - 3, self.COUNT), (offset * 10, offset, 0))
+            self.assertEqual(len(list(split_batches(log.read(offset, 9000, offset + 1)))), 1)
+        newest = [segment.max_timestamp for segment in log.segments if segment.size]
+        self.assertEqual(newest, [(segment.next_offset - 1) * 10 for segment in log.segments if segment.size])
+
+    def test_positions_in_the_middle_of_batches(self):
+        self.rot(
+            ".index", lambda entries: [e[:4] + (int.from_bytes(e[4:], "big") - 3).to_bytes(4, "big") for e in entries]
+        )
+        self.check()
+
+    def test_positions_of_other_batches(self):
+        self.rot(".index", lambda entries: [e[:4] + entries[0][4:] for e in entries])
+        self.check()
+
+    def test_offsets_of_other_batches(self):
+        self.rot(
+            ".index", lambda entries: [(int.from_bytes(e[:4], "big") + 1).to_bytes(4, "big") + e[4:] for e in entries]
+        )
+        self.check()
+
+    def test_entries_out_of_order(self):
+        self.rot(".index", lambda entries: entries[::-1])
+        self.check()
+
+    def test_timestamps_that_no_batch_has(self):
+        self.rot(
+            ".timeindex",
+            lambda entries: [(int.from_bytes(e[:8], "big") + 5).to_bytes(8, "big") + e[8:] for e in entries],
+        )
+        self.check()
+
+    def test_times_of_other_batches(self):
+        self.rot(".timeindex", lambda entries: [e[:8] + entries[0][8:] for e in entries])
+        self.check()
+
+    def test_a_rotten_batch_is_no_rotten_index(self):
+        """The indexes are made anew once, not at every read."""
+        log = Log.open(self.disk, "/t-0", CONFIG, 0, clean=True)
+        sealed = log.segments[1]
+        at = 2 * len(log.read(0, 0, 1))
+        self.disk.damage(sealed.path(".log"), at + 16)  # the third batch's magic
+        read = self.disk.open(sealed.path(".log")).pread(1, 0)
+        self.assertTrue(read)
+        offset = sealed.base_offset + 2
+        for _ in range(3):
+            error = self.assertRaises(KafkaError, log.read, offset, 100, self.COUNT)
+            self.assertEqual(error.code, ErrorCode.CORRUPT_MESSAGE)
+        self.assertEqual(bytes(log.read(sealed.base_offset, 0, self.COUNT)), self.whole[sealed.base_offset, 0])
+
+
+class LazyDirectoryTests(SynchronousTestCase):
+    def setUp(self):
+        self.disk = SimulatedDisk()
+        self.disk.make_directory("/data/topics")
+        self.path = "/data/topics/t-0"
+
+    def open(self, clean=True):
+        return Log.open(self.disk, self.path, CONFIG, 0, clean)
+
+    def test_a_log_without_a_record_touches_nothing(self):
+        before = self.disk.operations
+        for clean in (True, False):
+            log = self.open(clean)
+            self.assertEqual((log.start_offset, log.end_offset, log.size_bytes), (0, 0, 0))
+            self.assertEqual((log.needs_flush, log.recovery), (False, None))
+            self.assertEqual(log.read(0, 100, 0), b"")
+            self.assertEqual(log.expired_segments(10**15, 0), 0)
+            log.flush()
+            log.advance_start(0)
+            log.truncate_to(0, 0)
+            log.close()
+        self.assertEqual(self.disk.operations, before)
+        self.assertFalse(self.disk.exists(self.path))
+
+    def test_it_is_there_for_certain_after_the_first_flush(self):
+        for seed in range(20):
+            self.setUp()
+            log = self.open()
+            append(log)
+            log.flush()
+            self.disk.crash(Random(seed))
+            self.assertEqual(self.open(clean=False).end_offset, 1, seed)
+
+    def test_a_name_from_before_an_unclean_shutdown_is_synced_with_the_next_flush(self):
+        for seed in range(20):
+            self.setUp()
+            append(self.open())
+            self.disk.kill()  # the page cache keeps the directory, the disk may not have it
+            log = self.open(clean=False)
+            append(log)
+            log.flush()
+            self.disk.crash(Random(seed))
+            self.assertEqual(self.open(clean=False).end_offset, 2, seed)
+
+    def test_where_it_cannot_be_made_the_append_is_refused_and_tried_again(self):
+        log = self.open()
+        self.disk.fail("make_directory", "t-0", OSError(errno.ENOSPC, "No space left on device"))
+        error = self.assertRaises(KafkaError, append, log)
+        self.assertEqual(error.code, ErrorCode.KAFKA_STORAGE_ERROR)
+        self.assertIn("full", str(error))
+        self.disk.heal()
+        self.assertEqual(append(log), 0)
+
+    def test_a_follower_may_begin_anywhere(self):
+        log = self.open()
+        log.truncate_fully(40, 0)
+        self.disk.crash(Random(1))
+        self.assertEqual((self.open(clean=False).start_offset, self.open(clean=False).end_offset), (40, 40))
+
+
+class LostLogTests(SynchronousTestCase):
+    """A sync that fails on the reactor: told once, and nothing works any more."""
+
+    def test_each_way(self):
+        ways = [
+            lambda log: log.flush(),
+            lambda log: log.close(),
+            lambda log: log.roll(0),
+            lambda log: log.advance_start(1),
+            lambda log: log.truncate_to(1, 0),
+            lambda log: log.truncate_fully(9, 0),
+            lambda log: log.delete_oldest(1, 0),
+            lambda log: append(log, size=2000),  # rolls
+        ]
+        for index, way in enumerate(ways):
+            disk, lost = SimulatedDisk(), []
+            log = Log.open(disk, "/t-0", CONFIG, 0)
+            log.on_lost = lost.append
+            for _ in range(3):
+                append(log)
+            for kind in ("datasync", "sync_directory"):
+                disk.fail(kind, "", OSError(errno.EIO, "Input/output error"))
+            self.assertRaises(StorageError, way, log)
+            self.assertEqual(len(lost), 1, index)
+            disk.heal()
+            error = self.assertRaises(KafkaError, append, log)
+            self.assertIn("offline", str(error))
+            self.assertIsNone(log.begin_flush())
+            self.assertRaises(KafkaError, log.flush)
+            log.close()
+            self.assertEqual(len(lost), 1, index)
+
+    def test_one_that_failed_on_the_thread_is_met_on_the_reactor(self):
+        for way in (lambda log: log.close(), lambda log: log.advance_start(1), lambda log: log.abandon()):
+            disk, lost = SimulatedDisk(), []
+            log = Log.open(disk, "/t-0", CONFIG, 0)
+            log.on_lost = lost.append
+            append(log)
+            flush = log.begin_flush()
+            disk.fail("datasync", ".log", OSError(errno.EIO, "Input/output error"))
+            self.assertRaises(StorageError, flush.run)
+            disk.heal()
+            self.assertRaises(StorageError, way, log)
+            self.assertEqual(len(lost), 1)
+            self.assertEqual(log.recovery_point, 0)
 
 
 class ProducerTests(SynchronousTestCase):
