@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -110,6 +110,7 @@ class TopicConfigTests(SynchronousTestCase):
             check_topic_configs({"cleanup.policy": value})
         self.assertEqual(topic_settings({"cleanup.policy": ""}, {}).cleanup_policy, ())
 
+    @settings(deadline=None)
     @given(st.sampled_from(sorted(TOPIC_CONFIGS)), st.text(max_size=30))
     def test_any_text_is_taken_or_refused_by_name(self, name: str, text: str) -> None:
         try:
