@@ -242,9 +242,8 @@ class Segment:
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
         # A batch that begins before `upper` and ends after it holds `upper`: it is where the read must stop.
-        if upper >= self.next_offset:
-            stop = self.size
-        else:
+        stop = self.size
+        if upper < self.next_offset:
             stop = positions[bisect_right(offsets, upper) - 1] if upper > offset else 0
         if stop - start > max_bytes:
             last = bisect_right(positions, start + max_bytes) - 1
