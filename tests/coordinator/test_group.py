@@ -548,6 +548,17 @@ class StaticMemberTests(SynchronousTestCase):
             driver.advance(5_000)
         self.assertIn(follower, {m.member_id for m in driver.answers["l"].members})
 
+    def test_an_absent_static_leader_stays_but_leads_no_longer(self) -> None:
+        driver = Driver()
+        leader, follower = self.stable(driver, "lead", "follow")
+        driver.join("f", follower, instance="follow", session=1_000_000, protocols=(("range", b"news"),))
+        for _ in range(12):
+            driver.beat(leader, 1, "lead")
+            driver.advance(5_000)
+        joined = driver.answers["f"]
+        self.assertEqual((joined.generation_id, joined.leader), (2, follower))
+        self.assertEqual({m.member_id for m in joined.members}, {leader, follower})
+
     def test_group_of_absent_static_members_waits_for_one(self) -> None:
         driver = Driver()
         leader, _ = self.stable(driver, "lead", "follow")

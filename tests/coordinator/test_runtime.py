@@ -289,6 +289,21 @@ class CommitTests(Case):
         world.clock.advance(11)
         self.assertEqual(self.code_of(world.coordinator.heartbeat, "g", member, None, 1), E.UNKNOWN_MEMBER_ID)
 
+    def test_a_gap_is_read_from_the_log(self) -> None:
+        """An append is heard of after a later one: both are in memory once the later one is answered, in the log's order."""
+        world = World()
+        world.log.late = True
+        first = self.commit(world, {EVENTS: 1, LOGS: 1})
+        second = self.commit(world, {EVENTS: 2})
+        (one, one_at), (two, two_at) = world.log.answers
+        two.callback(two_at)
+        self.assertEqual(self.codes(self.successResultOf(second)), [E.NONE])
+        self.assertEqual(self.committed(world), {EVENTS: 2, LOGS: 1})
+        one.callback(one_at)
+        self.assertEqual(self.codes(self.successResultOf(first)), [E.NONE, E.NONE])
+        self.assertEqual(self.committed(world), {EVENTS: 2, LOGS: 1})
+        self.assert_equals_replay(world)
+
     def test_commits_pipeline(self) -> None:
         """Many appends are on their way at once; each answer leaves after its own."""
         world = World()

@@ -34,7 +34,8 @@ class MemoryLog:
     """Partitions as lists of batches. While `holding`, appends wait for `release`; `failing` makes new ones fail.
 
     With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer. While
-    `unreadable`, reads fail; `reads` counts them.
+    `unreadable`, reads fail; `reads` counts them. While `late`, appends are written at once, and `answers` has who waits for
+    which offset.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,8 @@ class MemoryLog:
         self.holding = False
         self.failing: ErrorCode | None = None
         self.torn = False
+        self.late = False
+        self.answers: list[tuple[Deferred[int], int]] = []
         self.unreadable = False
         self.reads = 0
         self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
@@ -55,8 +58,11 @@ class MemoryLog:
             if self.torn:
                 self._write(partition, batch)
             return fail(KafkaError(self.failing))
+        waiting: Deferred[int] = Deferred()
+        if self.late:
+            self.answers.append((waiting, self._write(partition, batch)))
+            return waiting
         if self.holding:
-            waiting: Deferred[int] = Deferred()
             self.held.append((partition, batch, waiting))
             return waiting
         return succeed(self._write(partition, batch))
