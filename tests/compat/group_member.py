@@ -81,15 +81,21 @@ def kafka_python(bootstrap: str, group: str, topic: str, session_ms: int, instan
         group_instance_id=instance,
     )
     report = Report()
+    pending: list[tuple[int, int]] = []
     while not _stopping:
         found = consumer.poll(200)
         report.owned(place.partition for place in consumer.assignment())
-        if found:
+        pending += [(message.partition, message.offset) for messages in found.values() for message in messages]
+        if pending:
             try:
                 consumer.commit()
-            except kafka.errors.KafkaError:
+            except kafka.errors.CommitFailedError:
+                pending = []  # a rebalance came first: whoever has the partition next takes them again
                 continue
-            report.took([(message.partition, message.offset) for messages in found.values() for message in messages])
+            except kafka.errors.KafkaError:
+                continue  # the node is away; the next commit covers these too
+            report.took(pending)
+            pending = []
     consumer.close(autocommit=False)
 
 
