@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Cooperator, LoopingCall
@@ -145,6 +145,8 @@ class Node(MultiService):
         self._undo: list[Callable[[], Any]] = []  # how to take back what was started, the last first
         self._start_up: Deferred[None] | None = None
         self._serving = False
+        self._stopping = False
+        self._start_failed = False
 
     def startService(self) -> None:
         """Begin to start; `ready` or `on_fatal` tells the outcome."""
@@ -154,6 +156,7 @@ class Node(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """Stop serving, then close everything; fires when the data directory is released."""
+        self._stopping = True
         return Deferred.fromCoroutine(self._stop())
 
     @property
@@ -177,9 +180,8 @@ class Node(MultiService):
         await self._bind_kafka()
         await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
         self._undo.append(self._close_partitions)
-        self._clean = self._directory.was_clean
         await self.replicas.start(self._directory.was_clean)
-        self._clean = True  # all is opened and verified: a stop in order leaves it so
+        self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
         self.coordinator.start()
         self._undo.append(self.coordinator.stop)
         await self._bind_admin()
@@ -197,11 +199,25 @@ class Node(MultiService):
         self.ready.callback(self)
 
     async def _stop(self) -> None:
-        if self._start_up is not None:
+        if self._start_failed:
+            await self._after(self._start_up)
+        elif self._start_up is not None:
             self._start_up.cancel()
         await maybeDeferred(super().stopService)
         await self._take_back()
         self.log.info("node {node} has stopped", node=self.config.node_id)
+
+    async def _after(self, step: Deferred[None] | None) -> None:
+        """Wait until `step` has ended, without a hand in it."""
+        ended: Deferred[None] = Deferred()
+
+        def end(result: Any) -> Any:
+            ended.callback(None)
+            return result
+
+        if step is not None:
+            step.addBoth(end)
+            await ended
 
     async def _take_back(self) -> None:
         while self._undo:
@@ -213,7 +229,10 @@ class Node(MultiService):
                 self._clean = False
 
     def _failed(self, failure: Failure) -> Deferred[None]:
+        self._start_failed = True
         taken_back: Deferred[None] = Deferred.fromCoroutine(self._take_back())
+        if self._stopping and failure.check(CancelledError):
+            return taken_back
         return taken_back.addCallback(lambda _: self._on_fatal(failure))
 
     def _on_fatal(self, failure: Failure) -> None:
@@ -245,6 +264,7 @@ class Node(MultiService):
             self._directory = DataDirectory.take(
                 config.data_directory, self._disk, config.node_id, preferred_provider(), format_store
             )
+        self._clean = self._directory.was_clean
         self._undo.append(self._directory.release)
         self._undo.append(self._mark_clean)
 

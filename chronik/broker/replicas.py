@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
 from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
@@ -35,10 +36,8 @@ from chronik.interfaces import (
     IPartitionWriter,
     MetadataDelta,
 )
-from chronik.log.config import NO_LIMIT
 from chronik.log.flusher import Flusher
 from chronik.log.log import Log, LogConfig
-from chronik.log.recovery import Progress
 from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
@@ -47,7 +46,6 @@ _Opening = Generator[None, None, Partition]
 DELETED_SUFFIX = ".deleted"
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
-_TELL_EVERY_SECONDS = 3.0
 
 
 @implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
@@ -94,7 +92,7 @@ class Replicas:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._clean = True
         self._stopped = False
-        self._told = 0.0  # when the progress of verifying was last logged
+        self._verification = Verification(time.monotonic)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -105,7 +103,6 @@ class Replicas:
     def start(self, clean: bool) -> Deferred[None]:
         """Open all partitions of the image; fires when they can be served. `clean` says how the node went down."""
         self._clean = clean
-        self._told = time.monotonic()
         self._disk.make_directory(self.path)
         self._drop_strays()
         for topic in self._metadata.topics():
@@ -320,7 +317,8 @@ class Replicas:
     ) -> _Opening:
         name = TopicPartition(topic.name, state.partition)
         path, config = self._path(partition_id), self._log_config(settings)
-        log = yield from self._verified(name, Log.opening(self._disk, path, config, self._now_ms(), self._clean))
+        steps = Log.opening(self._disk, path, config, self._now_ms(), self._clean)
+        log = yield from self._verification.follow(str(name), steps)
         log.on_lost = self._lost
         if log.recovery is not None and settings.durability == "fsync":
             # What was recovered may only be in the page cache, and is about to be served as committed.
@@ -337,34 +335,6 @@ class Replicas:
             host.partition_led(partition_id, name, state.leader_epoch)
         return partition
 
-    def _verified(self, name: TopicPartition, steps: Generator[Progress, None, Log]) -> Generator[None, None, Log]:
-        """Open a log step by step, and tell every few seconds how far it has come, and at the end what was lost."""
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as opened:
-                log: Log = opened.value
-                break
-            now = time.monotonic()
-            if now - self._told >= _TELL_EVERY_SECONDS:
-                self._told = now
-                self.log.info(
-                    "verifying {partition} after an unclean shutdown: {verified:.0f} MB of {total:.0f} MB",
-                    partition=str(name),
-                    verified=progress.verified / 1e6,
-                    total=progress.total / 1e6,
-                )
-            yield
-        if log.recovery is not None and log.recovery.cut_bytes:
-            self.log.info(
-                "{partition} ends at offset {end}: {cut} unsynced bytes after it were not whole, {reason}",
-                partition=str(name),
-                end=log.end_offset,
-                cut=log.recovery.cut_bytes,
-                reason=log.recovery.reason,
-            )
-        return log
-
     def _flusher_request(self, partition: Partition) -> None:
         self._flusher.request(partition.log)
 
@@ -379,11 +349,13 @@ class Replicas:
     def _open_slices(self, seconds: float) -> Iterator[None]:
         """Open what is not open, giving the reactor back after every slice."""
         until = time.monotonic() + seconds
-        while self._unopened:
+        while self._unopened and not self._stopped:
             for _ in next(iter(self._unopened.values()))():
                 if time.monotonic() >= until:
                     yield
                     until = time.monotonic() + seconds
+                if self._stopped:
+                    return
             if time.monotonic() >= until:
                 yield
                 until = time.monotonic() + seconds
@@ -413,17 +385,4 @@ class Replicas:
         self._discard(path + DELETED_SUFFIX, delay_ms)
 
     def _log_config(self, settings: TopicSettings) -> LogConfig:
-        """The part of a topic's settings that its logs act on. Retention is for topics whose cleanup.policy has `delete`."""
-        expires = "delete" in settings.cleanup_policy
-        return LogConfig(
-            segment_bytes=settings.segment_bytes,
-            segment_ms=settings.segment_ms,
-            segment_jitter_ms=settings.segment_jitter_ms,
-            segment_index_bytes=settings.segment_index_bytes,
-            index_interval_bytes=settings.index_interval_bytes,
-            retention_ms=settings.retention_ms if expires else NO_LIMIT,
-            retention_bytes=settings.retention_bytes if expires else NO_LIMIT,
-            flush_bytes=self._flush_bytes,
-            flush_ms=settings.flush_ms,
-            producer_expiration_ms=self._producer_expiration_ms,
-        )
+        return log_config(settings, self._flush_bytes, self._producer_expiration_ms)

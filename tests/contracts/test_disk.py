@@ -83,6 +83,13 @@ class DiskContract:
         self.assertFalse(self.disk.exists(f"{self.root}/z"))
         self.assertRaises(FileNotFoundError, self.disk.list, f"{self.root}/z")
 
+    def test_directories_are_there_at_once_durably_or_not(self):
+        self.disk.make_directory(f"{self.root}/p/q", durable=False)
+        self.disk.make_directory(f"{self.root}/p/q", durable=False)
+        self.disk.open(f"{self.root}/p/q/a").append(b"1")
+        self.disk.sync_directory(f"{self.root}/p")
+        self.assertEqual(self.disk.list(f"{self.root}/p/q"), ["a"])
+
     def test_missing_things_are_refused(self):
         self.assertRaises(FileNotFoundError, self.disk.read, f"{self.root}/no")
         self.assertRaises(FileNotFoundError, self.disk.rename, f"{self.root}/no", f"{self.root}/other")

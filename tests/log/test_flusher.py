@@ -79,6 +79,22 @@ class FlusherTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.synced, [("/t-2", 2)])
 
+    def test_flush_ms_is_sooner_than_the_tick_or_nothing(self):
+        soon, later = self.open("/t-3", flush_ms=20), self.open("/t-4", flush_ms=5000)
+        for log in (soon, later):
+            append(log)
+        append(soon)
+        self.clock.advance(0.019)
+        self.assertEqual(self.synced, [])
+        self.clock.advance(0.001)
+        self.clock.advance(0)
+        self.assertEqual(self.synced, [("/t-3", 2)])
+        append(soon)
+        self.flusher.forget(soon)
+        self.clock.advance(1)
+        self.assertEqual(self.synced, [("/t-3", 2), ("/t-4", 1)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_requests_of_a_turn_and_those_during_a_sync_are_grouped(self):
         for _ in range(3):
             append(self.log)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from chronik.config import Config
@@ -263,3 +265,36 @@ class FaultTests(TestCase):
             turn: Deferred[None] = Deferred()
             reactor.callLater(0.01, turn.callback, None)  # type: ignore[attr-defined]
             await turn
+
+
+class ProcessTests(SynchronousTestCase):
+    def test_the_process_ends_with_one_line(self) -> None:
+        """As `twistd` runs it: exit status 1, one line that says what to do, nothing acknowledged."""
+        directory = os.path.abspath(self.mktemp())
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.node.faulty_node", directory],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            assert child.stdout is not None
+            port = child.stdout.readline().strip()
+            outcome: list[Any] = []
+            producer = Producer({"bootstrap.servers": f"127.0.0.1:{port}", "delivery.timeout.ms": 1500, **QUIET})
+            producer.produce("safe", "lost", on_delivery=lambda error, _: outcome.append(error))
+            self.assertEqual(child.wait(20), 1)
+            producer.flush(5)
+            _, errors = child.communicate(timeout=10)
+        finally:
+            child.kill()
+            child.wait()
+            for stream in (child.stdout, child.stderr):
+                if stream is not None:
+                    stream.close()
+        told = [line for line in errors.splitlines() if line.startswith("chronik: ")]
+        self.assertEqual(len(told), 1, errors)
+        self.assertIn("cannot sync", told[0])
+        self.assertIsNotNone(outcome[0])
+        self.assertFalse(os.path.exists(os.path.join(directory, "clean-shutdown")))
