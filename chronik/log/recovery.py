@@ -137,6 +137,14 @@ class _Loader:
             return
         if not known:  # nothing was ever synced for certain, or the operator wants all of it verified
             loaded.recovery_point = bases[0]
+        elif bases[0] > loaded.start_offset >= loaded.recovery_point:
+            # Nothing was synced from the start on: a truncation that a crash broke off has left these.
+            size = sum(segment.size for segment in segments)
+            reason = f"the first segment that is left begins at offset {bases[0]}"
+            loaded.recovery = Recovery(cut_bytes=size, cut_offset=loaded.start_offset, reason=reason)
+            self._start_over()
+            self._drop_snapshots_after(loaded.start_offset)
+            return
         elif bases[0] > loaded.start_offset:
             raise CorruptLogError(
                 f"{self._directory} begins at offset {bases[0]}, it should at {loaded.start_offset}: segments are missing; "

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.log.disk import RealDisk
 from chronik.log.log import Log, LogConfig
-from chronik.log.simulated import SimulatedDisk
+from chronik.log.simulated import SimulatedCrash, SimulatedDisk
 from chronik.wire.records import Record, encode_batch, split_batches
 from tests.log.batches import append, produced
 
@@ -418,6 +418,36 @@ class LazyDirectoryTests(SynchronousTestCase):
         log.truncate_fully(40, 0)
         self.disk.crash(Random(1))
         self.assertEqual((self.open(clean=False).start_offset, self.open(clean=False).end_offset), (40, 40))
+
+
+class TruncatedTests(SynchronousTestCase):
+    def test_a_power_loss_in_a_truncation_to_anywhere(self):
+        """It leaves the log as it was, as it is to be, or empty at the new start: never one that cannot be opened."""
+        for start in (3, 20, 60, 90):
+            for operation in range(1, 60):
+                for seed in range(2):
+                    disk = SimulatedDisk()
+                    disk.make_directory("/data")
+                    log = Log.open(disk, "/data/t-0", CONFIG, 0)
+                    for _ in range(60):
+                        append(log, size=100)
+                    log.flush()
+                    log.delete_oldest(1, 0)
+                    log.flush()
+                    before, ended = log.start_offset, False
+                    disk.crash_at = disk.operations + operation
+                    try:
+                        log.truncate_fully(start, 0)
+                        ended = True
+                    except SimulatedCrash:
+                        disk.crash(Random(f"{start} {operation} {seed}"))
+                    disk.crash_at = 0
+                    if not ended:
+                        log = Log.open(disk, "/data/t-0", CONFIG, 0)
+                    self.assertIn(log.start_offset, {before, start, max(before, start)})
+                    self.assertLessEqual(log.end_offset, max(60, start))
+                    append(log)
+                    log.close()
 
 
 class LostLogTests(SynchronousTestCase):
