@@ -9,12 +9,11 @@ A start that fails undoes what was done and tells `on_fatal`, which ends the pro
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,13 +22,11 @@ from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import Cooperator, LoopingCall
+from twisted.internet.task import Cooperator, LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.addresses import ListenerAddress
-from chronik.broker.fetch_sessions import FetchSessions
-from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
@@ -44,38 +41,10 @@ from chronik.interfaces import IDisk
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
-from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
-from chronik.listeners.handlers.api_versions import ApiVersionsHandler
-from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
-from chronik.listeners.handlers.create_topics import CreateTopicsHandler
-from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
-from chronik.listeners.handlers.delete_records import DeleteRecordsHandler
-from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
-from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
-from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
-from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
-from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
-from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
-from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
-from chronik.listeners.handlers.fetch import FetchHandler
-from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
-from chronik.listeners.handlers.heartbeat import HeartbeatHandler
-from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
-from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
 from chronik.listeners.handlers.internal_topics import new_topic
-from chronik.listeners.handlers.join_group import JoinGroupHandler
-from chronik.listeners.handlers.leave_group import LeaveGroupHandler
-from chronik.listeners.handlers.list_groups import ListGroupsHandler
-from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
-from chronik.listeners.handlers.metadata import MetadataHandler
-from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
-from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
-from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
-from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
-from chronik.listeners.handlers.produce import ProduceHandler
-from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.served import served_apis
 from chronik.listeners.transport import use_vectored_transport
 from chronik.log.disk import RealDisk
 from chronik.log.flusher import Flusher
@@ -89,7 +58,7 @@ from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
 
 _CLOSE_IDLE_SECONDS = 10.0
-_FETCH_SESSION_EVICTION_MS = 120_000
+_FAREWELL_SECONDS = 2.0
 
 
 class ListenError(ChronikError):
@@ -146,7 +115,7 @@ class Node(MultiService):
         self._start_up: Deferred[None] | None = None
         self._serving = False
         self._stopping = False
-        self._start_failed = False
+        self._opening: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin to start; `ready` or `on_fatal` tells the outcome."""
@@ -180,11 +149,15 @@ class Node(MultiService):
         await self._bind_kafka()
         await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
         self._undo.append(self._close_partitions)
-        await self.replicas.start(self._directory.was_clean)
+        self._go_on()
+        self._opening = self.replicas.start(self._directory.was_clean)
+        await self._opening
+        self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
         self.coordinator.start()
         self._undo.append(self.coordinator.stop)
         await self._bind_admin()
+        self._go_on()
         for service in self._background:
             self._run(service)
         self._serve_kafka()
@@ -198,11 +171,15 @@ class Node(MultiService):
         )
         self.ready.callback(self)
 
+    def _go_on(self) -> None:
+        """Between two steps of the start: go no further when the node is to stop."""
+        if self._stopping:
+            raise CancelledError
+
     async def _stop(self) -> None:
-        if self._start_failed:
-            await self._after(self._start_up)
-        elif self._start_up is not None:
-            self._start_up.cancel()
+        if self._opening is not None:
+            self._opening.cancel()  # the one step that may take long; the others are let end
+        await self._after(self._start_up)
         await maybeDeferred(super().stopService)
         await self._take_back()
         self.log.info("node {node} has stopped", node=self.config.node_id)
@@ -229,7 +206,6 @@ class Node(MultiService):
                 self._clean = False
 
     def _failed(self, failure: Failure) -> Deferred[None]:
-        self._start_failed = True
         taken_back: Deferred[None] = Deferred.fromCoroutine(self._take_back())
         if self._stopping and failure.check(CancelledError):
             return taken_back
@@ -329,7 +305,19 @@ class Node(MultiService):
         )
         self.replicas.add_host(self.coordinator)
         metrics.storage_usage = self.replicas.topic_sizes
-        self.table = ApiTable(self._handlers())
+        self.table = ApiTable(
+            served_apis(
+                config,
+                reactor,
+                metrics,
+                table=lambda: self.table,
+                replicas=self.replicas,
+                controller=self.controller,
+                metadata=self.metadata,
+                configs=self.configs,
+                groups=self.coordinator,
+            )
+        )
         retention = Retention(
             self.replicas, trash, config.log_retention_check_interval_ms, _wall_clock_ms, reactor, cooperator
         )
@@ -338,49 +326,6 @@ class Node(MultiService):
 
     def _create_offsets_topic(self) -> Deferred[Any]:
         return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
-
-    def _handlers(self) -> Iterable[Any]:
-        """One handler for each API that is served."""
-        config, reactor, metrics, replicas = self.config, self._reactor, self.metrics, self.replicas
-        controller, metadata, configs, groups = self.controller, self.metadata, self.configs, self.coordinator
-        sessions = FetchSessions(
-            config.max_incremental_fetch_session_cache_slots,
-            _FETCH_SESSION_EVICTION_MS,
-            lambda: random.randrange(1, 2**31),
-        )
-        wakeups = Wakeups(lambda call: reactor.callLater(0, call))
-        clock = time.monotonic
-        return [
-            ApiVersionsHandler(lambda: self.table),
-            ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
-            FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
-            ListOffsetsHandler(replicas),
-            OffsetForLeaderEpochHandler(replicas),
-            DeleteRecordsHandler(replicas),
-            DescribeProducersHandler(replicas),
-            DescribeLogDirsHandler(replicas),
-            MetadataHandler(metadata, controller, configs, reactor),
-            DescribeClusterHandler(metadata),
-            DescribeTopicPartitionsHandler(metadata),
-            InitProducerIdHandler(controller, metadata, config.node_id, reactor),
-            CreateTopicsHandler(controller, configs, reactor),
-            DeleteTopicsHandler(controller, configs, reactor),
-            CreatePartitionsHandler(controller, reactor),
-            DescribeConfigsHandler(metadata, configs),
-            AlterConfigsHandler(controller, config.node_id, reactor),
-            IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
-            FindCoordinatorHandler(groups),
-            JoinGroupHandler(groups),
-            SyncGroupHandler(groups),
-            HeartbeatHandler(groups),
-            LeaveGroupHandler(groups),
-            OffsetCommitHandler(groups, metadata),
-            OffsetFetchHandler(groups),
-            DescribeGroupsHandler(groups),
-            ListGroupsHandler(groups),
-            DeleteGroupsHandler(groups),
-            OffsetDeleteHandler(groups, metadata),
-        ]
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
@@ -430,7 +375,14 @@ class Node(MultiService):
         for factory in self._factories:
             factory.close_idle()
 
-    def _close_connections(self) -> None:
+    async def _close_connections(self) -> None:
+        """Take no more requests, let producers who wait for a sync have their answer, then close."""
+        for factory in self._factories:
+            for connection in list(factory.connections):
+                connection.pauseProducing()
+        until = self._reactor.seconds() + _FAREWELL_SECONDS
+        while self._reactor.seconds() < until and any(partition.commits for partition in self.replicas.partitions()):
+            await deferLater(self._reactor, 0.01)
         for factory in self._factories:
             factory.close_all()
 

@@ -13,12 +13,17 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import TimeoutError, maybeDeferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.config import Config
+from chronik.errors import ChronikError
 from chronik.testing.process import NodeProcess
 from chronik.testing.reactor_thread import call, reactor_in_thread
+
+_log = Logger()
+_START_SECONDS = 25
 
 
 class Chronik:
@@ -88,17 +93,22 @@ class Chronik:
     async def _start(self) -> int:
         from chronik.services import make_node
 
-        failed: Deferred[None] = Deferred()
-
         def fatal(failure: Failure) -> None:
             if not node.ready.called:
                 node.ready.errback(failure)
-            elif not failed.called:
-                failed.errback(failure)
+            else:
+                _log.critical("the embedded broker has failed: {problem}", problem=failure.getErrorMessage())
 
-        node = make_node(Config.resolve(self._settings), fatal, reactor_in_thread(), in_memory=self._directory is None)
+        reactor = reactor_in_thread()
+        node = make_node(Config.resolve(self._settings), fatal, reactor, in_memory=self._directory is None)
         node.startService()
-        await node.ready
+        try:
+            await node.ready.addTimeout(_START_SECONDS, reactor)
+        except TimeoutError:
+            await maybeDeferred(node.stopService)
+            raise ChronikError(
+                f"the broker has not started within {_START_SECONDS} s; its log says how far it came"
+            ) from None
         self._node = node
         return int(node.kafka_ports[0][1].getHost().port)
 

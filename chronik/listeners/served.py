@@ -1,0 +1,103 @@
+"""Every Kafka API that is served, and whom its handler asks. ApiVersions advertises exactly what stands here."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from chronik.broker.fetch_sessions import FetchSessions
+from chronik.broker.purgatory import Wakeups
+from chronik.broker.replicas import Replicas
+from chronik.config import Config
+from chronik.controller.image import MetadataImage
+from chronik.controller.service import Controller
+from chronik.coordinator.runtime import Coordinator
+from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
+from chronik.listeners.handlers.api_versions import ApiVersionsHandler
+from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
+from chronik.listeners.handlers.create_topics import CreateTopicsHandler
+from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
+from chronik.listeners.handlers.delete_records import DeleteRecordsHandler
+from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
+from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
+from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
+from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
+from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
+from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from chronik.listeners.handlers.fetch import FetchHandler
+from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
+from chronik.listeners.handlers.heartbeat import HeartbeatHandler
+from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
+from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
+from chronik.listeners.handlers.join_group import JoinGroupHandler
+from chronik.listeners.handlers.leave_group import LeaveGroupHandler
+from chronik.listeners.handlers.list_groups import ListGroupsHandler
+from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
+from chronik.listeners.handlers.metadata import MetadataHandler
+from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
+from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
+from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
+from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
+from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.node_config import NodeConfig
+from chronik.telemetry.metrics import NodeMetrics
+
+_FETCH_SESSION_EVICTION_MS = 120_000
+
+
+def served_apis(
+    config: Config,
+    reactor: Any,
+    metrics: NodeMetrics,
+    *,
+    table: Callable[[], ApiTable],
+    replicas: Replicas,
+    controller: Controller,
+    metadata: MetadataImage,
+    configs: NodeConfig,
+    groups: Coordinator,
+) -> list[Any]:
+    """One handler for each API. `table` returns the table that is made of them."""
+    sessions = FetchSessions(
+        config.max_incremental_fetch_session_cache_slots,
+        _FETCH_SESSION_EVICTION_MS,
+        lambda: random.randrange(1, 2**31),
+    )
+    wakeups = Wakeups(lambda call: reactor.callLater(0, call))
+    clock = time.monotonic
+    return [
+        ApiVersionsHandler(table),
+        ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
+        FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
+        ListOffsetsHandler(replicas),
+        OffsetForLeaderEpochHandler(replicas),
+        DeleteRecordsHandler(replicas),
+        DescribeProducersHandler(replicas),
+        DescribeLogDirsHandler(replicas),
+        MetadataHandler(metadata, controller, configs, reactor),
+        DescribeClusterHandler(metadata),
+        DescribeTopicPartitionsHandler(metadata),
+        InitProducerIdHandler(controller, metadata, config.node_id, reactor),
+        CreateTopicsHandler(controller, configs, reactor),
+        DeleteTopicsHandler(controller, configs, reactor),
+        CreatePartitionsHandler(controller, reactor),
+        DescribeConfigsHandler(metadata, configs),
+        AlterConfigsHandler(controller, config.node_id, reactor),
+        IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
+        FindCoordinatorHandler(groups),
+        JoinGroupHandler(groups),
+        SyncGroupHandler(groups),
+        HeartbeatHandler(groups),
+        LeaveGroupHandler(groups),
+        OffsetCommitHandler(groups, metadata),
+        OffsetFetchHandler(groups),
+        DescribeGroupsHandler(groups),
+        ListGroupsHandler(groups),
+        DeleteGroupsHandler(groups),
+        OffsetDeleteHandler(groups, metadata),
+    ]
