@@ -27,7 +27,6 @@ _QUORUM = "there is no Raft quorum to describe on one node: DescribeQuorum comes
 FAIL_ON_KAFKA: dict[str, str] = {
     "test_admin_integration.py::test_create_describe_delete_acls": "the broker runs without an authorizer",
     "test_admin_integration.py::test_create_partitions": "it assigns a partition to broker 0, and the node is broker 1",
-    "test_consumer_integration.py::test_group": "its own time-out for a stable group is too short on this kind of machine",
 }
 """Tests that fail against Apache Kafka 4.1.1 too, with what is wrong with them."""
 

@@ -20,6 +20,8 @@ ON_KAFKA = os.environ.get("CHRONIK_COMPAT_BROKER") == "kafka"
 
 LOGHUB = Path(os.environ.get("CHRONIK_LOGHUB") or Path(__file__).parents[3] / "shared" / "data" / "loghub")
 
+_SETTINGS = {"group.min.session.timeout.ms": "500"}  # kafka-python's own tests ask for short sessions
+
 _shared: ChronikNode | ApacheKafka | None = None
 
 
@@ -29,7 +31,7 @@ def shared() -> ChronikNode | ApacheKafka:
     if _shared is None or not _shared.process.running:
         directory = Path(tempfile.mkdtemp(prefix="chronik-compat-"))
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        broker = ApacheKafka(directory) if ON_KAFKA else ChronikNode(directory)
+        broker = ApacheKafka(directory, _SETTINGS) if ON_KAFKA else ChronikNode(directory, _SETTINGS)
         broker.start()
         atexit.register(broker.stop)
         _shared = broker
