@@ -5,10 +5,12 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError as RdError
 from confluent_kafka.admin import AdminClient, NewTopic
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +19,18 @@ from chronik.testing import Chronik
 from chronik.wire.apis import ApiKey, message_classes
 from chronik.wire.frames import encode_request, response_body
 from chronik.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from chronik.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
+from chronik.wire.messages.offset_for_leader_epoch import (
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
+)
 
 QUIET = {"log_level": 0}
 
@@ -112,6 +126,76 @@ class KeepingTests(SynchronousTestCase):
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.05)
 
+    def test_positions_outlive_restarts_without_writes(self) -> None:
+        """Each start is a new leader epoch; one that wrote nothing must still be known to clients that were told of it."""
+        told: list[tuple[int, int]] = []
+        for start in range(4):
+            with (
+                Chronik(directory=self.directory) as broker,
+                socket.create_connection(("127.0.0.1", broker.port)) as connection,
+            ):
+                if not start:
+                    broker.create_topic("quiet", 2)  # one of the two stays empty
+                    produce(broker, "quiet", ["a", "b"], partitioner="consistent")
+                for partition in range(2):
+                    end, epoch = _end(connection, "quiet", partition)
+                    told.append((partition, epoch))
+                    for place, earlier in told:
+                        if place == partition:
+                            known, epoch_end = _epoch_end(connection, "quiet", partition, earlier)
+                            self.assertGreaterEqual(known, 0, (start, place, earlier))
+                            self.assertEqual(epoch_end, end, (start, place, earlier))
+        self.assertEqual(len(set(told)), 8)  # every start was an epoch of its own
+
+    def test_a_consumer_at_the_end_is_not_reset_by_restarts(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        broker = Chronik(directory=self.directory, listeners=address).start()
+        try:
+            broker.create_topic("quiet")
+            produce(broker, "quiet", ["a", "b"])
+            problems: list[str] = []
+            consumer = Consumer(
+                {
+                    "bootstrap.servers": address,
+                    "group.id": "unused",
+                    "auto.offset.reset": "error",
+                    "enable.partition.eof": True,
+                    "reconnect.backoff.max.ms": 100,
+                    "topic.metadata.refresh.interval.ms": 200,
+                    **QUIET,
+                }
+            )
+            self.addCleanup(consumer.close)
+
+            def poll(until: Callable[[Message], bool], seconds: float) -> Message | None:
+                deadline = time.monotonic() + seconds
+                while time.monotonic() < deadline:
+                    message = consumer.poll(0.1)
+                    if message is None:
+                        continue
+                    error = message.error()
+                    if error and error.code() in (RdError._AUTO_OFFSET_RESET, RdError._LOG_TRUNCATION):
+                        problems.append(error.str())
+                    if until(message):
+                        return message
+                return None
+
+            consumer.assign([TopicPartition("quiet", 0, OFFSET_END)])
+            at_end = poll(lambda message: message.error() and message.error().code() == RdError._PARTITION_EOF, 10)
+            self.assertIsNotNone(at_end)
+            for _ in range(2):
+                broker.stop()
+                broker = Chronik(directory=self.directory, listeners=address).start()
+                poll(lambda _: False, 1.5)  # it connects again, learns of the new epoch, and validates its position
+            produce(broker, "quiet", ["c"])
+            message = poll(lambda message: not message.error(), 10)
+            self.assertEqual(problems, [])
+            assert message is not None
+            self.assertEqual((message.offset(), message.value()), (2, b"c"))
+        finally:
+            broker.stop()
+
     def test_two_nodes_cannot_share_a_directory(self) -> None:
         with Chronik(directory=self.directory):
             with self.assertRaises(DataDirectoryError) as caught:
@@ -170,6 +254,29 @@ class ServingTests(SynchronousTestCase):
                     self.assertEqual((correlation, end), (7, len(frame)), f"{key.name} version {version}")
                     answered += 1
             self.assertGreater(answered, 150)
+
+
+def _end(connection: socket.socket, topic: str, partition: int) -> tuple[int, int]:
+    """The end of a partition as ListOffsets has it: (offset, leader epoch)."""
+    asked = ListOffsetsPartition(partition_index=partition, timestamp=-1)
+    request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=topic, partitions=[asked])])
+    frame = _ask(connection, b"".join(encode_request(request, 10, 0, None)))
+    answer, _ = ListOffsetsResponse.decode(frame, 10, response_body(frame, ListOffsetsResponse, 10)[1])
+    (result,) = answer.topics[0].partitions
+    assert not result.error_code, result
+    return result.offset, result.leader_epoch
+
+
+def _epoch_end(connection: socket.socket, topic: str, partition: int, epoch: int) -> tuple[int, int]:
+    """What OffsetForLeaderEpoch says of `epoch`: (epoch, end offset)."""
+    asked = OffsetForLeaderPartition(partition=partition, leader_epoch=epoch)
+    request = OffsetForLeaderEpochRequest(topics=[OffsetForLeaderTopic(topic=topic, partitions=[asked])])
+    frame = _ask(connection, b"".join(encode_request(request, 4, 0, None)))
+    kind = OffsetForLeaderEpochResponse
+    answer, _ = kind.decode(frame, 4, response_body(frame, kind, 4)[1])
+    (result,) = answer.topics[0].partitions
+    assert not result.error_code, result
+    return result.leader_epoch, result.end_offset
 
 
 def _plain(request_class: type) -> object:

@@ -104,6 +104,7 @@ class Partition:
         self.metrics = metrics
         self.leader = state.leader
         self.leader_epoch = state.leader_epoch
+        log.begin_epoch(state.leader_epoch)
         self._in_sync = len(state.isr)
         self._replicas = len(state.replicas)  # no more can be in sync, whatever min.insync.replicas asks (KIP-966)
         self.high_watermark = log.end_offset
@@ -286,8 +287,6 @@ class Partition:
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """The largest leader epoch at or below `epoch` and the offset after its last record; (-1, -1) if there is none."""
-        if epoch == self.leader_epoch:
-            return epoch, self.log.end_offset
         return self.log.epochs.end_offset_for(epoch, self.log.end_offset)
 
     def epoch_of(self, offset: int) -> int:
@@ -324,6 +323,7 @@ class Partition:
         """Follow what the controller decided."""
         self.leader = state.leader
         self.leader_epoch = state.leader_epoch
+        self.log.begin_epoch(state.leader_epoch)
         self._in_sync = len(state.isr)
         self._replicas = len(state.replicas)
 

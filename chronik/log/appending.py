@@ -100,6 +100,14 @@ class AppendedLog(FlushedLog):
                 self._mark_dirty()
         return self.end_offset
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Note that leadership `epoch` begins at the log's end, whether or not it will write: clients are told of it.
+
+        In memory until it writes. One that never does needs no file: after a restart a newer one begins where it did,
+        and answers for it.
+        """
+        self.epochs.assign(epoch, self.end_offset)
+
     def _assign_epoch(self, epoch: int, base_offset: int) -> None:
         self._newest_epoch = epoch
         self.epochs.assign(epoch, base_offset)

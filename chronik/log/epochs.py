@@ -1,7 +1,8 @@
 """Which leader epoch wrote which offsets: what followers and consumers ask to find where histories part (KIP-101, KIP-320).
 
 A list of (epoch, first offset), both ascending. Batches carry their epoch, so the list is derived from the log; the
-file spares reading the older segments.
+file spares reading the older segments. An epoch enters when it begins to lead, since clients are told of it from then on;
+while it has written nothing, the next one takes its place.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class LeaderEpochs:
 
     @property
     def latest(self) -> int:
-        """The newest epoch that wrote something, -1 when none did."""
+        """The newest epoch that led or wrote, -1 when none did."""
         return self._epochs[-1] if self._epochs else UNKNOWN_EPOCH
 
     def entries(self) -> list[tuple[int, int]]:
@@ -35,7 +36,7 @@ class LeaderEpochs:
         return list(zip(self._epochs, self._starts, strict=True))
 
     def assign(self, epoch: int, start_offset: int) -> bool:
-        """Note that `epoch` writes from `start_offset` on. Whether that is news: an epoch not above the latest isn't."""
+        """Note that `epoch` leads from `start_offset` on. Whether that is news: an epoch not above the latest isn't."""
         if epoch <= self.latest:
             return False
         self.truncate_from_end(start_offset)

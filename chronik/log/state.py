@@ -108,7 +108,7 @@ class LogState:
         self.recovery_point = loaded.recovery_point
         self.producers = loaded.producers
         self.epochs = loaded.epochs
-        self._newest_epoch = loaded.epochs.latest
+        self._newest_epoch = loaded.epochs.latest  # of those that have written
         self.recovery = loaded.recovery
         self.on_dirty: Callable[[Any], object] = tell_nobody
         self.on_lost: Callable[[StorageError], object] = tell_nobody

@@ -32,6 +32,17 @@ class LeaderEpochsTests(SynchronousTestCase):
         self.epochs.assign(8, 30)
         self.assertEqual(self.epochs.entries(), [(2, 10), (3, 20), (8, 30)])
 
+    def test_epochs_that_wrote_nothing_are_answered_for_by_the_next(self):
+        for epoch in (8, 9, 12):
+            self.epochs.assign(epoch, 40)
+            for earlier in range(7, epoch):
+                self.assertEqual(self.epochs.end_offset_for(earlier, 40), (7, 40))
+            self.assertEqual(self.epochs.end_offset_for(epoch, 40), (epoch, 40))
+        empty = LeaderEpochs()
+        empty.assign(3, 5)
+        empty.assign(4, 5)
+        self.assertEqual([empty.end_offset_for(epoch, 5) for epoch in (2, 3, 4)], [(2, 5), (3, 5), (4, 5)])
+
     def test_cutting(self):
         self.assertTrue(self.epochs.truncate_from_end(30))
         self.assertFalse(self.epochs.truncate_from_end(30))

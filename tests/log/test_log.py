@@ -55,6 +55,8 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def elect(self):
         self.epoch += 1
+        self.log.begin_epoch(self.epoch)
+        assert self.log.epochs.end_offset_for(self.epoch, self.end) == (self.epoch, self.end)
 
     @rule()
     def flush(self):
