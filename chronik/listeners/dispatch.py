@@ -12,7 +12,11 @@ from chronik.wire.apis import ApiKey, message_classes
 
 
 class Route(NamedTuple):
-    """All that is needed to serve one (API, version). `served` is False for a version that is only refused in its form."""
+    """All that is needed to serve one (API, version). `served` is False for a version that is only refused in its form.
+
+    `pipelined`: further requests are taken while one of these waits. Others hold up their connection, as every request does
+    in Kafka: what they hold while they wait, and answer at last, may be large.
+    """
 
     handler: Any
     api_key: ApiKey
@@ -20,6 +24,7 @@ class Route(NamedTuple):
     flexible: bool
     decode: Any
     served: bool
+    pipelined: bool
 
 
 class ApiTable:
@@ -58,4 +63,6 @@ class ApiTable:
         served = handler.min_version <= version <= handler.max_version
 
         compiled = request._decoders.get(version) or request._compile_decoder(version)
-        return Route(handler, api, version, request.is_flexible(version), compiled, served)
+        return Route(
+            handler, api, version, request.is_flexible(version), compiled, served, getattr(handler, "pipelined", False)
+        )

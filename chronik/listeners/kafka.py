@@ -3,7 +3,10 @@
 A read brings bytes to `FrameReceiver`, which hands whole frames to `_frame`. There the route is looked up by API key and
 version, header and body are decoded, and the handler answers: at once with a Response, or later through a coroutine. While
 nothing is waiting, an answer goes straight to the outgoing list; behind a waiting one it queues, so that responses leave in
-order. All that one read produced is sent with one write.
+order. All that one read produced is sent with one write. Only Produce is taken further while it waits.
+
+Backpressure is in bytes: a connection isn't read while its peer doesn't take what is sent, while too much waits behind an
+unfinished request, or while the node's `AnswerBacklog` is full.
 
 Error walls: bytes that don't parse end the connection; a KafkaError becomes the API's own error response; anything else is
 logged with its request and answered as an unknown server error.
@@ -37,6 +40,10 @@ from chronik.wire.frames import encode_response, read_request_header
 _unpack_start = struct.Struct(">Iih").unpack_from
 MAX_PIPELINED = 1000
 """Responses that may wait on one connection before it is no longer read from."""
+MAX_HELD_BYTES = 4 * 1024 * 1024
+"""Bytes of finished answers behind an unfinished one above which no further request is taken. One may be larger."""
+_FLUSH_BYTES = 256 * 1024
+_FLUSH_BUFFERS = 256
 MAX_STRUCTURED_BYTES = 8 * 1024 * 1024
 """The largest request that isn't mostly records: decoded, its fields may take some sixty times its bytes."""
 
@@ -127,12 +134,19 @@ class KafkaFactory(Factory):
 class _Waiting:
     """The place in the response order of a request that is not answered yet."""
 
-    __slots__ = ("chunks", "deferred", "done")
+    __slots__ = ("chunks", "deferred", "done", "size")
 
     def __init__(self) -> None:
         self.chunks: list[Buffer] | None = None
         self.deferred: Deferred[Any] | None = None
         self.done = False
+        self.size = 0
+
+    def finish(self, chunks: list[Buffer]) -> int:
+        """The answer is made; returns its bytes."""
+        self.chunks, self.deferred, self.done = chunks, None, True
+        self.size = sum(map(len, chunks))
+        return self.size
 
 
 @implementer(IPushProducer)
@@ -154,8 +168,14 @@ class KafkaProtocol(Protocol):
         self._client_id_bytes = b""
         self._client_id: str | None = None
         self._outgoing: list[Buffer] = []
+        self._outgoing_bytes = 0
         self._waiting: deque[_Waiting] = deque()
-        self._paused = False  # the peer doesn't take our responses as fast as it asks
+        self._held = 0  # bytes of finished answers in `_waiting`
+        self._backlog = factory.pool.answers
+        self._paused = False  # no request is taken
+        self._peer_is_slow = False  # it doesn't take our responses as fast as it asks
+        self._blocked = False  # by the last one of `_waiting`, which is not of a pipelined API
+        self._resuming = False
         self._reading = False  # inside bytes_received: what is answered now is sent at its end
         self._now_ms = 0
         self._lost = False
@@ -169,6 +189,7 @@ class KafkaProtocol(Protocol):
             self._peer = self._peer._replace(local=(local.host, local.port))
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
+        self.transport.on_unsent = self._backlog.change  # an ordinary transport never calls it: it queues little
         self._shared.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -176,6 +197,7 @@ class KafkaProtocol(Protocol):
         self._lost = True
         self._shared.closed(self)
         self._receiver.discard()
+        self._hold(-self._held)
         waiting, self._waiting = self._waiting, deque()
         for entry in waiting:
             if entry.deferred is not None:
@@ -207,21 +229,54 @@ class KafkaProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The socket's send queue is full: stop taking requests."""
-        self._paused = True
-        self.transport.pauseProducing()
+        self._peer_is_slow = True
+        self._pause()
 
     def resumeProducing(self) -> None:
-        """The send queue has drained: take requests again, those first that are already here."""
-        self._paused = False
-        self._shared.reactor.callLater(0, self._resume)
+        """The send queue has drained."""
+        self._peer_is_slow = False
+        self._go_on()
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` follows."""
+        self._peer_is_slow = self._paused = True
+
+    def _is_full(self) -> bool:
+        return (
+            self._peer_is_slow
+            or self._blocked
+            or self._backlog.full
+            or self._held > MAX_HELD_BYTES
+            or len(self._waiting) >= MAX_PIPELINED
+        )
+
+    def _pause(self) -> None:
         self._paused = True
+        self.transport.pauseProducing()
+        if self._backlog.full:
+            self._backlog.when_drained(self._go_on)
+
+    def _hold(self, count: int) -> None:
+        """`count` more bytes of finished answers wait for their turn."""
+        self._held += count
+        self._backlog.change(count)
+
+    def _go_on(self) -> None:
+        """Take requests again if nothing is in their way now, those first that are already here."""
+        if self._lost or self._resuming or not (self._paused or self._receiver.mid_frame):
+            return
+        if len(self._waiting) <= MAX_PIPELINED // 2 and self._held <= MAX_HELD_BYTES // 2:
+            self._resuming = True
+            self._shared.reactor.callLater(0, self._resume)
 
     def _resume(self) -> None:
-        if self._paused or self._lost:
+        self._resuming = False
+        if self._lost:
             return
+        if self._is_full():
+            self._pause()
+            return
+        self._paused = False
         self._receive(self._receiver.resume)
         if not self._paused and not self._lost:
             self.transport.resumeProducing()
@@ -229,7 +284,10 @@ class KafkaProtocol(Protocol):
     # -- bytes in ---------------------------------------------------------------------------------------------------
 
     def receive_target(self) -> memoryview | None:
-        """Where the transport shall receive to; None when the node's budget for large requests is spent for now."""
+        """Where the transport shall receive to; None when one of the node's budgets is spent for now."""
+        if self._backlog.full:
+            self._pause()
+            return None
         target = self._receiver.target()
         if target is None:
             self.transport.pauseProducing()
@@ -242,14 +300,18 @@ class KafkaProtocol(Protocol):
 
     def bytes_received(self, count: int) -> None:
         """`count` bytes were put into `receive_target()`."""
-        self._receive(self._receiver.received, count)
+        if self._blocked:  # it was read only to notice when the client goes away
+            self._receiver.keep(count)
+            self._pause()
+        else:
+            self._receive(self._receiver.received, count)
 
     def dataReceived(self, data: bytes) -> None:
         """The way in where the transport cannot receive into our buffer (TLS)."""
         view = memoryview(data)
         while view and not self._lost:
             target = self._receiver.target()
-            if target is None:
+            if not target:
                 self.log.warn("connection from {host} closed: too many bytes of requests in flight", host=self.host)
                 self.transport.abortConnection()
                 return
@@ -331,18 +393,21 @@ class KafkaProtocol(Protocol):
                 return False
             if self._waiting:
                 entry = _Waiting()
-                entry.chunks, entry.done = chunks, True
+                self._hold(entry.finish(chunks))
                 self._waiting.append(entry)
             else:
                 self._outgoing += chunks
+                self._outgoing_bytes += len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
         elif answer is not None:
             self._wait_for(answer, route, request, correlation_id)
         else:
             self._metrics.answered(route.api_key, self.last_read)
-        if len(self._outgoing) > 256:
+        if self._outgoing_bytes > _FLUSH_BYTES or len(self._outgoing) > _FLUSH_BUFFERS:
             self._flush()
-        if len(self._waiting) >= MAX_PIPELINED and not self._paused:
-            self.pauseProducing()
+        if self._blocked:
+            return False
+        if (self._waiting or self._backlog.full) and not self._paused and self._is_full():
+            self._pause()
         return not self._paused
 
     def _unroutable(self, key_and_version: int) -> Route:
@@ -361,6 +426,7 @@ class KafkaProtocol(Protocol):
         self._waiting.append(entry)
         deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         entry.deferred = deferred
+        self._blocked = not route.pipelined
         started = self.last_read
 
         def answered(result: Any) -> None:
@@ -371,11 +437,13 @@ class KafkaProtocol(Protocol):
                     result = self._refusal(route, request, result.value)
                 else:
                     result = self._broken(route, request, result)
-            entry.done, entry.deferred = True, None
             self._metrics.answered(route.api_key, started)
+            if not route.pipelined:
+                self._blocked = False
             if self._lost:
                 return
-            entry.chunks = [] if result is None else encode_response(result, route.version, correlation_id)
+            chunks = [] if result is None else encode_response(result, route.version, correlation_id)
+            self._hold(entry.finish(chunks))
             self._release()
 
         deferred.addBoth(answered)
@@ -395,11 +463,14 @@ class KafkaProtocol(Protocol):
         """Send the answers at the head of the order that are complete."""
         waiting = self._waiting
         while waiting and waiting[0].done:
-            self._outgoing += waiting.popleft().chunks or ()
-        if self._outgoing and not self._reading:
-            self._flush()
-        if self._paused and len(waiting) < MAX_PIPELINED // 2 and not getattr(self.transport, "producerPaused", False):
-            self.resumeProducing()
+            entry = waiting.popleft()
+            self._hold(-entry.size)
+            self._outgoing += entry.chunks or ()
+            self._outgoing_bytes += entry.size
+        if not self._reading:
+            if self._outgoing:
+                self._flush()
+            self._go_on()
 
     def _broken(self, route: Route, request: Any, failure: Failure) -> Any:
         """A defect of ours: logged with its request, answered as such."""
@@ -418,7 +489,7 @@ class KafkaProtocol(Protocol):
     # -- bytes out --------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
+        outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
         self.transport.writeSequence(outgoing)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from chronik.listeners.backlog import AnswerBacklog
 from chronik.wire.codec import MalformedMessage
 from chronik.wire.frames import SIZE_PREFIX
 
@@ -28,12 +29,14 @@ class BufferPool:
     """The staging buffer and the pool of large ones, for all connections of a node.
 
     `budget` bounds the bytes lent out for large frames; above it `acquire` lends nothing and the connection must stop
-    reading until `when_free` calls it back.
+    reading until `when_free` calls it back. The same number of bytes again bounds the answers that wait for their clients,
+    in `answers`.
     """
 
     def __init__(self, budget: int, keep: int = 32 * 1024 * 1024) -> None:
         self.staging = memoryview(bytearray(STAGING_BYTES))
         self.lent = 0
+        self.answers = AnswerBacklog(budget)
         self._budget = budget
         self._keep = keep
         self._kept = 0
@@ -135,6 +138,12 @@ class FrameReceiver:
             count += len(kept)
             self._kept = None
         self._cut(self._pool.staging, count)
+
+    def keep(self, count: int) -> None:
+        """`count` bytes were put at `target()`; no frame of them is to be handled before `resume`."""
+        held = 0 if self._kept is None else len(self._kept)
+        self._kept = bytearray(self._pool.staging[: held + count])
+        self._total = 0
 
     def resume(self) -> None:
         """Go on with frames that were kept because `handle` returned False."""

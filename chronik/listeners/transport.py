@@ -11,7 +11,7 @@ is fed by `dataReceived` instead and writes through the ordinary transport.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -34,6 +34,8 @@ class VectoredServer(tcp.Server):
         super().__init__(*args, **kwargs)
         self._unsent: deque[Buffer] = deque()
         self._unsent_bytes = 0
+        self.on_unsent: Callable[[int], None] = _ignore
+        """Told by how many bytes the queue of what is unsent has grown or shrunk."""
 
     def doRead(self) -> Any:
         """Receive once, into the buffer that the protocol offers."""
@@ -110,20 +112,25 @@ class VectoredServer(tcp.Server):
     def connectionLost(self, reason: Failure) -> None:
         """Forget what was not sent."""
         self._unsent.clear()
+        self.on_unsent(-self._unsent_bytes)
         self._unsent_bytes = 0
         super().connectionLost(reason)
 
     def _queue(self, buffers: Iterable[Buffer]) -> None:
         """Let `buffers` wait. Empty ones are left out: to send one alone would never make progress."""
+        queued = 0
         for buffer in buffers:
             size = len(buffer)
             if size:
                 self._unsent.append(buffer)
-                self._unsent_bytes += size
+                queued += size
+        self._unsent_bytes += queued
+        self.on_unsent(queued)
 
     def _drop_sent(self, sent: int) -> None:
         unsent = self._unsent
         self._unsent_bytes -= sent
+        self.on_unsent(-sent)
         while sent:
             first = unsent[0]
             if len(first) <= sent:
@@ -132,6 +139,10 @@ class VectoredServer(tcp.Server):
             else:
                 unsent[0] = memoryview(first)[sent:]
                 return
+
+
+def _ignore(_: int) -> None:
+    """Nobody wants to know."""
 
 
 def use_vectored_transport(port: IListeningPort) -> None:

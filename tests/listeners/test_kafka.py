@@ -19,7 +19,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
-from chronik.listeners.kafka import MAX_PIPELINED, KafkaFactory, KafkaProtocol
+from chronik.listeners.kafka import MAX_HELD_BYTES, MAX_PIPELINED, KafkaFactory, KafkaProtocol
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
@@ -37,6 +37,7 @@ class Heartbeats:
     """A handler whose answers the test gives: by group id, at once, later, or wrongly."""
 
     api_key = ApiKey.HEARTBEAT
+    pipelined = True
     min_version = 0
     max_version = 4
 
@@ -75,17 +76,21 @@ class Big:
     min_version = 0
     max_version = 0
 
+    def __init__(self) -> None:
+        self.handled = 0
+
     def handle(self, request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse:
+        self.handled += 1
         return ListGroupsResponse(groups=[ListedGroup(group_id="x" * 30000) for _ in range(40)])
 
 
-def make_factory(heartbeats: Heartbeats, clock: Any, **limits: int) -> KafkaFactory:
+def make_factory(heartbeats: Heartbeats, clock: Any, budget: int = 1 << 26, **limits: int) -> KafkaFactory:
     table = ApiTable([ApiVersionsHandler(lambda: table), heartbeats, Big()])
     options = {"max_request_bytes": 1 << 20, "max_connections": 5, "max_connections_per_ip": 3, "max_idle_ms": 1000}
     return KafkaFactory(
         "PLAINTEXT",
         table,
-        BufferPool(1 << 26),
+        BufferPool(budget),
         RequestMetrics(time.monotonic),
         clock,
         wall_clock_ms=lambda: 1234567,
@@ -236,6 +241,62 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.transport.producerState, "producing")
         self.assertEqual(len(self.answers()), MAX_PIPELINED)
 
+    def ask_for_much(self, times: int) -> Big:
+        self.protocol.dataReceived(b"".join(encode_request(ListGroupsRequest(), 0, 0, "c")) * times)
+        big: Big = self.factory.table.handlers[ApiKey.LIST_GROUPS]
+        return big
+
+    def test_large_answers_behind_a_waiting_one_hold_the_rest_back(self) -> None:
+        self.ask("wait:a", 1)
+        big = self.ask_for_much(100)
+        self.assertEqual(big.handled, MAX_HELD_BYTES // 1_200_000 + 1)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.assertGreater(self.factory.pool.answers.size, MAX_HELD_BYTES)
+        self.handler.waiting["a"].callback(HeartbeatResponse())
+        self.clock.advance(0)
+        self.assertEqual(big.handled, 100)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.factory.pool.answers.size, 0)
+
+    def test_what_a_lost_client_held_leaves_the_backlog(self) -> None:
+        self.ask("wait:a", 1)
+        self.ask_for_much(3)
+        self.protocol.connectionLost()
+        self.assertEqual(self.factory.pool.answers.size, 0)
+
+    def test_a_full_backlog_of_the_node_stops_every_connection(self) -> None:
+        backlog = self.factory.pool.answers
+        backlog.change(1 << 27)
+        self.assertIsNone(self.protocol.receive_target())
+        self.assertEqual(self.transport.producerState, "paused")
+        backlog.change(-(1 << 27))
+        self.clock.advance(0)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertIsNotNone(self.protocol.receive_target())
+
+    def test_behind_a_wait_that_is_not_pipelined_nothing_is_taken(self) -> None:
+        self.handler.pipelined = False
+        for number, group in enumerate(("wait:a", "now:1", "wait:b", "now:2")):
+            self.ask(group, number)
+        self.assertEqual(len(self.handler.contexts), 1)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.handler.waiting["a"].callback(HeartbeatResponse(error_code=8))
+        self.clock.advance(0)
+        self.assertEqual(self.answers(), [(0, 8), (1, 1)])
+        self.handler.waiting["b"].callback(HeartbeatResponse(error_code=9))
+        self.clock.advance(0)
+        self.assertEqual(self.answers(), [(0, 8), (1, 1), (2, 9), (3, 2)])
+        self.assertEqual(self.transport.producerState, "producing")
+
+    def test_the_rest_of_a_read_waits_too(self) -> None:
+        self.handler.pipelined = False
+        requests = [HeartbeatRequest(group_id=group, member_id="m") for group in ("wait:a", "now:1")]
+        self.protocol.dataReceived(b"".join(b"".join(encode_request(r, V, n, "c")) for n, r in enumerate(requests)))
+        self.assertEqual(self.transport.producerState, "producing")  # to notice when the client goes away
+        self.handler.waiting["a"].callback(HeartbeatResponse(error_code=8))
+        self.clock.advance(0)
+        self.assertEqual(self.answers(), [(0, 8), (1, 1)])
+
     def test_connection_limits(self) -> None:
         here = IPv4Address("TCP", "10.0.0.1", 1)
         for _ in range(3):
@@ -338,6 +399,25 @@ class SocketTests(TestCase):
         self.assertEqual(await deferToThread(slow_client), list(range(requests)))
         while factory.connections:
             await _soon()
+
+    async def test_a_client_that_does_not_read_is_served_a_few_answers(self) -> None:
+        factory = make_factory(Heartbeats(), reactor)
+        big: Big = factory.table.handlers[ApiKey.LIST_GROUPS]
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
+        use_vectored_transport(port)
+        self.addCleanup(port.stopListening)
+        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        self.addCleanup(client.close)
+        client.sendall(b"".join(encode_request(ListGroupsRequest(), 0, 1, "mute")) * 1000)
+        for _ in range(30):
+            await _soon()
+        self.assertLess(big.handled, 20)  # the socket's own buffers take some megabytes
+        self.assertLess(factory.pool.answers.size, 4_000_000)
+        self.assertGreater(factory.pool.answers.size, 0)
+        client.close()
+        while factory.connections:
+            await _soon()
+        self.assertEqual(factory.pool.answers.size, 0)
 
     async def test_a_vanished_client_leaves_nothing_behind(self) -> None:
         factory = make_factory(Heartbeats(), reactor)

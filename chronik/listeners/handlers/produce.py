@@ -60,6 +60,7 @@ class ProduceHandler:
     min_version = 3
     max_version = 13
     advertised_min_version = 0
+    pipelined = True  # while one waits for the disk, the next is appended; request and answer are small without records
 
     log = Logger()
 
