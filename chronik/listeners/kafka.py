@@ -22,7 +22,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,6 +42,9 @@ MAX_PIPELINED = 1000
 """Responses that may wait on one connection before it is no longer read from."""
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """Bytes of finished answers behind an unfinished one above which no further request is taken. One may be larger."""
+CLOSING_SECONDS = 10.0
+"""How long a closed connection may take to accept what it is still sent."""
+_LEAST_TAKEN = 1024 * 1024
 _FLUSH_BYTES = 256 * 1024
 _FLUSH_BUFFERS = 256
 MAX_STRUCTURED_BYTES = 8 * 1024 * 1024
@@ -114,11 +117,26 @@ class KafkaFactory(Factory):
         self.metrics.connections -= 1
 
     def close_idle(self) -> None:
-        """Close connections on which nothing came for `max_idle_ms` and nothing is waiting. Called every few seconds."""
+        """Close connections on which nothing went for `max_idle_ms` and nothing is waiting. Called every few seconds.
+
+        While the node's backlog is full, connections are cut that took less than a MiB of theirs since the last call.
+        """
         limit = time.monotonic() - self._max_idle_seconds
-        for protocol in [p for p in self.connections if p.last_read < limit and not p.is_waiting]:
-            self.log.debug("listener {name}: closing idle connection from {host}", name=self.name, host=protocol.host)
-            protocol.close()
+        backlog_is_full = self.pool.answers.full
+        for protocol in list(self.connections):
+            stalled = protocol.stalls()
+            if backlog_is_full and stalled:
+                self.log.warn(
+                    "listener {name}: connection from {host} cut: it doesn't read its answers, and the node has no room left",
+                    name=self.name,
+                    host=protocol.host,
+                )
+                protocol.abort()
+            elif protocol.last_used < limit and not protocol.is_waiting:
+                self.log.debug(
+                    "listener {name}: closing idle connection from {host}", name=self.name, host=protocol.host
+                )
+                protocol.close()
 
     def close_all(self) -> None:
         """Close every connection, after what is already answered has been sent."""
@@ -159,6 +177,7 @@ class KafkaProtocol(Protocol):
     def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
         self.host = host
         self.last_read = time.monotonic()
+        self._last_sent = 0.0
         self._shared = factory
         self._route = factory.table.route
         self._metrics = factory.metrics
@@ -177,6 +196,9 @@ class KafkaProtocol(Protocol):
         self._blocked = False  # by the last one of `_waiting`, which is not of a pipelined API
         self._resuming = False
         self._reading = False  # inside bytes_received: what is answered now is sent at its end
+        self._unsent = 0  # bytes in the transport's queue
+        self._unsent_before, self._taken = 0, 0  # when `stalls` was called last, and what was sent since
+        self._closing: IDelayedCall | None = None
         self._now_ms = 0
         self._lost = False
 
@@ -189,12 +211,14 @@ class KafkaProtocol(Protocol):
             self._peer = self._peer._replace(local=(local.host, local.port))
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self.transport.on_unsent = self._backlog.change  # an ordinary transport never calls it: it queues little
+        self.transport.on_unsent = self._unsent_changed  # an ordinary transport never calls it: it queues little
         self._shared.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End what this connection is waiting for; long polls must not outlive their client."""
         self._lost = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         self._shared.closed(self)
         self._receiver.discard()
         self._hold(-self._held)
@@ -204,8 +228,11 @@ class KafkaProtocol(Protocol):
                 entry.deferred.cancel()
 
     def close(self) -> None:
-        """Close after sending what is already answered; further requests are not taken."""
+        """Close after sending what is already answered, within `CLOSING_SECONDS`; further requests are not taken."""
         self._lost = True
+        if self._closing is not None:
+            return
+        self._closing = self._shared.reactor.callLater(CLOSING_SECONDS, self.transport.abortConnection)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -219,6 +246,17 @@ class KafkaProtocol(Protocol):
         if self._outgoing and not self._lost:
             self._flush()
         self.close()
+
+    @property
+    def last_used(self) -> float:
+        """When bytes came last, or some that had to wait were sent; in seconds of the monotonic clock."""
+        return max(self.last_read, self._last_sent)
+
+    def stalls(self) -> bool:
+        """Whether since the last call the peer took little of what waited for it then."""
+        stalls = self._taken < min(self._unsent_before, _LEAST_TAKEN)
+        self._unsent_before, self._taken = self._unsent, 0
+        return stalls
 
     @property
     def is_waiting(self) -> bool:
@@ -255,6 +293,14 @@ class KafkaProtocol(Protocol):
         self.transport.pauseProducing()
         if self._backlog.full:
             self._backlog.when_drained(self._go_on)
+
+    def _unsent_changed(self, count: int) -> None:
+        """The transport's queue has grown or shrunk by `count` bytes."""
+        self._unsent += count
+        self._backlog.change(count)
+        if count < 0:
+            self._taken -= count
+            self._last_sent = time.monotonic()
 
     def _hold(self, count: int) -> None:
         """`count` more bytes of finished answers wait for their turn."""

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners import kafka
 from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
@@ -418,6 +419,50 @@ class SocketTests(TestCase):
         while factory.connections:
             await _soon()
         self.assertEqual(factory.pool.answers.size, 0)
+
+    async def unread(self, **limits: int) -> KafkaFactory:
+        """A factory with one connection, whose client asked for megabytes and doesn't read them."""
+        factory = make_factory(Heartbeats(), reactor, **limits)
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
+        use_vectored_transport(port)
+        self.addCleanup(port.stopListening)
+        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        self.addCleanup(client.close)
+        client.sendall(b"".join(encode_request(ListGroupsRequest(), 0, 1, "mute")) * 100)
+        while not factory.pool.answers.size:
+            await _soon()
+        await _soon()
+        return factory
+
+    async def _gone(self, factory: KafkaFactory) -> None:
+        for _ in range(100):
+            if not factory.connections:
+                break
+            await _soon()
+        self.assertEqual(len(factory.connections), 0)
+        self.assertEqual(factory.pool.answers.size, 0)
+
+    async def test_an_idle_client_is_dropped_though_it_does_not_read(self) -> None:
+        self.patch(kafka, "CLOSING_SECONDS", 0.05)
+        factory = await self.unread(max_idle_ms=1)
+        factory.close_idle()
+        await self._gone(factory)
+
+    async def test_what_closes_is_dropped_in_the_end(self) -> None:
+        self.patch(kafka, "CLOSING_SECONDS", 0.05)
+        factory = await self.unread()
+        factory.close_all()
+        self.assertEqual(len(factory.connections), 1)
+        await self._gone(factory)
+
+    async def test_a_full_backlog_drops_those_who_do_not_read(self) -> None:
+        factory = await self.unread(budget=500_000, max_idle_ms=600_000)
+        self.assertTrue(factory.pool.answers.full)
+        factory.close_idle()
+        await _soon()
+        self.assertEqual(len(factory.connections), 1)  # it has until the next time
+        factory.close_idle()
+        await self._gone(factory)
 
     async def test_a_vanished_client_leaves_nothing_behind(self) -> None:
         factory = make_factory(Heartbeats(), reactor)
