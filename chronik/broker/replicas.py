@@ -44,6 +44,7 @@ from chronik.topic_config import TopicSettings
 
 _Opening = Generator[None, None, Partition]
 DELETED_SUFFIX = ".deleted"
+STRAY_SUFFIX = ".stray"
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
 
@@ -364,7 +365,12 @@ class Replicas:
         return posixpath.join(self.path, str(partition_id))
 
     def _drop_strays(self) -> None:
-        """Give up directories of topics that the image doesn't have, deleted before the node went down."""
+        """Remove what was deleted before the node went down, and set aside what the metadata doesn't know.
+
+        A deletion renames before all else. A directory without that suffix and without a topic most likely means that the
+        metadata is older than the data, restored or lost; so it is kept until the operator says otherwise.
+        """
+        strays = 0
         for name in self._disk.list(self.path):
             path = posixpath.join(self.path, name)
             if name.endswith(DELETED_SUFFIX):
@@ -372,13 +378,29 @@ class Replicas:
                 continue
             text, _, index = name.rpartition("-")
             try:
-                topic = self._metadata.topic_by_id(uuid_from_text(text))
-                known = topic is not None and int(index) < len(topic.partitions)
+                topic, number = self._metadata.topic_by_id(uuid_from_text(text)), int(index)
             except ValueError:
                 continue  # not ours to touch
-            if not known:
-                self.log.info("{name} belongs to no topic any more and goes away", name=name)
-                self._give_up(path, 0)
+            if topic is None or number >= len(topic.partitions):
+                self._set_aside(path)
+                strays += 1
+        if strays:
+            self.log.error(
+                "{count} partition directories in {path} belong to no topic of the metadata: they were renamed to *{suffix} "
+                "and are kept. Is meta/ older than the data, or lost? Then stop the node, restore meta/, take the suffix off the "
+                "names and start again. If the topics were deleted, remove the directories",
+                count=strays,
+                path=self.path,
+                suffix=STRAY_SUFFIX,
+            )
+
+    def _set_aside(self, path: str) -> None:
+        aside, number = path + STRAY_SUFFIX, 1
+        while self._disk.exists(aside):
+            number += 1
+            aside = f"{path}{STRAY_SUFFIX}{number}"
+        self._disk.rename(path, aside)
+        self.log.error("{path} belongs to no topic: kept as {aside}", path=path, aside=posixpath.basename(aside))
 
     def _give_up(self, path: str, delay_ms: int) -> None:
         self._disk.rename(path, path + DELETED_SUFFIX)

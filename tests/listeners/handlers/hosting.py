@@ -37,23 +37,25 @@ class AtOnce(Worker):
 class Hosting(Serving):
     """`Serving` with `replicas`: every partition that `create` makes is led here, on a disk in memory.
 
-    `worker` syncs that disk.
+    `worker` syncs that disk. `discarded` has the paths that were given up, each with its delay in ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Any = None) -> None:
         super().__init__({"num.partitions": "1"})
         self.received_ms = NOW
         self.worker = AtOnce()
         self.clock.callFromThread = lambda function, *arguments: function(*arguments)  # type: ignore[attr-defined]
+        self.discarded: list[tuple[str, int]] = []
+        self.disk = disk or MemoryDisk()
         self.replicas = Replicas(
             metadata=self.image,
             node_id=0,
             path="/topics",
-            disk=MemoryDisk(),
+            disk=self.disk,
             flusher=Flusher(self.clock, self._fatal, worker=self.worker),  # type: ignore[arg-type]
             settings_for=self.configs.topic_settings,
             metrics_for=TopicMetrics,
-            discard=lambda path, delay_ms: None,
+            discard=lambda path, delay_ms: self.discarded.append((path, delay_ms)),
             producer_expiration_ms=86_400_000,
             flush_bytes=1 << 20,
             wall_clock_ms=lambda: NOW,
