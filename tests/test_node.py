@@ -154,6 +154,8 @@ class KeepingTests(SynchronousTestCase):
         try:
             broker.create_topic("quiet")
             produce(broker, "quiet", ["a", "b"])
+            broker.stop()
+            broker = Chronik(directory=self.directory, listeners=address).start()
             problems: list[str] = []
             consumer = Consumer(
                 {
@@ -166,7 +168,6 @@ class KeepingTests(SynchronousTestCase):
                     **QUIET,
                 }
             )
-            self.addCleanup(consumer.close)
 
             def poll(until: Callable[[Message], bool], seconds: float) -> Message | None:
                 deadline = time.monotonic() + seconds
@@ -193,6 +194,7 @@ class KeepingTests(SynchronousTestCase):
             self.assertEqual(problems, [])
             assert message is not None
             self.assertEqual((message.offset(), message.value()), (2, b"c"))
+            consumer.close()
         finally:
             broker.stop()
 
