@@ -64,6 +64,7 @@ class FlushedLog(LogState):
             self.unsynced_bytes += flush.byte_count
             self._directory_changed = self._directory_changed or flush.directory_changed
             self._parent_changed = self._parent_changed or flush.parent_changed
+            self._mark_dirty()  # it was taken off the flusher's list when the flush began
             return
         self._named = True
         self.recovery_point = max(self.recovery_point, flush.end_offset)

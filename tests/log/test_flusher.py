@@ -123,6 +123,16 @@ class FlusherTests(SynchronousTestCase):
         (failure,) = self.fatal
         self.assertIsInstance(failure.value, StorageError)
 
+    def test_what_a_cancelled_flush_left_is_synced_at_the_next_tick(self):
+        append(self.log)
+        self.worker.held = []
+        self.clock.advance(1)
+        self.log._settle()  # as a cut does before it goes on
+        self.worker.release()
+        self.assertEqual((self.synced, self.log.recovery_point), ([("/t-0", 0)], 0))
+        self.clock.advance(1)
+        self.assertEqual((self.synced[1:], self.log.recovery_point), ([("/t-0", 1)], 1))
+
     def test_a_forgotten_log_is_left_alone(self):
         append(self.log)
         self.flusher.request(self.log)
