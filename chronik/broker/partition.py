@@ -121,6 +121,9 @@ class Partition:
         self._flush_messages = settings.flush_messages
         self.syncs_first = settings.durability == "fsync" or settings.flush_messages == 1
         self._syncs = self.syncs_first or settings.flush_messages < _NO_LIMIT
+        log = self.log
+        if not self.syncs_first and self.high_watermark < log.end_offset and log.offline is None:
+            self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
         self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
         self._levels = {
@@ -224,7 +227,7 @@ class Partition:
 
     def synced(self, offset: int) -> None:
         """Everything below `offset` is on disk."""
-        if self.syncs_first and offset > self.high_watermark:
+        if offset > self.high_watermark:
             self._commit(min(offset, self.log.end_offset))
 
     def _commit(self, high_watermark: int) -> None:

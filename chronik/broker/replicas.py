@@ -387,8 +387,8 @@ class Replicas:
         if strays:
             self.log.error(
                 "{count} partition directories in {path} belong to no topic of the metadata: they were renamed to *{suffix} "
-                "and are kept. Is meta/ older than the data, or lost? Then stop the node, restore meta/, take the suffix off the "
-                "names and start again. If the topics were deleted, remove the directories",
+                "and are kept. Is meta/ older than the data, or lost? Then stop the node, restore meta/, take the suffix off "
+                "the names and start again. If the topics were deleted, remove the directories",
                 count=strays,
                 path=self.path,
                 suffix=STRAY_SUFFIX,

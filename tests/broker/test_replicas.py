@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +28,33 @@ class ReplicasTestCase(SynchronousTestCase):
     def told(self, *parts: str) -> list[str]:
         """The lines that have all of `parts`."""
         return [line for line in self.lines if all(part in line for part in parts)]
+
+
+class DurabilityTests(ReplicasTestCase):
+    def test_who_waits_for_the_disk_is_answered_when_durability_changes(self) -> None:
+        hosting = Hosting()
+        hosting.create("t", chronik_durability="fsync")
+        partition = hosting.partition("t")
+        hosting.worker.stuck = True
+        append(hosting, "t")
+        answers: list[object] = []
+        partition.commits.wait(1, answers.append)
+        hosting.clock.advance(0)
+        self.assertEqual((partition.high_watermark, answers), (0, []))
+        partition.configure(replace(partition.settings, durability="interval"))
+        self.assertEqual((partition.high_watermark, answers), (1, [None]))
+        partition.configure(replace(partition.settings, durability="fsync"))
+        self.assertEqual(partition.high_watermark, 1)
+
+    def test_a_sync_commits_whatever_the_durability_is_now(self) -> None:
+        hosting = Hosting()
+        hosting.create("t", chronik_durability="fsync")
+        partition = hosting.partition("t")
+        hosting.worker.stuck = True
+        append(hosting, "t")
+        partition.syncs_first = False
+        partition.synced(1)
+        self.assertEqual(partition.high_watermark, 1)
 
 
 class StrayTests(ReplicasTestCase):
