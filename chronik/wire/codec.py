@@ -35,11 +35,13 @@ _M = TypeVar("_M", bound="Message")
 class Message(Struct):
     """A struct with versions of its own: a request, a response, or a value stored in a log.
 
-    `VERSIONS` are those this project can code, `FLEXIBLE` those with compact lengths and tagged fields.
+    `VERSIONS` are those this project can code, `FLEXIBLE` those with compact lengths and tagged fields. `MAX_ELEMENTS`
+    bounds what all arrays of one message together may hold when it is decoded.
     """
 
     VERSIONS: ClassVar[Versions]
     FLEXIBLE: ClassVar[Versions]
+    MAX_ELEMENTS: ClassVar[int | None] = None
     _decoders: ClassVar[dict[int, Callable[[Buffer, int], tuple[Any, int]]]]
     _encoders: ClassVar[dict[int, Callable[[Any, list[Buffer], bytearray], None]]]
 
@@ -91,7 +93,7 @@ class Message(Struct):
     @classmethod
     def _compile_decoder(cls, version: int) -> Callable[[Buffer, int], tuple[Any, int]]:
         cls._check(version)
-        decoder = cls._decoders[version] = compile_decoder(cls, version, cls.is_flexible(version))
+        decoder = cls._decoders[version] = compile_decoder(cls, version, cls.is_flexible(version), cls.MAX_ELEMENTS)
         return decoder
 
     @classmethod
@@ -105,6 +107,8 @@ class Request(Message):
     """A client's request. `API_KEY` is the number in its header."""
 
     API_KEY: ClassVar[int] = -1
+    MAX_ELEMENTS = 25_000
+    """Elements of all its arrays together: 12,500 partitions even if each is the only one of its topic."""
 
     def __init_subclass__(cls, api_key: int = -1, **options: Any) -> None:
         super().__init_subclass__(**options)

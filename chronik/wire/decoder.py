@@ -3,7 +3,8 @@
 In the generated source `b` is the buffer, `p` the position, `end` the buffer's length, `o…` objects and `n…` counts. A
 declared length is compared with `end - p` before anything is read or built from it: Python slices shorten silently. The
 count of an array is multiplied by the fewest bytes that its element can take, so that a message can't ask for objects
-that it doesn't bring the bytes for.
+that it doesn't bring the bytes for. Where the message bounds its elements (`MAX_ELEMENTS`), `left` counts them down, over
+all arrays and tags: a hundred megabytes of empty elements would otherwise be decoded for minutes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from chronik.wire.compiler import (
 from chronik.wire.schema import Field, Struct
 
 
-def compile_decoder(cls: type[Struct], version: int, flexible: bool) -> Callable[[Buffer, int], tuple[Any, int]]:
+def compile_decoder(
+    cls: type[Struct], version: int, flexible: bool, max_elements: int | None = None
+) -> Callable[[Buffer, int], tuple[Any, int]]:
     """The decoder of `cls` at `version`. It raises MalformedMessage for any bytes that don't fit the declaration."""
-    source = _Decoder(cls.__name__, version, flexible)
+    source = _Decoder(cls.__name__, version, flexible, max_elements)
     source.line("def decode(b, p):")
     source.indent += 1
     source.line("end = len(b)")
+    if max_elements is not None:
+        source.line(f"left = {max_elements}")
     source.line("try:")
     source.indent += 1
     source.struct(cls, "o0")
@@ -80,8 +85,9 @@ def _length_fault(kind: str, declared: int, remaining: int, least: int = 1) -> M
 
 
 class _Decoder(Source):
-    def __init__(self, name: str, version: int, flexible: bool) -> None:
+    def __init__(self, name: str, version: int, flexible: bool, max_elements: int | None) -> None:
         super().__init__(name, version, flexible)
+        self.max_elements = max_elements
         self.scope.update(
             read_uvarint=read_uvarint,
             skip_tags=skip_tags,
@@ -133,6 +139,12 @@ class _Decoder(Source):
         """Emit the reading of an unsigned varint into `name`; one byte is by far the commonest case."""
         self.line(f"{name} = b[p]; p += 1")
         self.line(f"if {name} > 127: {name}, p = read_uvarint(b, p - 1)")
+
+    def charge(self, count: str) -> None:
+        """Emit the counting of `count` elements or tags against those that the message may have."""
+        if self.max_elements is not None:
+            self.line(f"left -= {count}")
+            self.line(f"if left < 0: raise MalformedMessage('more than {self.max_elements} elements in one message')")
 
     def length(self, name: str, kind: str) -> None:
         """Emit the reading of a length into `name`, -1 for null in either form."""
@@ -199,6 +211,7 @@ class _Decoder(Source):
         element, least = f.element, least_bytes(self, f.element)
         needed = n if least == 1 else f"{n} * {least}"
         self.line(f"if {n} < 0 or {needed} > end - p: raise length_fault('array', {n}, end - p, {least})")
+        self.charge(n)
         if isinstance(element, Field) and element.kind == "uuid":
             self.line(f"{target} = [bytes(b[q:q + 16]) for q in range(p, p + {needed}, 16)]; p += {needed}")
         elif isinstance(element, Field) and element.kind in FIXED:
@@ -228,11 +241,16 @@ class _Decoder(Source):
         self.path = joined(path, "tags")
         self.compact(count)
         if not fields:
-            self.line(f"if {count}: p = skip_tags(b, p, {count})")
+            self.line(f"if {count}:")
+            self.indent += 1
+            self.charge(count)
+            self.line(f"p = skip_tags(b, p, {count})")
+            self.indent -= 1
             self.path = path
             return
         self.line(f"if {count}:")
         self.indent += 1
+        self.charge(count)
         self.line(f"{last} = -1")
         self.line(f"while {count}:")
         self.indent += 1

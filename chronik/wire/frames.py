@@ -17,6 +17,7 @@ from chronik.wire.codec import Buffer, MalformedMessage, Request, Response
 from chronik.wire.compiler import read_uvarint, skip_tags
 
 SIZE_PREFIX = 4
+_MAX_TAGS = 100
 
 _unpack_size = struct.Struct(">i").unpack_from
 _unpack_fixed_header = struct.Struct(">hhi").unpack_from
@@ -70,6 +71,8 @@ def _skip_tags(frame: Buffer, position: int) -> int:
     """The position after the tag section at `position`; no tag of either header means anything here."""
     try:
         count, position = read_uvarint(frame, position)
+        if count > _MAX_TAGS:
+            raise MalformedMessage(f"{count} tags in a header; {_MAX_TAGS} are allowed")
         return skip_tags(frame, position, count)
     except IndexError:
         raise MalformedMessage("the header ends inside its tags") from None

@@ -327,3 +327,34 @@ class VersionsTests(SynchronousTestCase):
         self.assertTrue(Versions.parse("3+").has(30000))
         self.assertFalse(Versions.parse("none").has(0))
         self.assertEqual((str(Versions(3, 3)), str(Versions(3, 5))), ("3", "3-5"))
+
+
+class ElementTests(SynchronousTestCase):
+    """A request has so many elements at most, over all its arrays, whatever its bytes would hold."""
+
+    def refused(self, body: bytes, version: int = 9) -> None:
+        with self.assertRaises(MalformedMessage) as caught:
+            ProduceRequest.decode(body, version)
+        self.assertIn("elements", caught.exception.message)
+
+    def test_topics_without_partitions(self) -> None:
+        most = ProduceRequest.MAX_ELEMENTS
+        for version in (8, 9):
+            with self.subTest(version=version):
+                ProduceRequest.decode(ProduceRequest(topic_data=[TopicProduceData()] * most).encode(version), version)
+                self.refused(ProduceRequest(topic_data=[TopicProduceData()] * (most + 1)).encode(version), version)
+
+    def test_partitions_over_many_topics(self) -> None:
+        topic = TopicProduceData(name="t", partition_data=[PartitionProduceData()] * 1000)
+        ProduceRequest.decode(ProduceRequest(topic_data=[topic] * 24).encode(9), 9)
+        self.refused(ProduceRequest(topic_data=[topic] * 25).encode(9))
+
+    def test_tags(self) -> None:
+        empty = ProduceRequest().encode(9)[:-1]
+        tags = b"".join(uvarint(tag) + b"\0" for tag in range(30_000))
+        self.refused(empty + uvarint(30_000) + tags)
+        ProduceRequest.decode(empty + uvarint(2) + b"\0\0\1\0", 9)
+
+    def test_responses_are_not_bounded(self) -> None:
+        response = FetchResponse(responses=[FetchableTopicResponse(topic="t")] * 30_000)
+        self.assertEqual(len(FetchResponse.decode(response.encode(12), 12)[0].responses), 30_000)

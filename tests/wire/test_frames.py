@@ -24,6 +24,12 @@ from chronik.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 
 
 class RequestHeaderTests(SynchronousTestCase):
+    def test_more_tags_than_anyone_has_are_not_skipped(self) -> None:
+        frame = struct.pack(">hhih", 0, 9, 1, -1) + b"\x80\x80\x04" + bytes(100)
+        with self.assertRaises(MalformedMessage) as caught:
+            read_request_header(frame, flexible=True)
+        self.assertIn("65536 tags", caught.exception.message)
+
     def test_every_api_and_version(self) -> None:
         for key in ApiKey:
             request, _ = message_classes(key)
