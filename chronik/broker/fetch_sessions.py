@@ -2,7 +2,8 @@
 
 `FetchSessions.begin` turns a request into the list of partitions to read; `FetchRound.select` then decides which results
 belong into the answer: all of them in a full fetch, only those with records, an error or moved offsets in an incremental
-one. Sessions live in a bounded cache; one that was not used for `eviction_ms` makes room for a new one.
+one. Sessions live in a cache that is bounded in sessions and in their partitions; one that was not used for `eviction_ms`
+makes room for a new one. Whoever gets no session fetches without, which costs bytes but never correctness.
 
 Pure: ids come from an injected source, time is an argument. Source: KIP-227.
 """
@@ -20,6 +21,9 @@ NO_SESSION = 0
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 _MAX_EPOCH = 2**31 - 1
+MAX_SESSION_PARTITIONS = 20_000
+MAX_CACHED_PARTITIONS = 200_000
+"""Partitions of all sessions together. One takes some 500 bytes."""
 
 
 class FetchTarget(NamedTuple):
@@ -90,13 +94,16 @@ class FetchRound:
 
 
 class FetchSessions:
-    """The cache of sessions of one node: at most `slots`."""
+    """The cache of sessions of one node: at most `slots`, which have at most `partitions` together."""
 
-    def __init__(self, slots: int, eviction_ms: int, new_id: Callable[[], int]) -> None:
+    def __init__(
+        self, slots: int, eviction_ms: int, new_id: Callable[[], int], partitions: int = MAX_CACHED_PARTITIONS
+    ) -> None:
         self._slots = slots
         self._eviction_ms = eviction_ms
         self._new_id = new_id  # a random int in 1..2^31-1
         self._sessions: OrderedDict[int, _Session] = OrderedDict()  # least recently used first
+        self._room = partitions
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -112,12 +119,12 @@ class FetchSessions:
     ) -> FetchRound:
         """The round for one request.
 
-        Raises KafkaError: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when a
+        Raises KafkaError: FETCH_SESSION_ID_NOT_FOUND, also when the session has grown beyond its bounds, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when a
         session changes between names and ids.
         """
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
             if session_id != NO_SESSION:
-                self._sessions.pop(session_id, None)
+                self._drop(session_id)
             session = self._open(targets, uses_ids, now_ms) if epoch == INITIAL_EPOCH else None
             return FetchRound(session, targets, full=True)
         session = self._sessions.get(session_id)
@@ -131,12 +138,19 @@ class FetchSessions:
             raise KafkaError(
                 ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, "a fetch session keeps to topic names or to topic ids"
             )
+        before = len(session.targets)
         for target in targets:
             key = (target.topic, target.partition)
             session.targets[key] = target
         for key in forgotten:
             session.targets.pop(key, None)
             session.seen.pop(key, None)
+        self._room -= len(session.targets) - before
+        if len(session.targets) > MAX_SESSION_PARTITIONS or self._room < 0:
+            self._drop(session_id)
+            raise KafkaError(
+                ErrorCode.FETCH_SESSION_ID_NOT_FOUND, f"fetch session {session_id} has too many partitions"
+            )
         session.epoch = 1 if epoch == _MAX_EPOCH else epoch + 1
         session.last_used_ms = now_ms
         self._sessions.move_to_end(session_id)
@@ -144,13 +158,21 @@ class FetchSessions:
 
     def _open(self, targets: list[FetchTarget], uses_ids: bool, now_ms: int) -> _Session | None:
         """A new session, or None when the cache is full of ones in use: the client then fetches without."""
-        if len(self._sessions) >= self._slots:
+        if len(targets) > MAX_SESSION_PARTITIONS:
+            return None
+        while len(self._sessions) >= self._slots or len(targets) > self._room:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_ms - oldest.last_used_ms < self._eviction_ms:
                 return None
-            del self._sessions[oldest.session_id]
+            self._drop(oldest.session_id)
         session_id = self._new_id()
         while session_id in self._sessions or session_id == NO_SESSION:
             session_id = self._new_id()
         session = self._sessions[session_id] = _Session(session_id, uses_ids, targets, now_ms)
+        self._room -= len(session.targets)
         return session
+
+    def _drop(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._room += len(session.targets)

@@ -4,7 +4,7 @@ import itertools
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.broker.fetch_sessions import FetchSessions, FetchTarget, Seen
+from chronik.broker.fetch_sessions import MAX_SESSION_PARTITIONS, FetchSessions, FetchTarget, Seen
 from chronik.errors import ErrorCode, KafkaError
 
 
@@ -82,3 +82,23 @@ class SessionTests(SynchronousTestCase):
         self.sessions._sessions[1].epoch = 2**31 - 1
         self.sessions.begin(1, 2**31 - 1, [], [], False, 0)
         self.sessions.begin(1, 1, [], [], False, 0)
+
+    def test_a_session_has_so_many_partitions_at_most(self) -> None:
+        many = [target(index) for index in range(MAX_SESSION_PARTITIONS + 1)]
+        alone = self.sessions.begin(0, 0, many, [], False, 0)
+        self.assertEqual((alone.session_id, len(alone.targets), len(self.sessions)), (0, len(many), 0))
+        self.assertEqual(self.sessions.begin(0, 0, many[1:], [], False, 0).session_id, 1)
+        self.refused(ErrorCode.FETCH_SESSION_ID_NOT_FOUND, 1, 1, many[:1], [], False, 0)
+        self.assertEqual(len(self.sessions), 0)
+
+    def test_all_sessions_together_have_so_many_partitions_at_most(self) -> None:
+        sessions = FetchSessions(10, 1000, itertools.count(1).__next__, partitions=5)
+        self.assertEqual(sessions.begin(0, 0, [target(0), target(1), target(2)], [], False, 0).session_id, 1)
+        self.assertEqual(sessions.begin(0, 0, [target(0), target(1), target(2)], [], False, 0).session_id, 0)
+        self.assertEqual(sessions.begin(0, 0, [target(0)], [], False, 500).session_id, 2)
+        sessions.begin(1, 1, [], [("t", 0)], False, 600)  # what is forgotten makes room
+        self.assertEqual(sessions.begin(0, 0, [target(0), target(1)], [], False, 600).session_id, 3)
+        self.assertEqual(sessions.begin(0, 0, [target(0)], [], False, 600).session_id, 0)
+        self.assertEqual(sessions.begin(0, 0, [target(0), target(1)], [], False, 1600).session_id, 4)  # 2 and 1 are old
+        sessions.begin(4, -1, [], [], False, 1600)
+        self.assertEqual(len(sessions), 1)

@@ -205,6 +205,12 @@ class ProtocolTests(SynchronousTestCase):
     def test_an_oversized_frame_closes(self) -> None:
         self.closes(struct.pack(">i", (1 << 20) + 1))
 
+    def test_a_large_request_without_records_closes(self) -> None:
+        self.patch(kafka, "MAX_STRUCTURED_BYTES", 1000)
+        self.protocol.dataReceived(struct.pack(">ihhih", 1000, ApiKey.HEARTBEAT, 0, 1, -1) + bytes(990))
+        self.assertFalse(self.transport.disconnecting)
+        self.closes(struct.pack(">ihhih", 1001, ApiKey.HEARTBEAT, 0, 1, -1) + bytes(991))
+
     def test_unknown_version_of_api_versions_keeps_the_connection(self) -> None:
         self.protocol.dataReceived(struct.pack(">ihhih", 14, ApiKey.API_VERSIONS, 99, 5, 1) + b"c" + b"\xff\xff\xff")
         frame = FrameReader().feed(self.transport.value())[0]

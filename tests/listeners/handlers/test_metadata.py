@@ -121,6 +121,11 @@ class MetadataTests(SynchronousTestCase):
         self.assertEqual(self.found(names("newer"), version=1), [("newer", 0, 1)])
         self.assertEqual([topic.name for topic in self.image.topics()], ["a", "b", "new", "newer"])
 
+    def test_of_very_many_unknown_topics_some_are_created_at_a_time(self) -> None:
+        asked = names(*(f"many-{n}" for n in range(1500)))
+        self.assertEqual([code for _, code, _ in self.found(asked, auto=True)], [0] * 1000 + [UNKNOWN] * 500)
+        self.assertEqual([code for _, code, _ in self.found(asked, auto=True)], [0] * 1500)
+
     def test_all_topics_create_nothing(self) -> None:
         self.assertEqual(len(self.found(None, auto=True)), 2)
 
