@@ -9,6 +9,7 @@ A start that fails undoes what was done and tells `on_fatal`, which ends the pro
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 import uuid
@@ -292,6 +293,8 @@ class Node(MultiService):
             wall_clock_ms=_wall_clock_ms,
             cooperator=cooperator,
             on_fatal=self._on_fatal,
+            clock=reactor,
+            random=random.random,
         )
         self.coordinator = Coordinator(
             _group_settings(config),

@@ -19,6 +19,7 @@ from functools import cache, partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,7 +27,7 @@ from zope.interface import implementer
 
 from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
-from chronik.errors import ErrorCode, KafkaError, StorageError
+from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
     ICommittedReader,
@@ -43,10 +44,18 @@ from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 
 _Opening = Generator[None, None, Partition]
+_Begin = Callable[[], _Opening]
+_NotOpened = (OSError, CorruptLogError, KafkaError)
 DELETED_SUFFIX = ".deleted"
 STRAY_SUFFIX = ".stray"
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
+_RETRY_SECONDS = 5.0
+
+
+def _raise(_: PartitionId, error: Exception) -> None:
+    """At a start, what cannot be opened ends it with its line."""
+    raise error
 
 
 @implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
@@ -71,6 +80,8 @@ class Replicas:
         wall_clock_ms: Callable[[], int],
         cooperator: Cooperator,
         on_fatal: Callable[[Failure], object],
+        clock: IReactorTime,
+        random: Callable[[], float],
     ) -> None:
         self.path = path
         self._metadata = metadata
@@ -86,10 +97,15 @@ class Replicas:
         self._now_ms = wall_clock_ms
         self._cooperator = cooperator
         self._on_fatal = on_fatal
+        self._clock = clock
+        self._random = random
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
-        self._unopened: dict[PartitionId, Callable[[], _Opening]] = {}
+        self._unopened: dict[PartitionId, _Begin] = {}
+        self._under_way: dict[PartitionId, _Opening] = {}  # those of them that are being opened
+        self._refused: dict[PartitionId, str] = {}  # those that could not be, until the next try, and why
         self._opening: CooperativeTask[Iterator[None]] | None = None
+        self._retry: IDelayedCall | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._clean = True
         self._stopped = False
@@ -109,7 +125,7 @@ class Replicas:
         for topic in self._metadata.topics():
             self._add(topic)
         self._unsubscribe = self._metadata.subscribe(self._changed)
-        opened: Deferred[None] = self._open_all(_START_SLICE_SECONDS)
+        opened: Deferred[None] = self._open_by(self._open_slices(_START_SLICE_SECONDS, _raise))
         return opened
 
     def stop(self) -> None:
@@ -121,6 +137,8 @@ class Replicas:
         self._unsubscribe()
         if self._opening is not None:
             self._opening.stop()
+        if self._retry is not None:
+            self._retry.cancel()
         refused: OSError | None = None
         for partition in self.partitions():
             partition.resign(KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is shutting down"))
@@ -168,17 +186,20 @@ class Replicas:
             return self._late(topic, topic.name, index)
 
     def _late(self, topic: Topic | None, name: str, index: int) -> Partition:
-        """A partition that exists and was not opened yet."""
-        opener = None if topic is None else self._unopened.get(PartitionId(topic.topic_id, index))
-        if opener is None:
+        """A partition that exists and is not open yet. Raises KafkaError(KAFKA_STORAGE_ERROR) when it cannot be opened."""
+        partition_id = None if topic is None else PartitionId(topic.topic_id, index)
+        if partition_id is None or partition_id not in self._unopened:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"this node has no partition {name[:249]}-{index}")
-        steps = opener()
-        while True:
+        if partition_id not in self._refused:
             try:
-                next(steps)
-            except StopIteration as opened:
-                partition: Partition = opened.value
-                return partition
+                for _ in self._steps(partition_id):
+                    pass
+                return self._by_id[partition_id.topic_id][index]
+            except _NotOpened as error:
+                self._not_opened(partition_id, error)
+        raise KafkaError(
+            ErrorCode.KAFKA_STORAGE_ERROR, f"{name}-{index} cannot be opened: {self._refused[partition_id]}"
+        )
 
     # -- for the node's own tiers -------------------------------------------------------------------------------------
 
@@ -232,10 +253,7 @@ class Replicas:
 
     def _changed(self, delta: MetadataDelta) -> None:
         for topic in delta.deleted:
-            try:
-                self._remove(topic)
-            except OSError as error:  # it is deleted all the same; the next start finds the directory astray
-                self.log.error("directories of deleted topic {topic} stay: {error}", topic=topic.name, error=error)
+            self._remove(topic)
         for topic in delta.created:
             self._add(topic)
         for topic in delta.changed:
@@ -256,7 +274,9 @@ class Replicas:
         settings = cache(partial(self._settings_for, topic))
         for state in topic.partitions:
             if self._node_id in state.replicas and state.partition not in by_index:
-                self._unopened[PartitionId(topic.topic_id, state.partition)] = self._opener(topic, state, settings)
+                partition_id = PartitionId(topic.topic_id, state.partition)
+                self._unopened[partition_id] = self._opener(topic, state, settings)
+                self._break_off(partition_id)
 
     def _update(self, topic: Topic) -> None:
         self._configure(topic)
@@ -278,20 +298,24 @@ class Replicas:
         gone = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic.name} was deleted")
         self._by_name.pop(topic.name, None)
         by_index = self._by_id.pop(topic.topic_id, {})
+        delay_ms = self._settings_for(topic).file_delete_delay_ms
+        given_up = []
         for partition_id in [key for key in self._unopened if key.topic_id == topic.topic_id]:
             del self._unopened[partition_id]
-        renamed = False
+            self._refused.pop(partition_id, None)
+            self._break_off(partition_id)
+            given_up.append(self._remove_directory(partition_id, delay_ms))
         for partition in by_index.values():
             for host in self._hosts:
                 host.partition_resigned(partition.partition_id, partition.name)
-            partition.log.abandon()
+            try:
+                partition.log.abandon()
+            except (OSError, StorageError) as error:  # of the latter `on_fatal` was told
+                self.log.error("{path} of a deleted topic: {error}", path=partition.log.directory, error=error)
             self._flusher.forget(partition.log)
-            path = self._path(partition.partition_id)
-            if self._disk.exists(path):
-                self._give_up(path, partition.settings.file_delete_delay_ms)
-                renamed = True
             partition.resign(gone)
-        if renamed:
+            given_up.append(self._remove_directory(partition.partition_id, delay_ms))
+        if any(given_up):
             try:
                 self._disk.sync_directory(self.path)
             except StorageError as error:
@@ -300,25 +324,61 @@ class Replicas:
         if by_index:
             self.log.info("topic {topic} deleted with {count} partition(s)", topic=topic.name, count=len(by_index))
 
+    def _remove_directory(self, partition_id: PartitionId, delay_ms: int) -> bool:
+        """Give up the directory of a deleted partition, if it has one; whether it was renamed."""
+        path = self._path(partition_id)
+        try:
+            if not self._disk.exists(path):
+                return False
+            self._give_up(path, delay_ms)
+        except OSError as error:  # it is deleted all the same; the next start finds the directory astray
+            self.log.error("{path} of a deleted topic stays: {error}", path=path, error=error)
+            return False
+        return True
+
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _opener(
-        self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]
-    ) -> Callable[[], _Opening]:
-        partition_id = PartitionId(topic.topic_id, state.partition)
+    def _steps(self, partition_id: PartitionId) -> _Opening:
+        """The steps that open a partition; those that are left where it is being opened already."""
+        steps = self._under_way.get(partition_id)
+        if steps is None:
+            steps = self._under_way[partition_id] = self._unopened[partition_id]()
+        return steps
 
-        def begin() -> _Opening:
-            self._unopened.pop(partition_id, None)
-            return self._open(topic, state, partition_id, settings())
+    def _break_off(self, partition_id: PartitionId) -> None:
+        """What is being opened is gone, or is another now."""
+        steps = self._under_way.pop(partition_id, None)
+        if steps is not None:
+            steps.close()
 
-        return begin
+    def _not_opened(self, partition_id: PartitionId, error: Exception) -> None:
+        """It stays unopened, for another try."""
+        self._under_way.pop(partition_id, None)
+        self._refused[partition_id] = str(error)
+        self.log.error(
+            "{path} cannot be opened: {error}; the next try is in {seconds:.0f} s",
+            path=self._path(partition_id),
+            error=error,
+            seconds=_RETRY_SECONDS,
+        )
+        if self._retry is None:
+            self._retry = self._clock.callLater(_RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._refused.clear()
+        if self._unopened and self._opening is None:
+            self._open_all()
+
+    def _opener(self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]) -> _Begin:
+        return lambda: self._open(topic, state, PartitionId(topic.topic_id, state.partition), settings())
 
     def _open(
         self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
     ) -> _Opening:
         name = TopicPartition(topic.name, state.partition)
         path, config = self._path(partition_id), self._log_config(settings)
-        steps = Log.opening(self._disk, path, config, self._now_ms(), self._clean)
+        steps = Log.opening(self._disk, path, config, self._now_ms(), self._clean, random=self._random)
         log = yield from self._verification.follow(str(name), steps)
         log.on_lost = self._lost
         if log.recovery is not None and settings.durability == "fsync":
@@ -332,6 +392,7 @@ class Replicas:
         )
         self._flusher.watch(log, partition.synced)
         self._by_id[topic.topic_id][state.partition] = partition
+        del self._unopened[partition_id], self._under_way[partition_id]
         for host in self._hosts:
             host.partition_led(partition_id, name, state.leader_epoch)
         return partition
@@ -339,27 +400,38 @@ class Replicas:
     def _flusher_request(self, partition: Partition) -> None:
         self._flusher.request(partition.log)
 
-    def _open_all(self, slice_seconds: float = _SLICE_SECONDS) -> Deferred[Any]:
-        self._opening = opening = self._cooperator.cooperate(self._open_slices(slice_seconds))
+    def _open_all(self) -> Deferred[Any]:
+        return self._open_by(self._open_slices(_SLICE_SECONDS, self._not_opened))
+
+    def _open_by(self, slices: Iterator[None]) -> Deferred[Any]:
+        self._opening = opening = self._cooperator.cooperate(slices)
         return opening.whenDone().addBoth(self._opened)
 
     def _opened(self, result: Any) -> Any:
         self._opening = None
         return None if self._stopped else result
 
-    def _open_slices(self, seconds: float) -> Iterator[None]:
-        """Open what is not open, giving the reactor back after every slice."""
+    def _open_slices(self, seconds: float, refused: Callable[[PartitionId, Exception], object]) -> Iterator[None]:
+        """Open what is not open, giving the reactor back after every slice. What cannot be opened goes to `refused`."""
         until = time.monotonic() + seconds
-        while self._unopened and not self._stopped:
-            for _ in next(iter(self._unopened.values()))():
+        while waiting := [each for each in self._unopened if each not in self._refused]:
+            for partition_id in waiting:
+                if partition_id not in self._unopened or partition_id in self._refused:
+                    continue  # deleted, or opened by a request
+                try:
+                    for _ in self._steps(partition_id):
+                        if time.monotonic() >= until:
+                            yield
+                            until = time.monotonic() + seconds
+                        if self._stopped:
+                            return
+                except _NotOpened as error:
+                    refused(partition_id, error)
                 if time.monotonic() >= until:
                     yield
                     until = time.monotonic() + seconds
                 if self._stopped:
                     return
-            if time.monotonic() >= until:
-                yield
-                until = time.monotonic() + seconds
 
     def _path(self, partition_id: PartitionId) -> str:
         return posixpath.join(self.path, str(partition_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 
 from chronik.broker.partition import Partition
@@ -47,7 +47,13 @@ class Hosting(Serving):
         self.clock.callFromThread = lambda function, *arguments: function(*arguments)  # type: ignore[attr-defined]
         self.discarded: list[tuple[str, int]] = []
         self.disk = disk or MemoryDisk()
-        self.replicas = Replicas(
+        self.replicas, (started, clock) = self.again()
+        clock.pump([0, 0])
+        assert started.called
+
+    def again(self) -> tuple[Replicas, tuple[Deferred[None], Clock]]:
+        """Others on the same disk and metadata, whose start has begun: they, and its end, which the clock brings."""
+        replicas = Replicas(
             metadata=self.image,
             node_id=0,
             path="/topics",
@@ -61,10 +67,10 @@ class Hosting(Serving):
             wall_clock_ms=lambda: NOW,
             cooperator=Cooperator(lambda: lambda: True, scheduler=lambda turn: self.clock.callLater(0, turn)),
             on_fatal=self._fatal,
+            clock=self.clock,  # type: ignore[arg-type]
+            random=lambda: 0.5,
         )
-        started: Deferred[None] = self.replicas.start(clean=True)
-        self.clock.pump([0, 0])
-        assert started.called
+        return replicas, (replicas.start(clean=True), self.clock)
 
     def create(self, name: str, partitions: int = 1, **configs: str) -> Uuid:
         """Create a topic; its id."""
