@@ -119,8 +119,8 @@ class FetchSessions:
     ) -> FetchRound:
         """The round for one request.
 
-        Raises KafkaError: FETCH_SESSION_ID_NOT_FOUND, also when the session has grown beyond its bounds, INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when a
-        session changes between names and ids.
+        Raises KafkaError: FETCH_SESSION_ID_NOT_FOUND, also when the session has grown beyond its bounds,
+        INVALID_FETCH_SESSION_EPOCH, or FETCH_SESSION_TOPIC_ID_ERROR when a session changes between names and ids.
         """
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
             if session_id != NO_SESSION:

@@ -44,6 +44,8 @@ MAX_HELD_BYTES = 4 * 1024 * 1024
 """Bytes of finished answers behind an unfinished one above which no further request is taken. One may be larger."""
 CLOSING_SECONDS = 10.0
 """How long a closed connection may take to accept what it is still sent."""
+GATHERING_SECONDS = 30.0
+"""How long one large request may come in while others wait for the room that is reserved for it."""
 _LEAST_TAKEN = 1024 * 1024
 _FLUSH_BYTES = 256 * 1024
 _FLUSH_BUFFERS = 256
@@ -123,13 +125,21 @@ class KafkaFactory(Factory):
     def close_idle(self) -> None:
         """Close connections on which nothing went for `max_idle_ms` and nothing is waiting. Called every few seconds.
 
-        While the node's backlog is full, connections are cut that took less than a MiB of theirs since the last call.
+        While the node's backlog is full, connections are cut that took less than a MiB of theirs since the last call; while
+        requests wait for buffers, those whose large request hasn't come in for `GATHERING_SECONDS`.
         """
         limit = time.monotonic() - self._max_idle_seconds
         backlog_is_full = self.pool.answers.full
         for protocol in list(self.connections):
-            stalled = protocol.stalls()
-            if backlog_is_full and stalled:
+            stalled, gathers_long = protocol.stalls(), protocol.gathers_long()
+            if gathers_long and self.pool.is_short:
+                self.log.warn(
+                    "listener {name}: connection from {host} cut: its large request takes too long while others wait",
+                    name=self.name,
+                    host=protocol.host,
+                )
+                protocol.abort()
+            elif backlog_is_full and stalled:
                 self.log.warn(
                     "listener {name}: connection from {host} cut: it doesn't read its answers, and the node has no room left",
                     name=self.name,
@@ -202,6 +212,7 @@ class KafkaProtocol(Protocol):
         self._reading = False  # inside bytes_received: what is answered now is sent at its end
         self._unsent = 0  # bytes in the transport's queue
         self._unsent_before, self._taken = 0, 0  # when `stalls` was called last, and what was sent since
+        self._gathering = (0, 0.0)  # the large request that came in when `gathers_long` was called last, and since when
         self._closing: IDelayedCall | None = None
         self._now_ms = 0
         self._lost = False
@@ -261,6 +272,13 @@ class KafkaProtocol(Protocol):
         stalls = self._taken < min(self._unsent_before, _LEAST_TAKEN)
         self._unsent_before, self._taken = self._unsent, 0
         return stalls
+
+    def gathers_long(self) -> bool:
+        """Whether one large request has been coming in for `GATHERING_SECONDS`, as far as calls of this can tell."""
+        begun, now = (self._receiver.begun if self._receiver.gathers else 0), time.monotonic()
+        if begun != self._gathering[0]:
+            self._gathering = (begun, now)
+        return bool(begun) and now - self._gathering[1] >= GATHERING_SECONDS
 
     @property
     def is_waiting(self) -> bool:

@@ -5,6 +5,9 @@ memoryviews into it: nothing is copied, and an idle connection owns no buffer. T
 returns. What is left of a read, an incomplete frame, is kept by the connection; a frame too large for the staging buffer
 is gathered in a pooled buffer that grows fourfold with the bytes that have really arrived, never by the declared size.
 
+Before it gets its first such buffer, a frame reserves its whole size of the node's budget. The reservation is a number,
+not memory; it makes sure that what was begun can be finished, however many frames grow at the same time.
+
 Pooled buffers are reused because fresh memory costs a page fault for every 4 KiB, more than the copy into it.
 """
 
@@ -28,14 +31,15 @@ _MIN_REQUEST = 8  # api key, version, correlation id
 class BufferPool:
     """The staging buffer and the pool of large ones, for all connections of a node.
 
-    `budget` bounds the bytes lent out for large frames; above it `acquire` lends nothing and the connection must stop
-    reading until `when_free` calls it back. The same number of bytes again bounds the answers that wait for their clients,
+    `budget` bounds the bytes reserved for large frames; above it `reserve` refuses, and the connection must stop reading
+    until `when_free` calls it back. The same number of bytes again bounds the answers that wait for their clients,
     in `answers`.
     """
 
     def __init__(self, budget: int, keep: int = 32 * 1024 * 1024) -> None:
         self.staging = memoryview(bytearray(STAGING_BYTES))
         self.lent = 0
+        self.reserved = 0
         self.answers = AnswerBacklog(budget)
         self._budget = budget
         self._keep = keep
@@ -43,10 +47,28 @@ class BufferPool:
         self._free: dict[int, list[bytearray]] = {}
         self._waiting: list[Callable[[], None]] = []
 
-    def acquire(self, size: int) -> bytearray | None:
-        """A buffer of exactly `size` bytes with unspecified content; None while the budget is spent."""
-        if self.lent and self.lent + size > self._budget:
-            return None
+    @property
+    def is_short(self) -> bool:
+        """Whether connections wait for a reservation."""
+        return bool(self._waiting)
+
+    def reserve(self, size: int) -> bool:
+        """Set `size` bytes of the budget aside for one frame; False while they aren't there. Alone, any frame fits."""
+        if self.reserved and self.reserved + size > self._budget:
+            return False
+        self.reserved += size
+        return True
+
+    def give_up(self, size: int) -> None:
+        """End a reservation, and let those who wait for one try again."""
+        self.reserved -= size
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for retry in waiting:
+                retry()
+
+    def acquire(self, size: int) -> bytearray:
+        """A buffer of exactly `size` bytes with unspecified content, for a frame that has its reservation."""
         self.lent += size
         free = self._free.get(size)
         if free:
@@ -55,19 +77,15 @@ class BufferPool:
         return bytearray(size)
 
     def release(self, buffer: bytearray) -> None:
-        """Take a buffer back, and let those who wait for one try again."""
+        """Take a buffer back."""
         size = len(buffer)
         self.lent -= size
         if self._kept + size <= self._keep:
             self._kept += size
             self._free.setdefault(size, []).append(buffer)
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for retry in waiting:
-                retry()
 
     def when_free(self, retry: Callable[[], None]) -> None:
-        """Call `retry` once, after the next release."""
+        """Call `retry` once, after the end of the next reservation."""
         self._waiting.append(retry)
 
 
@@ -78,7 +96,7 @@ class FrameReceiver:
     rest is kept for `resume`. Raises MalformedMessage for a size below 8 or above `max_bytes`: the stream is lost then.
     """
 
-    __slots__ = ("_filled", "_handle", "_kept", "_large", "_max_bytes", "_pool", "_total")
+    __slots__ = ("_filled", "_handle", "_kept", "_large", "_max_bytes", "_pool", "_total", "begun")
 
     def __init__(self, pool: BufferPool, max_bytes: int, handle: Callable[[memoryview], bool]) -> None:
         self._pool = pool
@@ -88,6 +106,13 @@ class FrameReceiver:
         self._large: bytearray | None = None
         self._filled = 0
         self._total = 0
+        self.begun = 0
+        """How many large frames were begun so far."""
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a large frame is under way, and with it a reservation."""
+        return self._large is not None
 
     @property
     def mid_frame(self) -> bool:
@@ -95,13 +120,11 @@ class FrameReceiver:
         return self._large is not None or self._kept is not None
 
     def target(self) -> memoryview | None:
-        """Where to receive the next bytes; None while no buffer may be lent (wait with `BufferPool.when_free`)."""
+        """Where to receive the next bytes; None while a large frame gets no reservation (wait with `BufferPool.when_free`)."""
         large = self._large
         if large is not None:
             if self._filled == len(large):
                 bigger = self._pool.acquire(min(self._total, len(large) * _GROWTH))
-                if bigger is None:
-                    return None
                 bigger[: self._filled] = large
                 self._pool.release(large)
                 self._large = large = bigger
@@ -110,13 +133,10 @@ class FrameReceiver:
         if kept is None:
             return self._pool.staging
         if self._total > STAGING_BYTES and len(kept) * _GROWTH >= STAGING_BYTES:
-            large = self._pool.acquire(min(self._total, _FIRST_LARGE))
+            large = self._begin(kept, 0, len(kept))
             if large is None:
                 return None
-            self._filled = len(kept)
-            large[: self._filled] = kept
             self._kept = None
-            self._large = large
             return memoryview(large)[self._filled : self._total]
         held = len(kept)
         self._pool.staging[:held] = kept
@@ -131,7 +151,7 @@ class FrameReceiver:
                 try:
                     self._handle(memoryview(large)[SIZE_PREFIX : self._total])
                 finally:
-                    self._pool.release(large)
+                    self._end(large)
             return
         kept = self._kept
         if kept is not None:
@@ -157,7 +177,21 @@ class FrameReceiver:
         self._kept = None
         if self._large is not None:
             large, self._large = self._large, None
-            self._pool.release(large)
+            self._end(large)
+
+    def _begin(self, view: bytearray | memoryview, position: int, end: int) -> bytearray | None:
+        """Put the start of a large frame, `view[position:end]`, into a pooled buffer; None while it gets no reservation."""
+        if not self._pool.reserve(self._total):
+            return None
+        self._filled = held = end - position
+        self._large = large = self._pool.acquire(min(self._total, max(_FIRST_LARGE, held)))
+        large[:held] = view[position:end]
+        self.begun += 1
+        return large
+
+    def _end(self, large: bytearray) -> None:
+        self._pool.release(large)
+        self._pool.give_up(self._total)
 
     def _cut(self, view: memoryview, end: int) -> None:
         position, handle = 0, self._handle
@@ -181,10 +215,6 @@ class FrameReceiver:
     def _keep_or_grow(self, view: memoryview, position: int, end: int) -> None:
         """Hold the incomplete frame from `position`: in a pooled buffer if it is large and well under way."""
         held = end - position
-        if self._total > STAGING_BYTES and held * _GROWTH >= STAGING_BYTES:
-            large = self._pool.acquire(min(self._total, max(_FIRST_LARGE, held)))
-            if large is not None:
-                large[:held] = view[position:end]
-                self._large, self._filled = large, held
-                return
-        self._kept = bytearray(view[position:end])
+        large = self._total > STAGING_BYTES and held * _GROWTH >= STAGING_BYTES
+        if not large or self._begin(view, position, end) is None:
+            self._kept = bytearray(view[position:end])

@@ -329,9 +329,23 @@ class ProtocolTests(SynchronousTestCase):
         self.factory.close_idle()
         self.assertTrue(self.transport.disconnecting)
 
+    def test_a_large_request_that_never_ends_makes_room_for_others(self) -> None:
+        self.patch(kafka, "GATHERING_SECONDS", 0.0)
+        self.protocol.dataReceived(struct.pack(">i", 1_000_000) + bytes(200_000))
+        self.factory.close_idle()
+        self.assertFalse(self.transport.disconnected)  # nobody else wants its room
+        self.factory.pool.when_free(lambda: None)
+        self.factory.close_idle()
+        self.assertTrue(self.transport.disconnected)
+
 
 class Wire(StringTransport):
     """A transport in memory that knows the calls of a TCP one."""
+
+    disconnected = False
+
+    def abortConnection(self) -> None:
+        self.disconnected = True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled

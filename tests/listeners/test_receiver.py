@@ -18,8 +18,8 @@ def frame(body: bytes) -> bytes:
 class Stream:
     """Feeds a receiver from bytes, at most `step` at a time, as a socket would."""
 
-    def __init__(self, budget: int = 64 * 1024 * 1024) -> None:
-        self.pool = BufferPool(budget)
+    def __init__(self, budget: int = 64 * 1024 * 1024, pool: BufferPool | None = None) -> None:
+        self.pool = pool or BufferPool(budget)
         self.frames: list[bytes] = []
         self.accept = True
         self.receiver = FrameReceiver(self.pool, MAX, self._take)
@@ -85,17 +85,37 @@ class ReceivingTests(SynchronousTestCase):
 
     def test_a_spent_budget_stops_reading_until_a_release(self) -> None:
         stream = Stream(budget=2 * 1024 * 1024)
-        held = stream.pool.acquire(2 * 1024 * 1024)
-        assert held is not None
+        self.assertTrue(stream.pool.reserve(2 * 1024 * 1024))
         body = bytes(1_000_000)
         fed = stream.feed(frame(body))
         self.assertLess(fed, len(body))
         woken: list[int] = []
         stream.pool.when_free(lambda: woken.append(1))
-        stream.pool.release(held)
+        stream.pool.give_up(2 * 1024 * 1024)
         self.assertEqual(woken, [1])
         stream.feed(frame(body)[fed:])
         self.assertEqual(stream.frames, [body])
+
+    def test_many_large_frames_at_a_time_all_come_through_a_small_budget(self) -> None:
+        for size, budget in ((2_000_000, MAX), (3_000_000, MAX), (MAX - 4, MAX), (MAX - 4, 1024 * 1024)):
+            pool = BufferPool(budget)
+            streams = [Stream(pool=pool) for _ in range(20)]
+            left = {stream: frame(bytes([n]) * size) for n, stream in enumerate(streams)}
+            while left:
+                fed = 0
+                for stream, data in list(left.items()):
+                    count = stream.feed(data[:100_000])
+                    left[stream] = data[count:]
+                    fed += count
+                    if not left[stream]:
+                        del left[stream]
+                self.assertGreater(fed, 0, "every one of them waits for another")
+                self.assertLessEqual(pool.lent, max(budget, MAX))
+            for n, stream in enumerate(streams):
+                self.assertEqual(
+                    (len(stream.frames), stream.frames[0][:1], len(stream.frames[0])), (1, bytes([n]), size)
+                )
+            self.assertEqual((pool.lent, pool.reserved), (0, 0))
 
     def test_a_pause_keeps_the_rest(self) -> None:
         stream = Stream()
@@ -112,5 +132,6 @@ class ReceivingTests(SynchronousTestCase):
         stream = Stream()
         stream.feed(frame(bytes(2_000_000))[:500_000])
         self.assertGreater(stream.pool.lent, 0)
+        self.assertEqual(stream.pool.reserved, 2_000_004)
         stream.receiver.discard()
-        self.assertEqual(stream.pool.lent, 0)
+        self.assertEqual((stream.pool.lent, stream.pool.reserved), (0, 0))
