@@ -198,7 +198,8 @@ class KafkaProtocol(Protocol):
         self._connection_id = connection_id
         self._receiver = FrameReceiver(factory.pool, factory.max_request_bytes, self._frame)
         self._peer = Peer(factory.name, host, ("", 0), connection_id=connection_id)
-        self._client_id_bytes = b""
+        self._client_id_bytes = b""  # as in the last header, with its length, and behind it no tags
+        self._client_id_and_no_tags = b""
         self._client_id: str | None = None
         self._outgoing: list[Buffer] = []
         self._outgoing_bytes = 0
@@ -423,17 +424,14 @@ class KafkaProtocol(Protocol):
         route = self._route(key_and_version)
         if route is None:
             route = self._unroutable(key_and_version)
-        body = 10 + id_length
+        body = 10 + id_length + route.flexible
         client_id = self._client_id
-        if id_length >= 0 and not route.flexible and frame[8:body] == self._client_id_bytes:
-            pass
-        elif id_length >= 0 and frame[8:body] == self._client_id_bytes and frame[body] == 0:
-            body += 1
-        else:
+        if id_length < 0 or frame[8:body] != (self._client_id_and_no_tags if route.flexible else self._client_id_bytes):
             header = read_request_header(frame, route.flexible)
             body, client_id = header.body, header.client_id
             self._client_id = client_id
             self._client_id_bytes = bytes(frame[8 : 10 + id_length]) if id_length >= 0 else b"\xff\xff"
+            self._client_id_and_no_tags = self._client_id_bytes + b"\0"
         if len(frame) > MAX_STRUCTURED_BYTES and route.api_key != ApiKey.PRODUCE:
             raise MalformedMessage(f"a {route.api_key.name} request of {len(frame)} bytes is too large")
         request, _ = route.decode(frame, body)

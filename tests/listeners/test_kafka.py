@@ -202,6 +202,10 @@ class ProtocolTests(SynchronousTestCase):
         whole = b"".join(encode_request(HeartbeatRequest(group_id="now:1"), V, 1, "c"))
         self.closes(struct.pack(">i", len(whole) - 8) + whole[4:-4])
 
+    def test_a_request_cut_off_behind_a_known_client_id_closes(self) -> None:
+        self.ask("now:1", 1, "c")
+        self.closes(struct.pack(">ihhih", 11, ApiKey.HEARTBEAT, V, 1, 1) + b"c")
+
     def test_an_oversized_frame_closes(self) -> None:
         self.closes(struct.pack(">i", (1 << 20) + 1))
 
