@@ -124,7 +124,12 @@ class ProduceHandler:
         return self._when_committed(response, waits, request.timeout_ms, context)
 
     def refuse(self, request: ProduceRequest, version: int, error: KafkaError) -> ProduceResponse:
-        """`error` for every partition of the request. The unknown becomes a storage error, which producers retry."""
+        """`error` for every partition of the request. The unknown becomes a storage error, which producers retry.
+
+        Raises CloseConnection when acks is 0: such a producer would take the answer for that of its next request.
+        """
+        if not request.acks:
+            raise CloseConnection(f"Produce version {version} with acks=0 was refused: {error.message}")
         if error.code == ErrorCode.UNKNOWN_SERVER_ERROR:
             error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, error.message)
         return ProduceResponse(

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from chronik.errors import ErrorCode
+from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IRequestHandler
 from chronik.listeners.context import CloseConnection
 from chronik.listeners.handlers.produce import ProduceHandler
@@ -153,6 +153,12 @@ class ProduceTests(SynchronousTestCase):
         self.assertRaises(AttributeError, self.hosting.ask, self.handler, context_free, 9)  # None has no encoding
         self.assertEqual(self.hosting.partition("t").high_watermark, 1)
         self.assertRaises(CloseConnection, self.hosting.ask, self.handler, request(b"", acks=0), 9)
+
+    def test_without_acks_a_refusal_closes_too(self) -> None:
+        for code in (ErrorCode.UNSUPPORTED_VERSION, ErrorCode.UNKNOWN_SERVER_ERROR):
+            error = KafkaError(code, "as asked")
+            self.assertRaises(CloseConnection, self.handler.refuse, request(batch(), acks=0), 2, error)
+            self.assertEqual(len(self.handler.refuse(request(batch(), acks=1), 2, error).responses), 1)
 
     def test_a_durable_topic_answers_when_the_bytes_are_on_disk(self) -> None:
         self.hosting.create("safe", chronik_durability="fsync")
