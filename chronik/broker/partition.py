@@ -53,7 +53,7 @@ class Appended(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a read gave. `limited` means that more is committed than the byte limit let through."""
+    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read."""
 
     records: Buffer
     high_watermark: int
@@ -269,10 +269,9 @@ class Partition:
         upper = self.last_stable_offset if committed_only else high_watermark
         if offset >= upper:
             return Fetched(b"", high_watermark, log.start_offset, False)
-        data = log.read(offset, max_bytes, upper, at_least_one)
+        data, is_all = log.read(offset, max_bytes, upper, at_least_one)
         self.metrics.bytes_fetched += len(data)
-        # The log stops early only at a byte limit or at the end of a segment; the latter is cheap to come back for.
-        return Fetched(data, high_watermark, log.start_offset, len(data) * 2 >= max_bytes or not data)
+        return Fetched(data, high_watermark, log.start_offset, not is_all)
 
     def diverging_epoch(self, last_fetched_epoch: int, fetch_offset: int) -> tuple[int, int] | None:
         """(epoch, end offset) where a reader's history leaves ours, or None when it doesn't (KIP-595).

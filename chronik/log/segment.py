@@ -230,10 +230,11 @@ class Segment:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> Buffer:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
         """Whole batches that end at or before offset `upper`, from the one that holds `offset`, in at most `max_bytes`.
 
-        With `at_least_one` the first batch is returned even when it is larger. Raises KafkaError(CORRUPT_MESSAGE).
+        And whether that is all below `upper`. With `at_least_one` the first batch is returned even when it is larger.
+        Raises KafkaError(CORRUPT_MESSAGE).
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
@@ -242,34 +243,34 @@ class Segment:
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
         # A batch that begins before `upper` and ends after it holds `upper`: it is where the read must stop.
-        stop = self.size
+        stop, all_of_it = self.size, upper <= self.next_offset
         if upper < self.next_offset:
             stop = positions[bisect_right(offsets, upper) - 1] if upper > offset else 0
         if stop - start > max_bytes:
             last = bisect_right(positions, start + max_bytes) - 1
-            if last > first:
-                stop = positions[last]
-            elif not at_least_one:
-                return b""
-            else:
-                stop = positions[first + 1] if first + 1 < len(positions) else self.size
-        return self.file.pread(stop - start, start) if stop > start else b""
+            if last <= first:
+                if not at_least_one:
+                    return b"", False
+                last = first + 1
+            limit = positions[last] if last < len(positions) else self.size
+            stop, all_of_it = limit, all_of_it and limit == stop
+        return self.file.pread(stop - start, start) if stop > start else b"", all_of_it
 
-    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> Buffer:
+    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
         begin, entry = self._last_ends.get(offset, -1), (0, 0)
         if begin < 0:
             entry = self.index.floor(offset - self.base_offset)
             begin = entry[1]
         want = min(max_bytes + self.index_interval + HEADER_BYTES, self.size - begin)
-        chunk = self.file.pread(want, begin)
+        chunk: Buffer = self.file.pread(want, begin)
         self._check(entry, offset, begin, chunk)
         start, first = self._find(offset, begin, chunk)
         if first is None or first.next_offset > upper:
-            return b""
+            return b"", upper <= self.next_offset
         limit = min(start + max_bytes, self.size)
         if start + first.size > limit:
             if not at_least_one:
-                return b""
+                return b"", False
             stop, end_offset = start + first.size, first.next_offset
         else:
             stop, end_offset = self._find_stop(start, first, limit, upper, begin, chunk)
@@ -277,8 +278,10 @@ class Segment:
             del self._last_ends[next(iter(self._last_ends))]
         self._last_ends[end_offset] = stop
         if stop - begin > len(chunk):
-            return self.file.pread(stop - start, start)
-        return memoryview(chunk)[start - begin : stop - begin] if start > begin or stop - begin < len(chunk) else chunk
+            chunk = self.file.pread(stop - start, start)
+        elif start > begin or stop - begin < len(chunk):
+            chunk = memoryview(chunk)[start - begin : stop - begin]
+        return chunk, end_offset >= upper
 
     def _find(self, offset: int, position: int, chunk: Buffer) -> tuple[int, BatchHeader | None]:
         """Position and header of the first batch from `position` on that ends after `offset`; None at the segment's end."""

@@ -209,11 +209,12 @@ class LogState:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> Buffer:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> tuple[Buffer, bool]:
         """Whole batches, from the one that holds `offset`, that end at or before offset `upper`; empty when there is none.
 
-        They have at most `max_bytes` together, but with `at_least_one` the first is returned even when it is larger.
-        A read ends with its segment. Raises KafkaError: OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
+        And whether these are all: they have at most `max_bytes` together, and a read ends with its segment. With
+        `at_least_one` the first is returned even when it is larger. Raises KafkaError: OFFSET_OUT_OF_RANGE,
+        CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
         """
         segment = self._active
         if offset < segment.base_offset:
@@ -223,7 +224,7 @@ class LogState:
         elif offset >= self.end_offset:
             if offset > self.end_offset:
                 raise self._out_of_range(offset)
-            return b""
+            return b"", True
         try:
             return segment.read(offset, max_bytes, upper, at_least_one)
         except OSError as error:

@@ -138,7 +138,7 @@ class CrashTests(SynchronousTestCase):
         wanted = [b for b in workload.batches if b[1] > log.start_offset and b[1] <= log.end_offset]
         offset, found = log.start_offset, []
         while offset < log.end_offset:
-            data = log.read(offset, 700, log.end_offset)
+            data = log.read(offset, 700, log.end_offset)[0]
             self.assertTrue(data, where)
             for position, header in split_batches(data):
                 found.append((header.base_offset, bytes(data[position : position + header.size])))

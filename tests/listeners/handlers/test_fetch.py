@@ -34,10 +34,10 @@ class FetchTests(SynchronousTestCase):
             self.hosting.replicas, sessions, wakeups, Histogram(), clock.seconds, clock, 1 << 20
         )
 
-    def append(self, batches: int = 1, topic: str = "t", partition: int = 0) -> None:
+    def append(self, batches: int = 1, topic: str = "t", partition: int = 0, more: int = 0) -> None:
         for _ in range(batches):
-            data = encode_batch([Record(0, NOW, None, bytes(SIZE - 61 - 7))])
-            assert len(data) == SIZE, len(data)
+            data = encode_batch([Record(0, NOW, None, bytes(SIZE - 61 - 7 + more))])
+            assert more or len(data) == SIZE, len(data)
             self.hosting.partition(topic, partition).append(data, NOW)
 
     def request(self, *partitions: FetchPartition, topic: str = "t", **fields: Any) -> FetchRequest:
@@ -143,6 +143,30 @@ class FetchTests(SynchronousTestCase):
         self.append()
         self.hosting.clock.advance(0)
         self.assertEqual(self.offsets(self.only(answers[0])), [0, 1])
+
+    def test_it_does_not_wait_while_more_is_committed(self) -> None:
+        """What doesn't fit with the next, larger batch is less than `min_bytes`, but no time will make it more."""
+        self.append()
+        self.append(more=9 * SIZE)
+        asked = self.request(self.at(0, max_bytes=5 * SIZE), max_wait_ms=500, min_bytes=3 * SIZE)
+        self.assertEqual(self.offsets(self.only(self.ask(asked))), [0])
+        asked = self.request(self.at(1, max_bytes=20 * SIZE), max_wait_ms=500, min_bytes=11 * SIZE)
+        self.assertEqual(self.waiting(asked)[1], [])
+
+    def test_it_does_not_wait_at_the_end_of_a_segment(self) -> None:
+        self.append()
+        self.hosting.partition("t").log.roll(NOW)
+        self.append()
+        asked = self.request(max_wait_ms=500, min_bytes=2 * SIZE)
+        self.assertEqual(self.offsets(self.only(self.ask(asked))), [0])
+        self.hosting.partition("t").log.roll(NOW)
+        asked = self.request(self.at(1), max_wait_ms=500, min_bytes=2 * SIZE)
+        self.assertEqual(self.waiting(asked)[1], [])
+
+    def test_nothing_more_is_to_be_read_where_half_the_limit_was(self) -> None:
+        self.append(2)
+        asked = self.request(self.at(0, max_bytes=3 * SIZE), max_wait_ms=500, min_bytes=3 * SIZE)
+        self.assertEqual(self.waiting(asked)[1], [])
 
     def test_it_waits_no_longer_than_asked(self) -> None:
         self.append()
