@@ -36,8 +36,16 @@ _CODECS = {
     "zstd": Codec.ZSTD,
 }
 
-MAX_DECOMPRESSED_BYTES = 128 * 1024 * 1024
-"""What one batch may decompress to where the broker compresses anew (compression.type)."""
+_EXPANSION = 4
+_MAX_EXPANDED_BYTES = 16 << 20
+
+
+def max_decompressed_bytes(max_message_bytes: int) -> int:
+    """What one batch may decompress to where the broker compresses anew (compression.type), while all others wait.
+
+    Four times max.message.bytes, and 16 MiB at most; but never less than an uncompressed batch may have anyway.
+    """
+    return max(max_message_bytes, min(_EXPANSION * max_message_bytes, _MAX_EXPANDED_BYTES))
 
 
 class Appended(NamedTuple):
@@ -177,10 +185,7 @@ class Partition:
         metrics.messages_received += header.record_count
         metrics.bytes_received += size
         if size > settings.max_message_bytes:
-            raise KafkaError(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"{self.name}: a batch of {size} bytes, max.message.bytes is {settings.max_message_bytes}",
-            )
+            raise self._too_large(size)
         append_time = -1
         if self._stamp:
             append_time = now_ms
@@ -190,8 +195,11 @@ class Partition:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
         codec = self._codec
         if codec is not None and header.attributes & CODEC_BITS != codec:
-            batch = records.recompress(batch, codec, MAX_DECOMPRESSED_BYTES, self._levels.get(codec))
+            batch = self._recompressed(batch, codec)
             header = records.read_header(batch)
+            size = len(batch)
+            if size > settings.max_message_bytes:
+                raise self._too_large(size)
         if append_time >= 0:
             records.stamp_append_time(batch, append_time)
             header = records.read_header(batch)
@@ -214,6 +222,19 @@ class Partition:
             known = log.producers.check(header)
             append_time = known[1] if known else -1
         return Appended(base_offset, end_offset, append_time, log.start_offset)
+
+    def _recompressed(self, batch: Buffer, codec: Codec) -> bytearray:
+        limit = max_decompressed_bytes(self.settings.max_message_bytes)
+        try:
+            return records.recompress(batch, codec, limit, self._levels.get(codec))
+        except KafkaError as error:
+            raise KafkaError(error.code, f"{self.name}: cannot be compressed anew: {error.message}") from None
+
+    def _too_large(self, size: int) -> KafkaError:
+        limit = self.settings.max_message_bytes
+        return KafkaError(
+            ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {limit}"
+        )
 
     def _sync_by_settings(self, end_offset: int) -> None:
         """What durability `fsync` and flush.messages make of an append."""
