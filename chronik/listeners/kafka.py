@@ -411,6 +411,9 @@ class KafkaProtocol(Protocol):
             self._reading = False
         if self._outgoing and not self._lost:
             self._flush()
+        if self._receiver.interrupted and not self._lost:
+            self._pause()
+            self._go_on()
 
     # -- requests ---------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ _unpack_size = struct.Struct(">i").unpack_from
 STAGING_BYTES = 256 * 1024
 _FIRST_LARGE = 4 * STAGING_BYTES
 _GROWTH = 4
+_MAX_FRAMES = 128  # of one read, before other connections have their turn
 _MIN_REQUEST = 8  # api key, version, correlation id
 
 
@@ -96,7 +97,7 @@ class FrameReceiver:
     rest is kept for `resume`. Raises MalformedMessage for a size below 8 or above `max_bytes`: the stream is lost then.
     """
 
-    __slots__ = ("_filled", "_handle", "_kept", "_large", "_max_bytes", "_pool", "_total", "begun")
+    __slots__ = ("_filled", "_handle", "_kept", "_large", "_max_bytes", "_pool", "_total", "begun", "interrupted")
 
     def __init__(self, pool: BufferPool, max_bytes: int, handle: Callable[[memoryview], bool]) -> None:
         self._pool = pool
@@ -106,6 +107,8 @@ class FrameReceiver:
         self._large: bytearray | None = None
         self._filled = 0
         self._total = 0
+        self.interrupted = False
+        """Whether frames of the last read are left only for the sake of other connections: `resume` soon."""
         self.begun = 0
         """How many large frames were begun so far."""
 
@@ -194,7 +197,8 @@ class FrameReceiver:
         self._pool.give_up(self._total)
 
     def _cut(self, view: memoryview, end: int) -> None:
-        position, handle = 0, self._handle
+        position, handle, turns = 0, self._handle, _MAX_FRAMES
+        self.interrupted = False
         while end - position >= SIZE_PREFIX:
             (size,) = _unpack_size(view, position)
             if size < _MIN_REQUEST or size > self._max_bytes:
@@ -206,7 +210,9 @@ class FrameReceiver:
                 return
             more = handle(view[position + SIZE_PREFIX : stop])
             position = stop
-            if not more:
+            turns -= 1
+            if not more or not turns:
+                self.interrupted = more and position < end
                 break
         if position < end:
             self._total = 0

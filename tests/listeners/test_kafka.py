@@ -269,6 +269,14 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.transport.producerState, "producing")
         self.assertEqual(self.factory.pool.answers.size, 0)
 
+    def test_very_many_small_requests_are_served_in_turns(self) -> None:
+        request = b"".join(encode_request(HeartbeatRequest(group_id="now:1"), V, 1, "c"))
+        self.protocol.dataReceived(request * 300)
+        self.assertEqual(len(self.handler.contexts), 128)
+        self.clock.pump([0, 0, 0])
+        self.assertEqual(len(self.answers()), 300)
+        self.assertEqual(self.transport.producerState, "producing")
+
     def test_what_a_lost_client_held_leaves_the_backlog(self) -> None:
         self.ask("wait:a", 1)
         self.ask_for_much(3)

@@ -128,6 +128,15 @@ class ReceivingTests(SynchronousTestCase):
         stream.feed(frame(b"third---")[2:])
         self.assertEqual(stream.frames[2:], [b"third---"])
 
+    def test_a_read_of_very_many_frames_lets_others_have_their_turn(self) -> None:
+        stream = Stream()
+        stream.feed(frame(b"request-") * 300)
+        self.assertEqual((len(stream.frames), stream.receiver.interrupted), (128, True))
+        stream.receiver.resume()
+        self.assertEqual((len(stream.frames), stream.receiver.interrupted), (256, True))
+        stream.receiver.resume()
+        self.assertEqual((len(stream.frames), stream.receiver.interrupted), (300, False))
+
     def test_discarding_gives_the_buffer_back(self) -> None:
         stream = Stream()
         stream.feed(frame(bytes(2_000_000))[:500_000])
