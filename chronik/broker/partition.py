@@ -74,6 +74,7 @@ class Partition:
 
     __slots__ = (
         "_codec",
+        "_cuts",
         "_flush_asked",
         "_flush_messages",
         "_in_sync",
@@ -117,6 +118,7 @@ class Partition:
         self._replicas = len(state.replicas)  # no more can be in sync, whatever min.insync.replicas asks (KIP-966)
         self.high_watermark = log.end_offset
         self.commits = CommitQueue()
+        self._cuts = CommitQueue()  # of log starts
         self.fetch_waiters: set[WaitingFetch] = set()
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
@@ -247,7 +249,9 @@ class Partition:
         self._commit(end_offset)
 
     def synced(self, offset: int) -> None:
-        """Everything below `offset` is on disk."""
+        """A flush has ended: everything below `offset` is on disk."""
+        if self._cuts:
+            self._cuts.committed(self.log.durable_start)
         if offset > self.high_watermark:
             self._commit(min(offset, self.log.end_offset))
 
@@ -332,15 +336,26 @@ class Partition:
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
-    def delete_records(self, before: int) -> int:
-        """Give up what lies below `before`; the new log start. Raises KafkaError(OFFSET_OUT_OF_RANGE) beyond the commit."""
+    def delete_records(self, before: int, done: Callable[[Exception | None], None]) -> int:
+        """Give up what lies below `before`: the new log start, which counts at once.
+
+        `done(None)` is called when it is durable, or `done(error)` if this node leads no more. Raises
+        KafkaError(OFFSET_OUT_OF_RANGE) beyond what is committed, and then doesn't call it.
+        """
         if before < 0 or before > self.high_watermark:
             raise KafkaError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
                 f"{self.name} can be cut at 0 to {self.high_watermark}, its high watermark, not at {before}",
             )
-        self.log.advance_start(before)
-        return self.log.start_offset
+        log = self.log
+        log.advance_start(before)
+        start = log.start_offset
+        if start <= log.durable_start:
+            done(None)
+        else:
+            self._cuts.wait(start, done)
+            self._request_sync(self)
+        return start
 
     def update(self, state: PartitionState) -> None:
         """Follow what the controller decided."""
@@ -353,5 +368,6 @@ class Partition:
     def resign(self, error: KafkaError) -> None:
         """Stop leading: whoever waits here is answered with `error` or looks again."""
         self.commits.fail(error)
+        self._cuts.fail(error)
         for waiter in tuple(self.fetch_waiters):
             waiter.wake()

@@ -76,6 +76,7 @@ class FlushedLog(LogState):
                 segment.release()
         if flush.checkpoint is not None:
             self._checkpointed = flush.checkpoint.recovery_point
+            self.durable_start = flush.checkpoint.log_start
             self._remove_doomed(flush.checkpoint.log_start)
 
     def _requeue(self, flush: Flush) -> None:
@@ -125,6 +126,7 @@ class FlushedLog(LogState):
             self._disk.sync_directory(posixpath.dirname(self.directory))
             self._parent_changed = False
         self._disk.replace(f"{self.directory}/{CHECKPOINT_FILE}", checkpoint.encode())
+        self.durable_start = checkpoint.log_start
 
     @fail_stop
     def close(self) -> None:

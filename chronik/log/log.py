@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IDisk
 from chronik.log import recovery, retention
 from chronik.log.appending import AppendedLog
@@ -76,11 +75,10 @@ class Log(AppendedLog):
 
     # -- giving up the start ------------------------------------------------------------------------------------------
 
-    @fail_stop
     def advance_start(self, offset: int) -> None:
-        """Make `offset` the first that can be read (DeleteRecords); durable at return, never goes back. Blocks shortly.
+        """Make `offset` the first that can be read (DeleteRecords). Never goes back; `durable_start` follows at a flush.
 
-        Segments wholly below go with the next flush. Raises KafkaError: OFFSET_OUT_OF_RANGE beyond the end,
+        Segments wholly below go with that flush. Raises KafkaError: OFFSET_OUT_OF_RANGE beyond the end,
         KAFKA_STORAGE_ERROR.
         """
         if offset <= self.start_offset:
@@ -89,18 +87,10 @@ class Log(AppendedLog):
             raise self._out_of_range(offset)
         if self._offline is not None:
             raise self._refusal()
-        self._settle()
-        try:
-            self._write_checkpoint(Checkpoint(offset, self._checkpointed))
-        except OSError as error:
-            raise KafkaError(
-                ErrorCode.KAFKA_STORAGE_ERROR,
-                f"{self.name}: the new log start cannot be written, {error.strerror or error}",
-            ) from error
-        self._changed = True
         self._start_at(offset)
         self._give_up(retention.below_start([s.next_offset for s in self._segments[:-1]], offset))
-        self._remove_doomed(offset)
+        self._checkpoint_due = True
+        self._mark_dirty()
 
     def _start_at(self, offset: int) -> None:
         self.start_offset = offset

@@ -81,6 +81,7 @@ class LogState:
         "_unsynced",
         "config",
         "directory",
+        "durable_start",
         "end_offset",
         "epochs",
         "name",
@@ -103,7 +104,7 @@ class LogState:
         self._random = random
         self._segments = loaded.segments
         self._active = loaded.segments[-1]
-        self.start_offset = loaded.start_offset
+        self.start_offset = self.durable_start = loaded.start_offset
         self.end_offset = self._active.next_offset
         self.recovery_point = loaded.recovery_point
         self.producers = loaded.producers

@@ -47,6 +47,7 @@ class Workload:
                 [60, 12, 8, 5, 5, 3, 4, 4],
             )[0]
             getattr(self, name)(step)
+            self.durable_start = self.log.durable_start
 
     def append(self, step):
         records, producer_id = self.random.randint(1, 4), self.random.choice([-1, 7, 8])
@@ -85,7 +86,6 @@ class Workload:
         if self.end > self.log.start_offset:
             self.asked_start = max(self.asked_start, self.random.randint(self.log.start_offset, self.end))
             self.log.advance_start(self.asked_start)
-            self.durable_start = self.asked_start
 
     def retain(self, step):
         count = self.log.expired_segments(step, self.end)
@@ -100,7 +100,8 @@ class Workload:
     def reopen(self, step):
         self.log.close()
         self.durable_end = self.end
-        self.durable_start = self.log.start_offset
+        self.durable_start = self.log.durable_start
+        assert self.durable_start == self.log.start_offset
         self.log = Log.open(self.disk, DIRECTORY, CONFIG, step, clean=True)
         assert self.log.recovery is None
 

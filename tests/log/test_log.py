@@ -62,6 +62,7 @@ class LogMachine(RuleBasedStateMachine):
     def flush(self):
         self.log.flush()
         assert self.log.recovery_point == self.end
+        assert self.log.durable_start == self.start
 
     @rule(clean=st.booleans())
     def reopen(self, clean):
@@ -70,8 +71,11 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def die(self):
+        durable, start = self.log.durable_start, self.start
         self.disk.kill()
         self.log = Log.open(self.disk, "/t-0", CONFIG, 0)
+        self.start = self.log.start_offset
+        assert durable <= self.start <= start, (durable, self.start, start)
 
     @precondition(lambda self: self.batches)
     @rule(data=st.data())
@@ -462,7 +466,6 @@ class LostLogTests(SynchronousTestCase):
             lambda log: log.flush(),
             lambda log: log.close(),
             lambda log: log.roll(0),
-            lambda log: log.advance_start(1),
             lambda log: log.truncate_to(1, 0),
             lambda log: log.truncate_fully(9, 0),
             lambda log: log.delete_oldest(1, 0),
@@ -487,7 +490,7 @@ class LostLogTests(SynchronousTestCase):
             self.assertEqual(len(lost), 1, index)
 
     def test_one_that_failed_on_the_thread_is_met_on_the_reactor(self):
-        for way in (lambda log: log.close(), lambda log: log.advance_start(1), lambda log: log.abandon()):
+        for way in (lambda log: log.close(), lambda log: log.truncate_fully(1, 0), lambda log: log.abandon()):
             disk, lost = SimulatedDisk(), []
             log = Log.open(disk, "/t-0", CONFIG, 0)
             log.on_lost = lost.append

@@ -1,6 +1,14 @@
-"""DeleteRecords: move the start of partitions forward, giving up what lies before (KIP-107)."""
+"""DeleteRecords: move the start of partitions forward, giving up what lies before (KIP-107).
+
+A new start counts at once and is answered when it is durable: the partitions of a request share a group of the flusher.
+"""
 
 from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
 
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
@@ -26,19 +34,27 @@ class DeleteRecordsHandler:
     min_version = 0
     max_version = 2
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas, reactor: Any) -> None:
         self._replicas = replicas
+        self._reactor = reactor
 
-    def handle(self, request: DeleteRecordsRequest, context: RequestContext) -> DeleteRecordsResponse:
-        """Advance each partition's start; the new start is durable when the answer leaves."""
-        return DeleteRecordsResponse(
+    def handle(
+        self, request: DeleteRecordsRequest, context: RequestContext
+    ) -> DeleteRecordsResponse | Deferred[DeleteRecordsResponse]:
+        """Advance each partition's start, and answer when all are durable, or `timeout_ms` have passed."""
+        waits: list[Deferred[None]] = []
+        response = DeleteRecordsResponse(
             topics=[
                 DeleteRecordsTopicResult(
-                    name=topic.name, partitions=[self._delete(topic.name, data) for data in topic.partitions]
+                    name=topic.name,
+                    partitions=[self._delete(topic.name, data, request.timeout_ms, waits) for data in topic.partitions],
                 )
                 for topic in request.topics
             ]
         )
+        if not waits:
+            return response
+        return gatherResults(waits).addCallback(lambda _: response)
 
     def refuse(self, request: DeleteRecordsRequest, version: int, error: KafkaError) -> DeleteRecordsResponse:
         """`error` for every partition."""
@@ -51,16 +67,38 @@ class DeleteRecordsHandler:
             ]
         )
 
-    def _delete(self, topic: str, data: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:
+    def _delete(
+        self, topic: str, data: DeleteRecordsPartition, timeout_ms: int, waits: list[Deferred[None]]
+    ) -> DeleteRecordsPartitionResult:
+        """The result for one partition. What it has to wait for goes to `waits`, and fails the result when it fails."""
+        durable: Deferred[None] = Deferred()
+
+        def done(error: Exception | None) -> None:
+            if durable.called:
+                return  # timed out
+            if error is None:
+                durable.callback(None)
+            else:
+                durable.errback(error)
+
         try:
             if topic in INTERNAL_TOPICS:
                 raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"records of {topic} are the node's own")
             partition = self._replicas.partition(topic, data.partition_index)
             before = partition.high_watermark if data.offset == _HIGH_WATERMARK else data.offset
-            low_watermark = partition.delete_records(before)
+            low_watermark = partition.delete_records(before, done)
         except KafkaError as error:
             return _failed(data, error.code)
-        return DeleteRecordsPartitionResult(partition_index=data.partition_index, low_watermark=low_watermark)
+        result = DeleteRecordsPartitionResult(partition_index=data.partition_index, low_watermark=low_watermark)
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            result.error_code = error.code if isinstance(error, KafkaError) else ErrorCode.REQUEST_TIMED_OUT
+            result.low_watermark = _NO_WATERMARK
+
+        if not durable.called:
+            waits.append(durable.addTimeout(max(timeout_ms, 1) / 1000, self._reactor).addErrback(failed))
+        return result
 
 
 def _failed(data: DeleteRecordsPartition, code: ErrorCode) -> DeleteRecordsPartitionResult:

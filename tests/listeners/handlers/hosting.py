@@ -22,15 +22,18 @@ NOW = 1_700_000_000_000
 
 
 class AtOnce(Worker):
-    """Carries out jobs on the spot, or never while the disk is `stuck`."""
+    """Carries out jobs on the spot, or never while the disk is `stuck`, or leaves them in `held`."""
 
     def __init__(self) -> None:
         super().__init__("at once")
         self.stuck = False
+        self.held: list[Any] | None = None
 
     def start(self, job: Any) -> None:
         """Carry out `job`."""
-        if not self.stuck:
+        if self.held is not None:
+            self.held.append(job)
+        elif not self.stuck:
             job()
 
 

@@ -57,8 +57,9 @@ class PartitionApisTests(SynchronousTestCase):
         return answer.error_code, answer.timestamp, answer.offset
 
     def test_they_are_request_handlers(self) -> None:
-        for kind in (ListOffsetsHandler, DeleteRecordsHandler, DescribeProducersHandler, OffsetForLeaderEpochHandler):
+        for kind in (ListOffsetsHandler, DescribeProducersHandler, OffsetForLeaderEpochHandler):
             self.assertTrue(verifyObject(IRequestHandler, kind(self.hosting.replicas), tentative=True))
+        self.assertTrue(verifyObject(IRequestHandler, self.deleting(), tentative=True))
 
     def test_ends_and_times(self) -> None:
         for version in range(1, 11):
@@ -103,9 +104,52 @@ class PartitionApisTests(SynchronousTestCase):
     def delete(self, offset: int, partition: int = 0, topic: str = "t", version: int = 2) -> tuple[int, int]:
         data = DeleteRecordsPartition(partition_index=partition, offset=offset)
         request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name=topic, partitions=[data])], timeout_ms=1000)
-        answer = self.hosting.ask(DeleteRecordsHandler(self.hosting.replicas), request, version)
-        (result,) = answer.topics[0].partitions
+        answers: list[Any] = []
+        self.hosting.begin(self.deleting(), request, version).addCallback(answers.append)
+        self.hosting.clock.advance(0)
+        (result,) = answers[0].topics[0].partitions
         return result.error_code, result.low_watermark
+
+    def deleting(self) -> DeleteRecordsHandler:
+        return DeleteRecordsHandler(self.hosting.replicas, self.hosting.clock)
+
+    def delete_all(self, partitions: int, timeout_ms: int = 1000) -> list[Any]:
+        """Delete the first record of so many; the answers so far."""
+        asked = [DeleteRecordsPartition(partition_index=index, offset=1) for index in range(partitions)]
+        request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name="t", partitions=asked)], timeout_ms=timeout_ms)
+        answers: list[Any] = []
+        self.hosting.begin(self.deleting(), request).addCallback(
+            lambda answer: answers.extend((r.error_code, r.low_watermark) for r in answer.topics[0].partitions)
+        )
+        return answers
+
+    def test_a_deletion_is_answered_when_it_is_durable(self) -> None:
+        self.append([Record(0, NOW, None, b"x")], 1)
+        first, second = (self.hosting.partition("t", index) for index in range(2))
+        self.hosting.worker.held = []
+        answers = self.delete_all(2)
+        again = self.delete_all(2)  # nothing new, but no less durable
+        self.assertEqual((first.log_start_offset, second.log_start_offset), (1, 1))
+        self.hosting.clock.advance(0)
+        self.assertEqual((answers, again, first.log.durable_start), ([], [], 0))
+        (job,) = self.hosting.worker.held  # one for both partitions
+        job()
+        self.assertEqual((answers, again, first.log.durable_start), ([(0, 1)] * 2, [(0, 1)] * 2, 1))
+        self.assertEqual(self.delete_all(2), [(0, 1)] * 2)  # at once
+
+    def test_a_deletion_that_takes_too_long_is_not_acknowledged(self) -> None:
+        self.hosting.worker.stuck = True
+        answers = self.delete_all(1, timeout_ms=300)
+        self.hosting.clock.advance(0.299)
+        self.assertEqual(answers, [])
+        self.hosting.clock.advance(0.002)
+        self.assertEqual(answers, [(ErrorCode.REQUEST_TIMED_OUT, -1)])
+
+    def test_a_deletion_ends_with_its_topic(self) -> None:
+        self.hosting.worker.stuck = True
+        answers = self.delete_all(1)
+        self.hosting.delete("t")
+        self.assertEqual(answers, [(UNKNOWN, -1)])
 
     def test_records_are_deleted_up_to_an_offset(self) -> None:
         for version, offset, start in ((0, 1, 1), (1, 0, 1), (2, 3, 3)):
