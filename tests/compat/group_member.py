@@ -3,7 +3,8 @@
     python -m tests.compat.group_member CLIENT BOOTSTRAP GROUP TOPIC SESSION_MS [INSTANCE]
 
 It consumes and commits until SIGTERM, on which it leaves the group. It prints one JSON object a line: `{"owned": [...]}`, the
-partitions that are its own now, and `{"took": [[partition, offset], ...]}`, messages whose offsets it has committed.
+partitions that are its own now, and `{"took": [[partition, offset], ...]}`, messages that it has consumed; it says so
+before it commits them, so that one killed in between has not committed what nobody saw.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Report:
             print(json.dumps({"owned": now}), flush=True)
 
     def took(self, messages: list[tuple[int, int]]) -> None:
-        """(partition, offset) of messages that are consumed and committed."""
+        """(partition, offset) of messages that are consumed, and are committed next."""
         print(json.dumps({"took": messages}), flush=True)
 
 
@@ -60,11 +61,11 @@ def confluent(bootstrap: str, group: str, topic: str, session_ms: int, instance:
         messages = [message for message in consumer.consume(100, 0.2) if message.error() is None]
         report.owned(place.partition for place in consumer.assignment())
         if messages:
+            report.took([(message.partition(), message.offset()) for message in messages])
             try:
                 consumer.commit(asynchronous=False)
             except confluent_kafka.KafkaException:
                 continue  # a rebalance came first: whoever has the partition next takes them again
-            report.took([(message.partition(), message.offset()) for message in messages])
     consumer.close()
 
 
@@ -81,21 +82,22 @@ def kafka_python(bootstrap: str, group: str, topic: str, session_ms: int, instan
         group_instance_id=instance,
     )
     report = Report()
-    pending: list[tuple[int, int]] = []
+    pending = False
     while not _stopping:
         found = consumer.poll(200)
         report.owned(place.partition for place in consumer.assignment())
-        pending += [(message.partition, message.offset) for messages in found.values() for message in messages]
+        if found:
+            report.took([(message.partition, message.offset) for messages in found.values() for message in messages])
+            pending = True
         if pending:
             try:
                 consumer.commit()
             except kafka.errors.CommitFailedError:
-                pending = []  # a rebalance came first: whoever has the partition next takes them again
+                pending = False  # a rebalance came first: whoever has the partition next takes them again
                 continue
             except kafka.errors.KafkaError:
                 continue  # the node is away; the next commit covers these too
-            report.took(pending)
-            pending = []
+            pending = False
     consumer.close(autocommit=False)
 
 
@@ -117,11 +119,11 @@ async def aio(bootstrap: str, group: str, topic: str, session_ms: int, instance:
         found = await consumer.getmany(timeout_ms=200)
         report.owned(place.partition for place in consumer.assignment())
         if found:
+            report.took([(message.partition, message.offset) for messages in found.values() for message in messages])
             try:
                 await consumer.commit()
             except aiokafka.errors.KafkaError:
                 continue
-            report.took([(message.partition, message.offset) for messages in found.values() for message in messages])
     await consumer.stop()
 
 

@@ -1,7 +1,8 @@
 /*
  * KafkaJS as a member of a consumer group: node member.js BOOTSTRAP GROUP TOPIC
  * Consumes and commits until SIGTERM, on which it leaves. Prints one JSON object a line: {"owned": [...]}, the partitions that
- * are its own now, and {"took": [[partition, offset], ...]}, messages whose offsets it has committed.
+ * are its own now, and {"took": [[partition, offset], ...]}, messages consumed, said before
+ * they are committed.
  * Packages are resolved in the directory named by CHRONIK_KAFKAJS.
  */
 'use strict'
@@ -28,8 +29,8 @@ async function main () {
     eachBatch: async ({ batch }) => {
       const last = batch.messages[batch.messages.length - 1]
       const next = (BigInt(last.offset) + 1n).toString()
-      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
       say({ took: batch.messages.map(message => [batch.partition, Number(message.offset)]) })
+      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }])
     },
   })
 }
