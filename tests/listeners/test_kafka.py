@@ -16,11 +16,12 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners import kafka
+from chronik.listeners import connection
+from chronik.listeners.connection import MAX_HELD_BYTES, MAX_PIPELINED, KafkaProtocol
 from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
-from chronik.listeners.kafka import MAX_HELD_BYTES, MAX_PIPELINED, KafkaFactory, KafkaProtocol
+from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
@@ -210,7 +211,7 @@ class ProtocolTests(SynchronousTestCase):
         self.closes(struct.pack(">i", (1 << 20) + 1))
 
     def test_a_large_request_without_records_closes(self) -> None:
-        self.patch(kafka, "MAX_STRUCTURED_BYTES", 1000)
+        self.patch(connection, "MAX_STRUCTURED_BYTES", 1000)
         self.protocol.dataReceived(struct.pack(">ihhih", 1000, ApiKey.HEARTBEAT, 0, 1, -1) + bytes(990))
         self.assertFalse(self.transport.disconnecting)
         self.closes(struct.pack(">ihhih", 1001, ApiKey.HEARTBEAT, 0, 1, -1) + bytes(991))
@@ -342,7 +343,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnecting)
 
     def test_a_large_request_that_never_ends_makes_room_for_others(self) -> None:
-        self.patch(kafka, "GATHERING_SECONDS", 0.0)
+        self.patch(connection, "GATHERING_SECONDS", 0.0)
         self.protocol.dataReceived(struct.pack(">i", 1_000_000) + bytes(200_000))
         self.factory.close_idle()
         self.assertFalse(self.transport.disconnected)  # nobody else wants its room
@@ -475,13 +476,13 @@ class SocketTests(TestCase):
         self.assertEqual(factory.pool.answers.size, 0)
 
     async def test_an_idle_client_is_dropped_though_it_does_not_read(self) -> None:
-        self.patch(kafka, "CLOSING_SECONDS", 0.05)
+        self.patch(connection, "CLOSING_SECONDS", 0.05)
         factory = await self.unread(max_idle_ms=1)
         factory.close_idle()
         await self._gone(factory)
 
     async def test_what_closes_is_dropped_in_the_end(self) -> None:
-        self.patch(kafka, "CLOSING_SECONDS", 0.05)
+        self.patch(connection, "CLOSING_SECONDS", 0.05)
         factory = await self.unread()
         factory.close_all()
         self.assertEqual(len(factory.connections), 1)
