@@ -103,7 +103,7 @@ class ProduceTests(SynchronousTestCase):
     def test_wrong_contents_are_answered_with_the_logs_start(self) -> None:
         for _ in range(3):
             self.ask(request(batch()))
-        self.hosting.partition("t").delete_records(2)
+        self.hosting.partition("t").delete_records(2, lambda error: None)
         self.refused(ErrorCode.INVALID_RECORD, 2, request(batch(control=True)))
         without_epoch = batch(producer_id=5, producer_epoch=-1, base_sequence=0)
         self.refused(ErrorCode.INVALID_PRODUCER_EPOCH, 2, request(without_epoch))
