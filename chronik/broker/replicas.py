@@ -12,7 +12,6 @@ It also gives the node's own tiers their way to partitions: `IPartitionWriter` a
 
 from __future__ import annotations
 
-import posixpath
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
@@ -25,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chronik.broker.directories import PartitionDirectories
 from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
 from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
@@ -39,15 +39,13 @@ from chronik.interfaces import (
 )
 from chronik.log.flusher import Flusher
 from chronik.log.log import Log, LogConfig
-from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_from_text, uuid_to_text
+from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_to_text
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 
 _Opening = Generator[None, None, Partition]
 _Begin = Callable[[], _Opening]
 _NotOpened = (OSError, CorruptLogError, KafkaError)
-DELETED_SUFFIX = ".deleted"
-STRAY_SUFFIX = ".stray"
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
 _RETRY_SECONDS = 5.0
@@ -90,7 +88,7 @@ class Replicas:
         self._flusher = flusher
         self._settings_for = settings_for
         self._metrics_for = metrics_for
-        self._discard = discard
+        self._directories = PartitionDirectories(disk, path, discard)
         self._producer_expiration_ms = producer_expiration_ms
         self._flush_bytes = flush_bytes
         self._hosts: list[IPartitionHost] = []
@@ -120,8 +118,7 @@ class Replicas:
     def start(self, clean: bool) -> Deferred[None]:
         """Open all partitions of the image; fires when they can be served. `clean` says how the node went down."""
         self._clean = clean
-        self._disk.make_directory(self.path)
-        self._drop_strays()
+        self._directories.prepare(self._metadata)
         for topic in self._metadata.topics():
             self._add(topic)
         self._unsubscribe = self._metadata.subscribe(self._changed)
@@ -247,7 +244,7 @@ class Replicas:
 
     def volume(self) -> tuple[int, int]:
         """See `ILogDirectory`."""
-        return self._disk.volume(self.path)
+        return self._directories.volume()
 
     # -- following the metadata ---------------------------------------------------------------------------------------
 
@@ -304,7 +301,7 @@ class Replicas:
             del self._unopened[partition_id]
             self._refused.pop(partition_id, None)
             self._break_off(partition_id)
-            given_up.append(self._remove_directory(partition_id, delay_ms))
+            given_up.append(self._directories.give_up(partition_id, delay_ms))
         for partition in by_index.values():
             for host in self._hosts:
                 host.partition_resigned(partition.partition_id, partition.name)
@@ -314,27 +311,15 @@ class Replicas:
                 self.log.error("{path} of a deleted topic: {error}", path=partition.log.directory, error=error)
             self._flusher.forget(partition.log)
             partition.resign(gone)
-            given_up.append(self._remove_directory(partition.partition_id, delay_ms))
+            given_up.append(self._directories.give_up(partition.partition_id, delay_ms))
         if any(given_up):
             try:
-                self._disk.sync_directory(self.path)
+                self._directories.sync()
             except StorageError as error:
                 self._lost(error)
                 raise
         if by_index:
             self.log.info("topic {topic} deleted with {count} partition(s)", topic=topic.name, count=len(by_index))
-
-    def _remove_directory(self, partition_id: PartitionId, delay_ms: int) -> bool:
-        """Give up the directory of a deleted partition, if it has one; whether it was renamed."""
-        path = self._path(partition_id)
-        try:
-            if not self._disk.exists(path):
-                return False
-            self._give_up(path, delay_ms)
-        except OSError as error:  # it is deleted all the same; the next start finds the directory astray
-            self.log.error("{path} of a deleted topic stays: {error}", path=path, error=error)
-            return False
-        return True
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -357,7 +342,7 @@ class Replicas:
         self._refused[partition_id] = str(error)
         self.log.error(
             "{path} cannot be opened: {error}; the next try is in {seconds:.0f} s",
-            path=self._path(partition_id),
+            path=self._directories.of(partition_id),
             error=error,
             seconds=_RETRY_SECONDS,
         )
@@ -377,7 +362,7 @@ class Replicas:
         self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
     ) -> _Opening:
         name = TopicPartition(topic.name, state.partition)
-        path, config = self._path(partition_id), self._log_config(settings)
+        path, config = self._directories.of(partition_id), self._log_config(settings)
         steps = Log.opening(self._disk, path, config, self._now_ms(), self._clean, random=self._random)
         log = yield from self._verification.follow(str(name), steps)
         log.on_lost = self._lost
@@ -432,51 +417,6 @@ class Replicas:
                     until = time.monotonic() + seconds
                 if self._stopped:
                     return
-
-    def _path(self, partition_id: PartitionId) -> str:
-        return posixpath.join(self.path, str(partition_id))
-
-    def _drop_strays(self) -> None:
-        """Remove what was deleted before the node went down, and set aside what the metadata doesn't know.
-
-        A deletion renames before all else. A directory without that suffix and without a topic most likely means that the
-        metadata is older than the data, restored or lost; so it is kept until the operator says otherwise.
-        """
-        strays = 0
-        for name in self._disk.list(self.path):
-            path = posixpath.join(self.path, name)
-            if name.endswith(DELETED_SUFFIX):
-                self._discard(path, 0)
-                continue
-            text, _, index = name.rpartition("-")
-            try:
-                topic, number = self._metadata.topic_by_id(uuid_from_text(text)), int(index)
-            except ValueError:
-                continue  # not ours to touch
-            if topic is None or number >= len(topic.partitions):
-                self._set_aside(path)
-                strays += 1
-        if strays:
-            self.log.error(
-                "{count} partition directories in {path} belong to no topic of the metadata: they were renamed to *{suffix} "
-                "and are kept. Is meta/ older than the data, or lost? Then stop the node, restore meta/, take the suffix off "
-                "the names and start again. If the topics were deleted, remove the directories",
-                count=strays,
-                path=self.path,
-                suffix=STRAY_SUFFIX,
-            )
-
-    def _set_aside(self, path: str) -> None:
-        aside, number = path + STRAY_SUFFIX, 1
-        while self._disk.exists(aside):
-            number += 1
-            aside = f"{path}{STRAY_SUFFIX}{number}"
-        self._disk.rename(path, aside)
-        self.log.error("{path} belongs to no topic: kept as {aside}", path=path, aside=posixpath.basename(aside))
-
-    def _give_up(self, path: str, delay_ms: int) -> None:
-        self._disk.rename(path, path + DELETED_SUFFIX)
-        self._discard(path + DELETED_SUFFIX, delay_ms)
 
     def _log_config(self, settings: TopicSettings) -> LogConfig:
         return log_config(settings, self._flush_bytes, self._producer_expiration_ms)
