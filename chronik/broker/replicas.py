@@ -346,7 +346,7 @@ class Replicas:
             error=error,
             seconds=_RETRY_SECONDS,
         )
-        if self._retry is None:
+        if self._retry is None and not self._stopped:
             self._retry = self._clock.callLater(_RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
