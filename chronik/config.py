@@ -150,7 +150,8 @@ class Config:
     )
     queued_max_request_bytes: int = LISTENERS.integer(
         256 * MEBIBYTE,
-        "Bytes of requests in work on the whole node; above it, connections are read no further until some are answered.",
+        "Bytes of large requests in work on the whole node, and again of answers not taken yet; above it, "
+        "connections are read no further.",
         low=MEBIBYTE,
         unit=BYTES,
         kafka="queued.max.request.bytes",
