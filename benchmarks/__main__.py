@@ -34,8 +34,9 @@ def main() -> int:
     results = Results(None if arguments.quick else DIRECTORY)
     if arguments.again:
         for part in wanted:
-            for path in DIRECTORY.glob(f"{part}-*{arguments.cells}*.json"):
-                path.unlink()
+            for path in DIRECTORY.glob(f"{part}-*.json"):
+                if arguments.cells in path.name:
+                    path.unlink()
         results = Results()
     for part in wanted:
         if part == "throughput":
