@@ -6,11 +6,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import generators, latency, memory, report, requests, throughput
+from benchmarks import generators, latency, memory, report, requests, stages, throughput
 from benchmarks.results import DIRECTORY, Results
 from benchmarks.schedule import Schedule
 
-_PARTS = ("throughput", "latency", "requests", "memory")
+_PARTS = ("throughput", "latency", "requests", "stages", "memory")
 
 
 def main() -> int:
@@ -46,6 +46,8 @@ def main() -> int:
             latency.run(results, schedule)
         elif part == "requests":
             requests.run(results, schedule)
+        elif part == "stages":
+            stages.run(results, schedule)
         else:
             memory.run(results, schedule)
         if not arguments.quick:

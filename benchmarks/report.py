@@ -25,6 +25,7 @@ def write(results: Results, path: Path = PATH) -> None:
         ("throughput", _throughput),
         ("latency", _latency),
         ("requests", _requests),
+        ("stages", _stages),
         ("memory", _memory),
     ]
     lines = [
@@ -177,6 +178,18 @@ def _requests(cells: list[dict[str, Any]]) -> list[str]:
                 f"{_verdict(holds)}; the aim of 40,000 is {'reached' if median(ours) >= 40_000 else 'not reached'}"
             )
     return [*lines, "", *verdicts]
+
+
+def _stages(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Stages of a one-record request",
+        "",
+        "In one process without sockets, microseconds a request, the best of five runs; a later line contains earlier ones.",
+        "",
+        "| stage | us |",
+        "|---|---|",
+    ]
+    return lines + [f"| {name} | {cost:.2f} |" for cell in cells for name, cost in cell["microseconds"].items()]
 
 
 def _memory(cells: list[dict[str, Any]]) -> list[str]:

@@ -28,12 +28,13 @@ class Schedule:
     touched_gigabytes: float = 8.0
     idle_connections: int = 1000
     topics: int = 1000
+    staged_requests: int = 20_000
     _touched: set[Path] = field(default_factory=set)
 
     @classmethod
     def quick(cls) -> Schedule:
         """Seconds instead of minutes."""
-        return cls(1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50)
+        return cls(1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000)
 
     def prepare(self, directory: Path) -> None:
         """Once a directory: touch the memory that its page cache will use."""

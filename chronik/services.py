@@ -44,6 +44,7 @@ from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.kafka import KafkaFactory
+from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
 from chronik.listeners.transport import use_vectored_transport
@@ -336,6 +337,8 @@ class Node(MultiService):
         """Bind the Kafka ports, so that their addresses are known; connections wait in the backlog until they are served."""
         config = self.config
         pool = BufferPool(config.queued_max_request_bytes)
+        poller = ConnectionPoller(self._reactor)
+        self._undo.append(poller.close)
         for address in config.listeners:
             factory = KafkaFactory(
                 address.name,
@@ -351,7 +354,7 @@ class Node(MultiService):
             )
             port = await self._listen(address, factory)
             port.stopReading()
-            use_vectored_transport(port)
+            use_vectored_transport(port, poller)
             self.kafka_ports.append((address, port))
             self._factories.append(factory)
 
@@ -388,6 +391,8 @@ class Node(MultiService):
             await deferLater(self._reactor, 0.01)
         for factory in self._factories:
             factory.close_all()
+        while self._reactor.seconds() < until and any(factory.connections for factory in self._factories):
+            await deferLater(self._reactor, 0.01)
 
     def _storage_usage(self) -> list[tuple[str, int]]:
         """(topic, bytes on disk), by topic."""

@@ -21,13 +21,15 @@ from chronik.model import PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
-from chronik.wire.batches import CODEC_BITS, LOG_APPEND_TIME_BIT
+from chronik.wire.batches import CODEC_BITS, LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
 from chronik.wire.codec import Buffer
 from chronik.wire.compression import Codec
 
 _NO_EPOCH = -1
 _ALL = -1
 _NO_LIMIT = 2**63 - 1
+_NOT_OPAQUE = TRANSACTIONAL_BIT | LOG_APPEND_TIME_BIT
+_new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
 _CODECS = {
     "uncompressed": Codec.NONE,
     "gzip": Codec.GZIP,
@@ -73,12 +75,17 @@ class Partition:
     """A partition that this node leads. `request_sync(partition)` is called after appends that must reach the disk first."""
 
     __slots__ = (
+        "_adapts",
         "_codec",
         "_cuts",
         "_flush_asked",
         "_flush_messages",
         "_in_sync",
+        "_lacks_replicas",
         "_levels",
+        "_max_bytes",
+        "_newest",
+        "_oldest",
         "_replicas",
         "_request_sync",
         "_stamp",
@@ -115,7 +122,7 @@ class Partition:
         self.leader_epoch = state.leader_epoch
         log.begin_epoch(state.leader_epoch)
         self._in_sync = len(state.isr)
-        self._replicas = len(state.replicas)  # no more can be in sync, whatever min.insync.replicas asks (KIP-966)
+        self._replicas = len(state.replicas)
         self.high_watermark = log.end_offset
         self.commits = CommitQueue()
         self._cuts = CommitQueue()  # of log starts
@@ -136,11 +143,19 @@ class Partition:
             self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
         self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
+        self._adapts = self._stamp or self._codec is not None
+        self._max_bytes = settings.max_message_bytes
+        self._oldest, self._newest = -settings.message_timestamp_before_max_ms, settings.message_timestamp_after_max_ms
+        self._count_replicas()
         self._levels = {
             Codec.GZIP: settings.compression_gzip_level,
             Codec.LZ4: settings.compression_lz4_level,
             Codec.ZSTD: settings.compression_zstd_level,
         }
+
+    def _count_replicas(self) -> None:
+        """Whether acks=all is refused. No more replicas can be in sync than there are, whatever is asked (KIP-966)."""
+        self._lacks_replicas = self._in_sync < min(self.settings.min_insync_replicas, self._replicas)
 
     # -- what is visible ----------------------------------------------------------------------------------------------
 
@@ -172,12 +187,11 @@ class Partition:
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
-        settings = self.settings
-        if acks == _ALL and self._in_sync < min(settings.min_insync_replicas, self._replicas):
+        if acks == _ALL and self._lacks_replicas:
             raise KafkaError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
                 f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
-                f"{settings.min_insync_replicas}",
+                f"{self.settings.min_insync_replicas}",
             )
         if isinstance(batch, bytes):
             batch = bytearray(batch)  # offsets are written into it
@@ -186,28 +200,15 @@ class Partition:
         metrics = self.metrics
         metrics.messages_received += header.record_count
         metrics.bytes_received += size
-        if size > settings.max_message_bytes:
-            raise self._too_large(size)
         append_time = -1
-        if self._stamp:
-            append_time = now_ms
-        else:
-            self._check_timestamp(header.max_timestamp, now_ms)
-        if header.transactional:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
-        codec = self._codec
-        if codec is not None and header.attributes & CODEC_BITS != codec:
-            batch = self._recompressed(batch, codec)
-            header = records.read_header(batch)
+        if (
+            self._adapts
+            or size > self._max_bytes
+            or header.attributes & _NOT_OPAQUE
+            or not self._oldest < header.max_timestamp - now_ms <= self._newest
+        ):
+            batch, header, append_time = self._adapted(batch, header, now_ms)
             size = len(batch)
-            if size > settings.max_message_bytes:
-                raise self._too_large(size)
-        if append_time >= 0:
-            records.stamp_append_time(batch, append_time)
-            header = records.read_header(batch)
-        elif header.attributes & LOG_APPEND_TIME_BIT:  # not for the producer to say
-            records.unstamp_append_time(batch)
-            header = records.read_header(batch)
         log = self.log
         end_before = log.end_offset
         base_offset = log.append(batch, header, self.leader_epoch, now_ms)
@@ -223,7 +224,37 @@ class Partition:
         else:
             known = log.producers.check(header)
             append_time = known[1] if known else -1
-        return Appended(base_offset, end_offset, append_time, log.start_offset)
+        return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
+
+    def _adapted(
+        self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int
+    ) -> tuple[bytearray | memoryview, BatchHeader, int]:
+        """What is stored of a batch that may not be stored as it came: it, its header, and the append time that it got, or -1.
+
+        Raises KafkaError for one that is not stored at all.
+        """
+        if len(batch) > self._max_bytes:
+            raise self._too_large(len(batch))
+        append_time = -1
+        if self._stamp:
+            append_time = now_ms
+        else:
+            self._check_timestamp(header.max_timestamp, now_ms)
+        if header.transactional:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
+        codec = self._codec
+        if codec is not None and header.attributes & CODEC_BITS != codec:
+            batch = self._recompressed(batch, codec)
+            header = records.read_header(batch)
+            if len(batch) > self._max_bytes:
+                raise self._too_large(len(batch))
+        if append_time >= 0:
+            records.stamp_append_time(batch, append_time)
+            header = records.read_header(batch)
+        elif header.attributes & LOG_APPEND_TIME_BIT:  # not for the producer to say
+            records.unstamp_append_time(batch)
+            header = records.read_header(batch)
+        return batch, header, append_time
 
     def _recompressed(self, batch: Buffer, codec: Codec) -> bytearray:
         limit = max_decompressed_bytes(self.settings.max_message_bytes)
@@ -233,9 +264,8 @@ class Partition:
             raise KafkaError(error.code, f"{self.name}: cannot be compressed anew: {error.message}") from None
 
     def _too_large(self, size: int) -> KafkaError:
-        limit = self.settings.max_message_bytes
         return KafkaError(
-            ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {limit}"
+            ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {self._max_bytes}"
         )
 
     def _sync_by_settings(self, end_offset: int) -> None:
@@ -364,6 +394,7 @@ class Partition:
         self.log.begin_epoch(state.leader_epoch)
         self._in_sync = len(state.isr)
         self._replicas = len(state.replicas)
+        self._count_replicas()
 
     def resign(self, error: KafkaError) -> None:
         """Stop leading: whoever waits here is answered with `error` or looks again."""

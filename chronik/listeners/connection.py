@@ -1,12 +1,9 @@
-"""One connection of the Kafka listener: requests in, responses out in the order of the requests.
+"""One connection of the Kafka listener: what a request is, who serves it, what its answer is.
 
-A read brings bytes to `FrameReceiver`, which hands whole frames to `_frame`. There the route is looked up by API key and
-version, header and body are decoded, and the handler answers: at once with a Response, or later through a coroutine. While
-nothing is waiting, an answer goes straight to the outgoing list; behind a waiting one it queues, so that responses leave in
-order. All that one read produced is sent with one write. Only Produce is taken further while it waits.
-
-Backpressure is in bytes: a connection isn't read while its peer doesn't take what is sent, while too much waits behind an
-unfinished request, or while the node's `AnswerBacklog` is full.
+The layer below, `flow.FlowControlled`, brings whole frames and sends the answers in their order. The route of a frame is
+looked up by API key and version, header and body are decoded, and the handler answers: at once with a Response, or later
+through a coroutine. Only Produce is taken further while it waits. A request that repeats the shape of one before it is
+served by that, and neither decoded nor its answer encoded.
 
 Error walls: bytes that don't parse end the connection; a KafkaError becomes the API's own error response; anything else is
 logged with its request and answered as an unknown server error.
@@ -15,42 +12,25 @@ logged with its request and answered as an unknown server error.
 from __future__ import annotations
 
 import struct
-import time
-from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, Peer, RequestContext
+from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.dispatch import Route
-from chronik.listeners.receiver import FrameReceiver
+from chronik.listeners.flow import FlowControlled, Waiting
 from chronik.wire.apis import ApiKey
-from chronik.wire.codec import Buffer, MalformedMessage, Response
+from chronik.wire.codec import MalformedMessage, Response
 from chronik.wire.frames import encode_response, read_request_header
 
 if TYPE_CHECKING:
     from chronik.listeners.kafka import KafkaFactory
 
 _unpack_start = struct.Struct(">Iih").unpack_from
-MAX_PIPELINED = 1000
-"""Responses that may wait on one connection before it is no longer read from."""
-MAX_HELD_BYTES = 4 * 1024 * 1024
-"""Bytes of finished answers behind an unfinished one above which no further request is taken. One may be larger."""
-CLOSING_SECONDS = 10.0
-"""How long a closed connection may take to accept what it is still sent."""
-GATHERING_SECONDS = 30.0
-"""How long one large request may come in while others wait for the room that is reserved for it."""
-_LEAST_TAKEN = 1024 * 1024
-_FLUSH_BYTES = 256 * 1024
-_FLUSH_BUFFERS = 256
+_LEARN_EVERY = 32
 MAX_STRUCTURED_BYTES = 1024 * 1024
 """The largest request that isn't mostly records: decoded, its fields may take some sixty times its bytes.
 
@@ -59,259 +39,19 @@ a group hands out has to fit one record of its offsets topic, a megabyte too.
 """
 
 
-class _Waiting:
-    """The place in the response order of a request that is not answered yet."""
-
-    __slots__ = ("chunks", "deferred", "done", "size")
-
-    def __init__(self) -> None:
-        self.chunks: list[Buffer] | None = None
-        self.deferred: Deferred[Any] | None = None
-        self.done = False
-        self.size = 0
-
-    def finish(self, chunks: list[Buffer]) -> int:
-        """The answer is made; returns its bytes."""
-        self.chunks, self.deferred, self.done = chunks, None, True
-        self.size = sum(map(len, chunks))
-        return self.size
-
-
-@implementer(IPushProducer)
-class KafkaProtocol(Protocol):
+class KafkaProtocol(FlowControlled):
     """One client connection."""
 
     log = Logger()
-    transport: Any  # a VectoredServer, or an ordinary transport over TLS and in tests
 
     def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
-        self.host = host
-        self.last_read = time.monotonic()
-        self._last_sent = 0.0
-        self._shared = factory
+        super().__init__(factory, host, connection_id)
         self._route = factory.table.route
-        self._metrics = factory.metrics
-        self._connection_id = connection_id
-        self._receiver = FrameReceiver(factory.pool, factory.max_request_bytes, self._frame)
-        self._peer = Peer(factory.name, host, ("", 0), connection_id=connection_id)
         self._client_id_bytes = b""  # as in the last header, with its length, and behind it no tags
         self._client_id_and_no_tags = b""
-        self._client_id: str | None = None
-        self._outgoing: list[Buffer] = []
-        self._outgoing_bytes = 0
-        self._waiting: deque[_Waiting] = deque()
-        self._held = 0  # bytes of finished answers in `_waiting`
-        self._backlog = factory.pool.answers
-        self._paused = False  # no request is taken
-        self._peer_is_slow = False  # it doesn't take our responses as fast as it asks
-        self._blocked = False  # by the last one of `_waiting`, which is not of a pipelined API
-        self._resuming = False
-        self._reading = False  # inside bytes_received: what is answered now is sent at its end
-        self._unsent = 0  # bytes in the transport's queue
-        self._unsent_before, self._taken = 0, 0  # when `stalls` was called last, and what was sent since
-        self._gathering = (0, 0.0)  # the large request that came in when `gathers_long` was called last, and since when
-        self._closing: IDelayedCall | None = None
-        self._now_ms = 0
-        self._lost = False
-
-    # -- connection -------------------------------------------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        """Learn which of our addresses the client dialled, and take part in backpressure."""
-        local = self.transport.getHost()
-        if isinstance(local, IPv4Address | IPv6Address):
-            self._peer = self._peer._replace(local=(local.host, local.port))
-        self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-        self.transport.on_unsent = self._unsent_changed  # an ordinary transport never calls it: it queues little
-        self._shared.opened(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End what this connection is waiting for; long polls must not outlive their client."""
-        self._lost = True
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
-        self._shared.closed(self)
-        self._receiver.discard()
-        self._hold(-self._held)
-        waiting, self._waiting = self._waiting, deque()
-        for entry in waiting:
-            if entry.deferred is not None:
-                entry.deferred.cancel()
-
-    def close(self) -> None:
-        """Close after sending what is already answered, within `CLOSING_SECONDS`; further requests are not taken."""
-        self._lost = True
-        if self._closing is not None:
-            return
-        self._closing = self._shared.reactor.callLater(CLOSING_SECONDS, self.transport.abortConnection)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Cut the connection; what the request under way still answers is not sent either."""
-        self._lost = True
-        self.transport.abortConnection()
-
-    def _end(self) -> None:
-        """Close from within a read: what it answered so far is sent first."""
-        if self._outgoing and not self._lost:
-            self._flush()
-        self.close()
-
-    @property
-    def last_used(self) -> float:
-        """When bytes came last, or some that had to wait were sent; in seconds of the monotonic clock."""
-        return max(self.last_read, self._last_sent)
-
-    def stalls(self) -> bool:
-        """Whether since the last call the peer took little of what waited for it then."""
-        stalls = self._taken < min(self._unsent_before, _LEAST_TAKEN)
-        self._unsent_before, self._taken = self._unsent, 0
-        return stalls
-
-    def gathers_long(self) -> bool:
-        """Whether one large request has been coming in for `GATHERING_SECONDS`, as far as calls of this can tell."""
-        begun, now = (self._receiver.begun if self._receiver.gathers else 0), time.monotonic()
-        if begun != self._gathering[0]:
-            self._gathering = (begun, now)
-        return bool(begun) and now - self._gathering[1] >= GATHERING_SECONDS
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a request is still unanswered."""
-        return bool(self._waiting)
-
-    # -- backpressure -----------------------------------------------------------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """The socket's send queue is full: stop taking requests."""
-        self._peer_is_slow = True
-        self._pause()
-
-    def resumeProducing(self) -> None:
-        """The send queue has drained."""
-        self._peer_is_slow = False
-        self._go_on()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
-        self._peer_is_slow = self._paused = True
-
-    def _is_full(self) -> bool:
-        return (
-            self._peer_is_slow
-            or self._blocked
-            or self._backlog.full
-            or self._held > MAX_HELD_BYTES
-            or len(self._waiting) >= MAX_PIPELINED
-        )
-
-    def _pause(self) -> None:
-        self._paused = True
-        self.transport.pauseProducing()
-        if self._backlog.full:
-            self._backlog.when_drained(self._go_on)
-
-    def _unsent_changed(self, count: int) -> None:
-        """The transport's queue has grown or shrunk by `count` bytes."""
-        self._unsent += count
-        self._backlog.change(count)
-        if count < 0:
-            self._taken -= count
-            self._last_sent = time.monotonic()
-
-    def _hold(self, count: int) -> None:
-        """`count` more bytes of finished answers wait for their turn."""
-        self._held += count
-        self._backlog.change(count)
-
-    def _go_on(self) -> None:
-        """Take requests again if nothing is in their way now, those first that are already here."""
-        if self._lost or self._resuming or not (self._paused or self._receiver.mid_frame):
-            return
-        if len(self._waiting) <= MAX_PIPELINED // 2 and self._held <= MAX_HELD_BYTES // 2:
-            self._resuming = True
-            self._shared.reactor.callLater(0, self._resume)
-
-    def _resume(self) -> None:
-        self._resuming = False
-        if self._lost:
-            return
-        if self._is_full():
-            self._pause()
-            return
-        self._paused = False
-        self._receive(self._receiver.resume)
-        if not self._paused and not self._lost:
-            self.transport.resumeProducing()
-
-    # -- bytes in ---------------------------------------------------------------------------------------------------
-
-    def receive_target(self) -> memoryview | None:
-        """Where the transport shall receive to; None when one of the node's budgets is spent for now."""
-        if self._backlog.full:
-            self._pause()
-            return None
-        target = self._receiver.target()
-        if target is None:
-            self.transport.pauseProducing()
-            self._shared.pool.when_free(self._read_again)
-        return target
-
-    def _read_again(self) -> None:
-        if not self._lost and not self._paused:
-            self.transport.resumeProducing()
-
-    def bytes_received(self, count: int) -> None:
-        """`count` bytes were put into `receive_target()`."""
-        if self._blocked:  # it was read only to notice when the client goes away
-            self._receiver.keep(count)
-            self._pause()
-        else:
-            self._receive(self._receiver.received, count)
-
-    def dataReceived(self, data: bytes) -> None:
-        """The way in where the transport cannot receive into our buffer (TLS)."""
-        view = memoryview(data)
-        while view and not self._lost:
-            target = self._receiver.target()
-            if not target:
-                self.log.warn("connection from {host} closed: too many bytes of requests in flight", host=self.host)
-                self.transport.abortConnection()
-                return
-            count = min(len(view), len(target))
-            target[:count] = view[:count]
-            view = view[count:]
-            self.bytes_received(count)
-
-    def _receive(self, take: Callable[..., None], *count: int) -> None:
-        self._now_ms = self._shared.wall_clock_ms()
-        self.last_read = time.monotonic()
-        self._reading = True
-        try:
-            take(*count)
-        except MalformedMessage as problem:
-            self.log.warn(
-                "connection from {host} (client {client}) closed: {problem}",
-                host=self.host,
-                client=self._client_id,
-                problem=problem.message,
-            )
-            self._metrics.malformed += 1
-            self._end()
-        except CloseConnection as reason:
-            self.log.info("connection from {host} closed: {reason}", host=self.host, reason=reason)
-            self._end()
-        finally:
-            self._reading = False
-        if self._outgoing and not self._lost:
-            self._flush()
-        if self._receiver.interrupted and not self._lost:
-            self._pause()
-            self._go_on()
-
-    # -- requests ---------------------------------------------------------------------------------------------------
+        self._shape: Any = None  # of the requests that are expected to come again, and their route
+        self._shape_route: Any = None
+        self._unshaped = 0  # how many were decoded that might have had a shape
 
     def _frame(self, frame: memoryview) -> bool:
         """Serve one request; returns whether the next may be taken."""
@@ -320,9 +60,65 @@ class KafkaProtocol(Protocol):
         if len(frame) < 10:
             raise MalformedMessage(f"a request of {len(frame)} bytes has no header")
         key_and_version, correlation_id, id_length = _unpack_start(frame, 0)
+        shape = self._shape
+        if shape is not None and shape.key_and_version == key_and_version:
+            shaped = shape.split(frame)
+            if shaped is not None:
+                return self._serve_shaped(shape, shaped, correlation_id)
         route = self._route(key_and_version)
         if route is None:
             route = self._unroutable(key_and_version)
+        request, context = self._decode(frame, route, id_length)
+        try:
+            if not route.served:
+                raise KafkaError(
+                    ErrorCode.UNSUPPORTED_VERSION,
+                    f"{route.api_key.name} version {route.version} is not served: "
+                    f"{route.handler.min_version} to {route.handler.max_version} are",
+                )
+            answer = route.handler.handle(request, context)
+            if route.shape is not None:
+                self._learn(frame, route, request)
+        except KafkaError as error:
+            answer = self._refusal(route, request, error)
+        except CloseConnection:
+            raise
+        except Exception:
+            answer = self._broken(route, request, Failure())
+        return self._answer(answer, route, request, correlation_id)
+
+    def _serve_shaped(self, shape: Any, shaped: tuple[int, memoryview], correlation_id: int) -> bool:
+        """Serve a request that has the shape of one before it."""
+        route = self._shape_route
+        try:
+            answer = route.handler.handle_shaped(shape, *shaped, correlation_id, self._now_ms, self.last_read)
+        except CloseConnection:
+            raise
+        except Exception:
+            answer = self._broken(route, shape.request(*shaped), Failure())
+        if type(answer) is not bytes:
+            return self._answer(answer, route, shape.request(*shaped), correlation_id)
+        self._metrics.answered(route.api_key, self.last_read)
+        return self._deliver([answer])
+
+    def _answer(self, answer: Any, route: Route, request: Any, correlation_id: int) -> bool:
+        """Take what a handler returned: a response, what will give one, or None for no answer at all."""
+        if isinstance(answer, Response):
+            self._metrics.answered(route.api_key, self.last_read)
+            try:
+                chunks = encode_response(answer, route.version, correlation_id)
+            except Exception:
+                self._answer_failed(Failure())
+                return False
+            return self._deliver(chunks)
+        if answer is not None:
+            self._wait_for(answer, route, request, correlation_id)
+        else:
+            self._metrics.answered(route.api_key, self.last_read)
+        return self._may_go_on()
+
+    def _decode(self, frame: memoryview, route: Route, id_length: int) -> tuple[Any, RequestContext]:
+        """The request in `frame`, whose client id has `id_length` bytes, and its circumstances."""
         body = 10 + id_length + route.flexible
         client_id = self._client_id
         if id_length < 0 or frame[8:body] != (self._client_id_and_no_tags if route.flexible else self._client_id_bytes):
@@ -334,46 +130,13 @@ class KafkaProtocol(Protocol):
         if len(frame) > MAX_STRUCTURED_BYTES and route.api_key != ApiKey.PRODUCE:
             raise MalformedMessage(f"a {route.api_key.name} request of {len(frame)} bytes is too large")
         request, _ = route.decode(frame, body)
-        context = RequestContext(self._peer, route.version, client_id, self._now_ms, self.last_read)
-        try:
-            if not route.served:
-                raise KafkaError(
-                    ErrorCode.UNSUPPORTED_VERSION,
-                    f"{route.api_key.name} version {route.version} is not served: "
-                    f"{route.handler.min_version} to {route.handler.max_version} are",
-                )
-            answer = route.handler.handle(request, context)
-        except KafkaError as error:
-            answer = self._refusal(route, request, error)
-        except CloseConnection:
-            raise
-        except Exception:
-            answer = self._broken(route, request, Failure())
-        if isinstance(answer, Response):
-            self._metrics.answered(route.api_key, self.last_read)
-            try:
-                chunks = encode_response(answer, route.version, correlation_id)
-            except Exception:
-                self._answer_failed(Failure())
-                return False
-            if self._waiting:
-                entry = _Waiting()
-                self._hold(entry.finish(chunks))
-                self._waiting.append(entry)
-            else:
-                self._outgoing += chunks
-                self._outgoing_bytes += len(chunks[0]) if len(chunks) == 1 else sum(map(len, chunks))
-        elif answer is not None:
-            self._wait_for(answer, route, request, correlation_id)
-        else:
-            self._metrics.answered(route.api_key, self.last_read)
-        if self._outgoing_bytes > _FLUSH_BYTES or len(self._outgoing) > _FLUSH_BUFFERS:
-            self._flush()
-        if self._blocked:
-            return False
-        if (self._waiting or self._backlog.full) and not self._paused and self._is_full():
-            self._pause()
-        return not self._paused
+        return request, RequestContext(self._peer, route.version, client_id, self._now_ms, self.last_read)
+
+    def _learn(self, frame: memoryview, route: Route, request: Any) -> None:
+        """Take the shape of `request` for that of the next ones, now and then: there may be several in turn."""
+        if not self._unshaped % _LEARN_EVERY:
+            self._shape, self._shape_route = route.shape(frame, route.version, request), route
+        self._unshaped += 1
 
     def _unroutable(self, key_and_version: int) -> Route:
         """ApiVersions of an unknown version is answered in version 0 (KIP-511); anything else ends the connection."""
@@ -387,7 +150,7 @@ class KafkaProtocol(Protocol):
 
     def _wait_for(self, answer: Any, route: Route, request: Any, correlation_id: int) -> None:
         """Hold this request's place in the order until its coroutine or Deferred has the response."""
-        entry = _Waiting()
+        entry = Waiting()
         self._waiting.append(entry)
         deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         entry.deferred = deferred
@@ -424,19 +187,6 @@ class KafkaProtocol(Protocol):
         self._metrics.refused(route.api_key, error.code)
         return route.handler.refuse(request, route.version, error)
 
-    def _release(self) -> None:
-        """Send the answers at the head of the order that are complete."""
-        waiting = self._waiting
-        while waiting and waiting[0].done:
-            entry = waiting.popleft()
-            self._hold(-entry.size)
-            self._outgoing += entry.chunks or ()
-            self._outgoing_bytes += entry.size
-        if not self._reading:
-            if self._outgoing:
-                self._flush()
-            self._go_on()
-
     def _broken(self, route: Route, request: Any, failure: Failure) -> Any:
         """A defect of ours: logged with its request, answered as such."""
         self.log.failure(
@@ -450,12 +200,6 @@ class KafkaProtocol(Protocol):
         self._metrics.defects += 1
         error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the node met an unexpected error; its log has the details")
         return route.handler.refuse(request, route.version, error)
-
-    # -- bytes out --------------------------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-        self.transport.writeSequence(outgoing)
 
 
 def _nothing(frame: memoryview, body: int) -> tuple[None, int]:

@@ -16,6 +16,7 @@ class Route(NamedTuple):
 
     `pipelined`: further requests are taken while one of these waits. Others hold up their connection, as every request does
     in Kafka: what they hold while they wait, and answer at last, may be large.
+    `shape`: what makes the common part of repeated requests of one that was decoded, where the handler can serve by that.
     """
 
     handler: Any
@@ -25,6 +26,7 @@ class Route(NamedTuple):
     decode: Any
     served: bool
     pipelined: bool
+    shape: Any
 
 
 class ApiTable:
@@ -64,5 +66,12 @@ class ApiTable:
 
         compiled = request._decoders.get(version) or request._compile_decoder(version)
         return Route(
-            handler, api, version, request.is_flexible(version), compiled, served, getattr(handler, "pipelined", False)
+            handler,
+            api,
+            version,
+            request.is_flexible(version),
+            compiled,
+            served,
+            getattr(handler, "pipelined", False),
+            getattr(handler, "shape", None),
         )

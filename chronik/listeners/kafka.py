@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.flow import FlowControlled
 from chronik.listeners.receiver import BufferPool
 from chronik.telemetry.requests import RequestMetrics
 
@@ -46,7 +47,7 @@ class KafkaFactory(Factory):
         self.reactor = reactor
         self.max_request_bytes = max_request_bytes
         self.wall_clock_ms = wall_clock_ms
-        self.connections: set[KafkaProtocol] = set()
+        self.connections: set[FlowControlled] = set()
         self._max_connections = max_connections
         self._max_per_ip = max_connections_per_ip
         self._max_idle_seconds = max_idle_ms / 1000
@@ -71,13 +72,13 @@ class KafkaFactory(Factory):
         protocol.factory = self
         return protocol
 
-    def opened(self, protocol: KafkaProtocol) -> None:
+    def opened(self, protocol: FlowControlled) -> None:
         """A connection was made."""
         self.connections.add(protocol)
         self._per_ip[protocol.host] += 1
         self.metrics.connections += 1
 
-    def closed(self, protocol: KafkaProtocol) -> None:
+    def closed(self, protocol: FlowControlled) -> None:
         """A connection was lost."""
         self.connections.discard(protocol)
         self._per_ip[protocol.host] -= 1

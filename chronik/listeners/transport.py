@@ -1,17 +1,18 @@
 """A TCP server transport that receives into a given buffer and sends lists of buffers as they are.
 
 Twisted's own transport allocates for every read, joins what is written, and writes only on the reactor's next turn. Here a
-read goes into the protocol's buffer, and a write is tried at once with one `sendmsg`; what the socket doesn't take waits in
-a queue of buffers and drains as the socket becomes writable.
+read goes into the protocol's buffer, and a write is tried with one `sendmsg`, at once or at the end of the poller's turn;
+what the socket doesn't take waits in a queue of buffers and drains as the socket becomes writable.
 
-`use_vectored_transport(port)` makes a listening port accept with it. Over TLS, or with a port of another kind, the protocol
-is fed by `dataReceived` instead and writes through the ordinary transport.
+`use_vectored_transport(port, poller)` makes a listening port accept with it. Over TLS, or with a port of another kind, the
+protocol is fed by `dataReceived` instead and writes through the ordinary transport.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -19,10 +20,13 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
 from chronik.interfaces import Buffer
+from chronik.listeners.poller import ConnectionPoller
 
 _MAX_BUFFERS = 512  # below IOV_MAX, 1024 on Linux
 HIGH_WATER = 1024 * 1024
 """Unsent bytes above which the protocol is asked to pause."""
+_GATHERED_BYTES = 64 * 1024
+"""What is sent at once, and not at the end of a turn, since it may be held in memory or leave others without work."""
 
 
 class VectoredServer(tcp.Server):
@@ -30,12 +34,17 @@ class VectoredServer(tcp.Server):
 
     producer: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, poller: ConnectionPoller, socket: Any, protocol: Any, client: Any, port: Any, number: int, _reactor: Any
+    ) -> None:
+        self._poller = poller
+        self._gathered: list[Buffer] = []  # to be sent at the end of the poller's turn
+        self._gathered_bytes = 0
         self._unsent: deque[Buffer] = deque()
         self._unsent_bytes = 0
         self.on_unsent: Callable[[int], None] = _ignore
         """Told by how many bytes the queue of what is unsent has grown or shrunk."""
+        super().__init__(socket, protocol, client, port, number, poller)  # type: ignore[arg-type]  # a reactor, but for most of one
 
     def doRead(self) -> Any:
         """Receive once, into the buffer that the protocol offers."""
@@ -59,22 +68,34 @@ class VectoredServer(tcp.Server):
         self.writeSequence((data,))
 
     def writeSequence(self, buffers: Iterable[Buffer]) -> None:
-        """Send `buffers` in order, at once as far as the socket takes them. They must not change until they are sent."""
+        """Send `buffers` in order, soon, as far as the socket takes them. They must not change until they are sent."""
         if not self.connected or self._writeDisconnected:
             return
+        gathered = self._gathered
+        if not gathered and self._poller.in_turn:
+            self._poller.unsent.append(self)
+        gathered += buffers
+        self._gathered_bytes = size = sum(map(len, gathered))
+        if size > _GATHERED_BYTES or not self._poller.in_turn:
+            self.send()
+
+    def send(self) -> None:
+        """Send what was gathered; what the socket doesn't take is queued."""
+        if not self._gathered:
+            return
+        chunks, size = self._gathered, self._gathered_bytes
+        self._gathered, self._gathered_bytes = [], 0
         if self._unsent:
-            self._queue(buffers)
+            self._queue(chunks)
         else:
-            chunks = buffers if isinstance(buffers, list) else list(buffers)
             try:
                 sent = self.socket.sendmsg(chunks if len(chunks) <= _MAX_BUFFERS else chunks[:_MAX_BUFFERS])
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
-                # The reactor closes the connection on its next turn, outside of whoever is writing now.
+                # The poller closes the connection on its next turn, outside of whoever is writing now.
                 sent = 0
-            total = sum(map(len, chunks)) if len(chunks) > 1 else len(chunks[0])
-            if sent == total:
+            if sent == size:
                 return
             self._queue(chunks)
             self._drop_sent(sent)
@@ -111,6 +132,7 @@ class VectoredServer(tcp.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """Forget what was not sent."""
+        self._gathered.clear()
         self._unsent.clear()
         self.on_unsent(-self._unsent_bytes)
         self._unsent_bytes = 0
@@ -145,7 +167,7 @@ def _ignore(_: int) -> None:
     """Nobody wants to know."""
 
 
-def use_vectored_transport(port: IListeningPort) -> None:
-    """Have `port` accept connections with `VectoredServer`, if it is a plain TCP port."""
+def use_vectored_transport(port: IListeningPort, poller: ConnectionPoller) -> None:
+    """Have `port` accept connections with `VectoredServer`, watched by `poller`, if it is a plain TCP port."""
     if type(port) is tcp.Port:
-        port.transport = VectoredServer
+        port.transport = partial(VectoredServer, poller)  # type: ignore[assignment]  # it is only called

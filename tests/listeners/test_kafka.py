@@ -16,12 +16,14 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners import connection
-from chronik.listeners.connection import MAX_HELD_BYTES, MAX_PIPELINED, KafkaProtocol
+from chronik.listeners import connection, flow
+from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.flow import MAX_HELD_BYTES, MAX_PIPELINED
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.kafka import KafkaFactory
+from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
@@ -343,7 +345,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnecting)
 
     def test_a_large_request_that_never_ends_makes_room_for_others(self) -> None:
-        self.patch(connection, "GATHERING_SECONDS", 0.0)
+        self.patch(flow, "GATHERING_SECONDS", 0.0)
         self.protocol.dataReceived(struct.pack(">i", 1_000_000) + bytes(200_000))
         self.factory.close_idle()
         self.assertFalse(self.transport.disconnected)  # nobody else wants its room
@@ -390,11 +392,17 @@ class Emitter(Protocol):
 class SocketTests(TestCase):
     """Over TCP: the vectored transport."""
 
+    def vectored(self, port: Any) -> None:
+        """Have `port` accept vectored transports until the end of the test."""
+        poller = ConnectionPoller(reactor)
+        use_vectored_transport(port, poller)
+        self.addCleanup(poller.close)
+        self.addCleanup(port.stopListening)
+
     async def test_empty_buffers_behind_a_partial_send_do_not_spin(self) -> None:
         Emitter.buffers, Emitter.wakes = [b"x" * 8_000_000, b"", b"end", b""], 0
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Emitter))
-        use_vectored_transport(port)
-        self.addCleanup(port.stopListening)
+        self.vectored(port)
 
         def client() -> bytes:
             with socket.create_connection(("127.0.0.1", port.getHost().port)) as connection:
@@ -412,8 +420,7 @@ class SocketTests(TestCase):
     async def test_everything_arrives_through_a_slow_reader(self) -> None:
         factory = make_factory(Heartbeats(), reactor)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
-        use_vectored_transport(port)
-        self.addCleanup(port.stopListening)
+        self.vectored(port)
         requests = 60
 
         def slow_client() -> list[int]:
@@ -438,8 +445,7 @@ class SocketTests(TestCase):
         factory = make_factory(Heartbeats(), reactor)
         big: Big = factory.table.handlers[ApiKey.LIST_GROUPS]
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
-        use_vectored_transport(port)
-        self.addCleanup(port.stopListening)
+        self.vectored(port)
         client = socket.create_connection(("127.0.0.1", port.getHost().port))
         self.addCleanup(client.close)
         client.sendall(b"".join(encode_request(ListGroupsRequest(), 0, 1, "mute")) * 1000)
@@ -457,8 +463,7 @@ class SocketTests(TestCase):
         """A factory with one connection, whose client asked for megabytes and doesn't read them."""
         factory = make_factory(Heartbeats(), reactor, **limits)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
-        use_vectored_transport(port)
-        self.addCleanup(port.stopListening)
+        self.vectored(port)
         client = socket.create_connection(("127.0.0.1", port.getHost().port))
         self.addCleanup(client.close)
         client.sendall(b"".join(encode_request(ListGroupsRequest(), 0, 1, "mute")) * 100)
@@ -476,13 +481,13 @@ class SocketTests(TestCase):
         self.assertEqual(factory.pool.answers.size, 0)
 
     async def test_an_idle_client_is_dropped_though_it_does_not_read(self) -> None:
-        self.patch(connection, "CLOSING_SECONDS", 0.05)
+        self.patch(flow, "CLOSING_SECONDS", 0.05)
         factory = await self.unread(max_idle_ms=1)
         factory.close_idle()
         await self._gone(factory)
 
     async def test_what_closes_is_dropped_in_the_end(self) -> None:
-        self.patch(connection, "CLOSING_SECONDS", 0.05)
+        self.patch(flow, "CLOSING_SECONDS", 0.05)
         factory = await self.unread()
         factory.close_all()
         self.assertEqual(len(factory.connections), 1)
@@ -500,8 +505,7 @@ class SocketTests(TestCase):
     async def test_a_vanished_client_leaves_nothing_behind(self) -> None:
         factory = make_factory(Heartbeats(), reactor)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
-        use_vectored_transport(port)
-        self.addCleanup(port.stopListening)
+        self.vectored(port)
 
         def client() -> None:
             connection = socket.create_connection(("127.0.0.1", port.getHost().port))

@@ -5,6 +5,9 @@ buffer, and the bytes are appended. `acks=all` waits for the high watermark, whi
 when the bytes are on disk; there `acks=1` waits for it too. `acks=0` is never answered; if its append fails the connection
 is closed, which is how such a producer learns of it.
 
+A connection repeats itself: what is common to its requests is kept as a `ProduceShape`, and `handle_shaped` serves those
+that fit it without decoding or encoding a message.
+
 Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
 """
 
@@ -34,9 +37,11 @@ from chronik.wire.messages.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
+from chronik.wire.produce_shape import ProduceShape
 from chronik.wire.records import is_one_batch, read_header
 
 _ALL = -1
+_ACKS = (0, 1, _ALL)
 _BY_ID = 13
 _ZSTD_SINCE = 7
 _ZSTD_TOO_NEW = (ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"zstd needs Produce {_ZSTD_SINCE} or later (KIP-110)")
@@ -75,7 +80,7 @@ class ProduceHandler:
     def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
         """Append every batch; answer at once, or when what must be waited for is committed."""
         acks = request.acks
-        if acks not in (0, 1, _ALL):
+        if acks not in _ACKS:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
         by_id = context.api_version >= _BY_ID
         now_ms = context.now_ms()
@@ -89,18 +94,8 @@ class ProduceHandler:
                         answers.append(_failed(data.index, KafkaError(*_ZSTD_TOO_NEW)))
                         continue
                     appended = partition.append(data.records, now_ms, acks)
-                except KafkaError as error:
-                    if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
-                        self._complain(error)
-                    answers.append(self._refused(topic, data, by_id, error))
-                    continue
-                except Exception:
-                    # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
-                    self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
-                    broken = KafkaError(
-                        ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details"
-                    )
-                    answers.append(_failed(data.index, broken))
+                except Exception as error:
+                    answers.append(self._not_appended(topic, data, by_id, error))
                     continue
                 answer = PartitionProduceResponse(
                     index=data.index,
@@ -121,7 +116,41 @@ class ProduceHandler:
         if not waits:
             self._latency.observe(self._clock() - context.received)
             return response
-        return self._when_committed(response, waits, request.timeout_ms, context)
+        return self._when_committed(response, waits, request.timeout_ms, context.received)
+
+    def shape(self, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
+        """What `handle_shaped` can serve requests by that repeat this one; None where each has to be decoded."""
+        return ProduceShape.of(frame, version, request) if request.acks in _ACKS else None
+
+    def handle_shaped(
+        self, shape: ProduceShape, index: int, batch: memoryview, correlation_id: int, now_ms: int, received: float
+    ) -> bytes | ProduceResponse | Deferred[Any] | None:
+        """As `handle`, for a request of a known shape: the whole response frame, where nothing goes wrong or has to wait."""
+        acks, by_id = shape.acks, shape.by_id
+        try:
+            if by_id:
+                partition = self._replicas.partition_by_id(shape.topic_id, index)
+            else:
+                partition = self._replicas.partition(shape.topic, index)
+            base_offset, end_offset, append_time, log_start = partition.append(batch, now_ms, acks)
+        except Exception as error:
+            (topic,) = shape.request(index, batch).topic_data
+            answer = self._not_appended(topic, topic.partition_data[0], by_id, error)
+            response = _alone(shape, answer)
+            if not acks:
+                _close_on_error(response.responses)
+            return response
+        if not acks:
+            return None
+        if partition.high_watermark < end_offset and (acks == _ALL or partition.syncs_first):
+            answer = PartitionProduceResponse(
+                index=index, base_offset=base_offset, log_append_time_ms=append_time, log_start_offset=log_start
+            )
+            return self._when_committed(
+                _alone(shape, answer), [(partition, end_offset, answer)], shape.timeout_ms, received
+            )
+        self._latency.observe(self._clock() - received)
+        return shape.answer(correlation_id, index, base_offset, append_time, log_start)
 
     def refuse(self, request: ProduceRequest, version: int, error: KafkaError) -> ProduceResponse:
         """`error` for every partition of the request. The unknown becomes a storage error, which producers retry.
@@ -141,6 +170,20 @@ class ProduceHandler:
                 )
                 for topic in request.topic_data
             ]
+        )
+
+    def _not_appended(
+        self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool, error: Exception
+    ) -> PartitionProduceResponse:
+        """The answer for a batch whose append raised `error`."""
+        if isinstance(error, KafkaError):
+            if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
+                self._complain(error)
+            return self._refused(topic, data, by_id, error)
+        # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
+        self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
+        return _failed(
+            data.index, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
         )
 
     def _complain(self, error: KafkaError) -> None:
@@ -178,7 +221,7 @@ class ProduceHandler:
         response: ProduceResponse,
         waits: list[tuple[Partition, int, PartitionProduceResponse]],
         timeout_ms: int,
-        context: RequestContext,
+        received: float,
     ) -> Deferred[Any]:
         """`response` once every partition in `waits` has committed, with an error in those that did not in time."""
         pending = []
@@ -205,11 +248,18 @@ class ProduceHandler:
             pending.append(committed)
 
         def answered(_: object) -> ProduceResponse:
-            self._latency.observe(self._clock() - context.received)
+            self._latency.observe(self._clock() - received)
             return response
 
         whole: Deferred[Any] = gatherResults(pending)
         return whole.addCallback(answered)
+
+
+def _alone(shape: ProduceShape, answer: PartitionProduceResponse) -> ProduceResponse:
+    """The response whose only answer is `answer`."""
+    return ProduceResponse(
+        responses=[TopicProduceResponse(name=shape.topic, topic_id=shape.topic_id, partition_responses=[answer])]
+    )
 
 
 def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:

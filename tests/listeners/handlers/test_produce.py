@@ -9,13 +9,15 @@ from zope.interface.verify import verifyObject
 
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IRequestHandler
-from chronik.listeners.context import CloseConnection
+from chronik.listeners.context import CloseConnection, RequestContext
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.telemetry.metrics import Histogram
+from chronik.wire.frames import encode_request, read_request_header, response_body
 from chronik.wire.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
+    ProduceResponse,
     TopicProduceData,
 )
 from chronik.wire.records import Codec, Record, decode_records, encode_batch, stamp_append_time, verify
@@ -177,3 +179,43 @@ class ProduceTests(SynchronousTestCase):
         self.hosting.clock.advance(1.5)
         (answer,) = answers[0].responses[0].partition_responses
         self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.REQUEST_TIMED_OUT, -1))
+
+
+class Shaped:
+    """A handler that serves each request as one whose shape is known, where it can have one."""
+
+    def __init__(self, handler: ProduceHandler) -> None:
+        self._handler = handler
+        self.api_key, self.refuse = handler.api_key, handler.refuse
+        self.min_version, self.max_version = handler.min_version, handler.max_version
+        self.served = 0
+
+    def handle(self, request: ProduceRequest, context: RequestContext) -> Any:
+        version = context.api_version
+        frame = memoryview(bytearray(b"".join(encode_request(request, version, 77, context.client_id))))[4:]
+        header = read_request_header(frame, request.is_flexible(version))
+        shape = self._handler.shape(frame, version, ProduceRequest.decode(frame, version, header.body)[0])
+        if shape is None:
+            return self._handler.handle(request, context)
+        found = shape.split(frame)
+        assert found is not None
+        self.served += 1
+        answer = self._handler.handle_shaped(shape, *found, 77, context.now_ms(), context.received)
+        if not isinstance(answer, bytes):
+            return answer
+        correlation, body = response_body(memoryview(answer)[4:], ProduceResponse, version)
+        assert correlation == 77
+        return ProduceResponse.decode(memoryview(answer)[4:], version, body)[0]
+
+
+class ShapedProduceTests(ProduceTests):
+    """All of the same, of requests whose shape is known."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.handler: Any = Shaped(self.handler)
+
+    def test_it_is_really_served_so(self) -> None:
+        self.ask(request(batch()))
+        self.ask(request(b"wrong"), 13)
+        self.assertEqual(self.handler.served, 2)
