@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
-from chronik.model import Broker, PartitionId, Topic, TopicPartition, Uuid
+from chronik.model import Broker, PartitionId, Topic, TopicPartition, TransactionMarker, Uuid
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+    from chronik.errors import ErrorCode
 
 Buffer = bytes | bytearray | memoryview
 
@@ -197,6 +199,37 @@ class IPartitionWriter(Interface):
         """Append one encoded v2 record batch; fire with its base offset once it is committed (below the high watermark).
 
         Fails with KafkaError(NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR).
+        """
+
+
+class IMarkerWriter(Interface):
+    """Ends transactions in partitions, on their leaders; what the transaction coordinator asks of the brokers."""
+
+    def write_marker(partition: TopicPartition, marker: TransactionMarker) -> Deferred[None]:
+        """Append the control batch of `marker`; fire once it is committed, and what it ends is visible or hidden for good.
+
+        A marker for a producer that has no open transaction there is written all the same, as Kafka does. Fails with
+        KafkaError: UNKNOWN_TOPIC_OR_PARTITION (deleted: nothing is left to end), NOT_LEADER_OR_FOLLOWER,
+        INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
+        """
+
+
+class ITransactions(Interface):
+    """What a broker asks the coordinator of a transaction, before it takes a transactional batch."""
+
+    def join(
+        transactional_id: str,
+        producer_id: int,
+        producer_epoch: int,
+        partitions: Sequence[TopicPartition],
+        verify_only: bool,
+    ) -> Deferred[dict[TopicPartition, ErrorCode]]:
+        """Fire with NONE for each partition that belongs to the producer's ongoing transaction, another code for others.
+
+        With `verify_only` nothing is changed (KIP-890 part 1: clients of transactions v1 have added them before);
+        without, partitions are added to the transaction, which begins with the first of them (transactions v2), and it
+        fires when that is in the log. Fails with KafkaError where the whole is refused: COORDINATOR_LOAD_IN_PROGRESS,
+        NOT_COORDINATOR, INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, INVALID_PRODUCER_EPOCH, CONCURRENT_TRANSACTIONS.
         """
 
 

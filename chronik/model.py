@@ -72,6 +72,19 @@ class PartitionId(NamedTuple):
         return f"{uuid_to_text(self.topic_id)}-{self.partition}"
 
 
+class TransactionMarker(NamedTuple):
+    """What ends a producer's transaction in one partition: a control record that commits or aborts all of its batches there.
+
+    `producer_epoch` is the epoch that ends it (with transactions v2 one above that of the batches, KIP-890), and
+    `coordinator_epoch` that of the coordinator who says so: an older one's markers are refused.
+    """
+
+    producer_id: int
+    producer_epoch: int
+    committed: bool
+    coordinator_epoch: int
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address at which a broker serves one named listener."""

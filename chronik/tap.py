@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 import chronik
 from chronik.config import OPTIONS, Config
 from chronik.errors import ChronikError, ConfigError
+from chronik.garbage import collect_seldom
 from chronik.malloc import keep_freed_memory
 
 _log = Logger()
@@ -80,6 +81,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> IService:
     """The node that `options` describe, as twistd wants it."""
     keep_freed_memory()
+    collect_seldom()
     from chronik.services import make_node  # late: it imports what installs the reactor, which twistd chooses first
 
     parent: Any = getattr(options, "parent", None) or {}

@@ -176,7 +176,8 @@ class FrameReceiver:
             self._cut(memoryview(kept), len(kept))
 
     def discard(self) -> None:
-        """Give every buffer back: the connection is gone."""
+        """Give every buffer back, and let go of the connection: it is gone."""
+        self._handle = _refuse
         self._kept = None
         if self._large is not None:
             large, self._large = self._large, None
@@ -224,3 +225,8 @@ class FrameReceiver:
         large = self._total > STAGING_BYTES and held * _GROWTH >= STAGING_BYTES
         if not large or self._begin(view, position, end) is None:
             self._kept = bytearray(view[position:end])
+
+
+def _refuse(_: memoryview) -> bool:
+    """Of a connection that is gone nothing is served."""
+    return False

@@ -2,7 +2,8 @@
 
 A null list of topics asks for all of them; in version 0 the empty list did. Version 4 lets the client forbid automatic
 creation, 7 adds leader epochs (KIP-320), 8 authorised operations (KIP-430), 10 topic ids (KIP-516), by which 12 can
-ask, 13 a top-level error (KIP-1102). Topics of the response may be given as bytes: they are kept per topic and version.
+ask, 13 a top-level error (KIP-1102). Topics of the response, and their partitions, may be given as bytes: they are kept
+per topic and version.
 """
 
 from chronik.wire.codec import Request, Response
@@ -43,7 +44,7 @@ class MetadataResponseTopic(Struct):
     name: str | None = string(nullable="12+")
     topic_id: bytes = uuid("10+", ignorable=True)
     is_internal: bool = boolean("1+", ignorable=True)
-    partitions: list[MetadataResponsePartition] = array(MetadataResponsePartition)
+    partitions: list[MetadataResponsePartition] = array(MetadataResponsePartition, precoded=True)
     topic_authorized_operations: int = int32("8+", default=-2147483648)
 
 
