@@ -27,5 +27,5 @@ class GarbageTests(SynchronousTestCase):
             )
             return int(done.stdout)
 
-        self.assertGreater(collections("default"), 2)
+        self.assertGreater(collections("default"), 0)
         self.assertEqual(collections("seldom"), 0)

@@ -66,7 +66,8 @@ class TopicView:
     def _partitions(self, partitions: tuple[PartitionState, ...]) -> list[Any]:
         """Encoded partitions, elements for the topic's array."""
         encoded = []
-        leader = epoch = replicas = isr = before = behind = None
+        leader = epoch = replicas = isr = None
+        before = behind = b""
         for each in partitions:
             if each.leader_epoch != epoch or each.leader != leader or each.replicas != replicas or each.isr != isr:
                 leader, epoch, replicas, isr = each.leader, each.leader_epoch, each.replicas, each.isr
