@@ -6,11 +6,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import generators, latency, memory, report, requests, stages, throughput
+from benchmarks import generators, latency, memory, report, requests, stages, throughput, transactions
 from benchmarks.results import DIRECTORY, Results
 from benchmarks.schedule import Schedule
 
-_PARTS = ("throughput", "latency", "requests", "stages", "memory")
+_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "memory")
 
 
 def main() -> int:
@@ -48,6 +48,8 @@ def main() -> int:
             requests.run(results, schedule)
         elif part == "stages":
             stages.run(results, schedule)
+        elif part == "transactions":
+            transactions.run(results, schedule)
         else:
             memory.run(results, schedule)
         if not arguments.quick:

@@ -12,7 +12,7 @@ from benchmarks import machine
 from tests.peers import cache
 
 SOURCES = Path(__file__).parent / "generators"
-_LIBRARIES = {"librdkafka_load": ["-lrdkafka"], "raw_load": []}
+_LIBRARIES = {"librdkafka_load": ["-lrdkafka", "-pthread"], "raw_load": []}
 
 
 class GeneratorError(Exception):

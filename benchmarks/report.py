@@ -26,6 +26,7 @@ def write(results: Results, path: Path = PATH) -> None:
         ("latency", _latency),
         ("requests", _requests),
         ("stages", _stages),
+        ("transactions", _transactions),
         ("memory", _memory),
     ]
     lines = [
@@ -190,6 +191,31 @@ def _stages(cells: list[dict[str, Any]]) -> list[str]:
         "|---|---|",
     ]
     return lines + [f"| {name} | {cost:.2f} |" for cell in cells for name, cost in cell["microseconds"].items()]
+
+
+def _transactions(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Transactions",
+        "",
+        "100 messages of 100 bytes a transaction over 6 partitions; latency from begin to committed.",
+        "",
+        "| load | Chronik, messages/s | Kafka, messages/s | ratio | median of the pairs | p50 ms, Chronik | p50 ms, Kafka | "
+        "p99 ms, Chronik | p99 ms, Kafka | steal, median (worst) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    verdicts = []
+    for cell in cells:
+        ours, theirs = _rates(cell, CHRONIK), _rates(cell, KAFKA)
+        middle = median([a / b for a, b in zip(ours, theirs, strict=False) if b])
+        pooled = [
+            f"{_pooled(cell['windows'][broker], part):.2f}" for part in (0.5, 0.99) for broker in (CHRONIK, KAFKA)
+        ]
+        lines.append(
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(paired_ratio(ours, theirs))} | "
+            f"{middle:.2f} | {' | '.join(pooled)} | {_steal(cell)} |"
+        )
+        verdicts.append(f"- {cell['name']}: median ratio {middle:.2f}; at least 1.0 {_verdict(middle >= 1)}")
+    return [*lines, "", *verdicts]
 
 
 def _memory(cells: list[dict[str, Any]]) -> list[str]:

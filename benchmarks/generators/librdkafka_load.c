@@ -4,13 +4,18 @@
  *   librdkafka_load produce --bootstrap H:P --topic T --partitions N --size BYTES [--codec C] [--acks A] [--linger MS]
  *                           [--idempotent 1] [--rate MESSAGES_PER_SECOND] [--warmup S --window S --windows N | --count N]
  *   librdkafka_load consume --bootstrap H:P --topic T --partitions N [--warmup S --window S --windows N]
+ *   librdkafka_load transact --bootstrap H:P --topic T --partitions N --size BYTES [--producers N] [--records N]
+ *                            [--warmup S --window S --windows N]
  *
  * produce: 500 messages in turn to each partition; a message counts when it is acknowledged. With --rate each message has its
  * time on a fixed schedule and its latency is taken from that time, so a stall is not hidden by the pause it causes; without,
- * as fast as the client takes them. consume: all partitions from the beginning, over and over.
+ * as fast as the client takes them. consume: all partitions from the beginning, over and over. transact: so many transactional
+ * producers, a thread each, with so many messages a transaction, over all partitions in turn; a message counts when its
+ * transaction is committed, and the latency is that of a whole transaction.
  */
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +28,7 @@
 
 struct settings {
     const char *bootstrap, *topic, *codec, *acks, *linger, *idempotent;
-    int partitions, windows;
+    int partitions, windows, producers, records;
     size_t size;
     double rate, warmup, window;
     uint64_t count;
@@ -217,11 +222,73 @@ static int consume(const struct settings *s)
     return 0;
 }
 
+static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER; /* of what all transactors add to */
+static struct windows shared;
+static const struct settings *transacting;
+
+static void check(rd_kafka_error_t *error, const char *what)
+{
+    if (error) die(what, rd_kafka_error_string(error));
+}
+
+static void *transact_one(void *number)
+{
+    const struct settings *s = transacting;
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char id[300];
+    snprintf(id, sizeof id, "%s-%d", s->topic, (int)(intptr_t)number);
+    set(conf, "bootstrap.servers", s->bootstrap);
+    set(conf, "transactional.id", id);
+    set(conf, "linger.ms", "0");
+    set(conf, "socket.nagle.disable", "true");
+    rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, conf);
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, s->topic, NULL);
+    char *payloads = make_payloads(s->size);
+    check(rd_kafka_init_transactions(rk, 30000), "init_transactions");
+    for (uint64_t sent = 0;;) {
+        uint64_t begun = now_us();
+        check(rd_kafka_begin_transaction(rk), "begin_transaction");
+        for (int i = 0; i < s->records; i++, sent++) {
+            void *payload = payloads + (sent % PAYLOADS) * s->size;
+            int32_t partition = (int32_t)(sent % (uint64_t)s->partitions);
+            if (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, s->size, NULL, 0, NULL))
+                die("produce", rd_kafka_err2str(rd_kafka_last_error()));
+        }
+        check(rd_kafka_commit_transaction(rk, 30000), "commit_transaction");
+        pthread_mutex_lock(&counting);
+        shared.now.messages += (uint64_t)s->records;
+        shared.now.bytes += (uint64_t)s->records * s->size;
+        record_latency(&shared.now, now_us() - begun);
+        pthread_mutex_unlock(&counting);
+    }
+    return NULL;
+}
+
+static int transact(const struct settings *s)
+{
+    struct timespec pause = {0, 1000000};
+    int more = 1;
+    transacting = s;
+    start_windows(&shared, s->warmup, s->window, s->windows);
+    for (int i = 0; i < s->producers; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, transact_one, (void *)(intptr_t)i)) die("thread", strerror(errno));
+    }
+    while (more) {
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&counting);
+        more = turn_windows(&shared, now_us());
+        pthread_mutex_unlock(&counting);
+    }
+    fflush(stdout);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct settings s = {.codec = "none", .acks = "1", .linger = "5", .idempotent = "false", .partitions = 1, .windows = 1,
-                         .size = 100, .warmup = 2, .window = 20};
-    if (argc < 2) die("usage", "produce or consume, then --name value pairs");
+                         .producers = 4, .records = 100, .size = 100, .warmup = 2, .window = 20};
+    if (argc < 2) die("usage", "produce, consume or transact, then --name value pairs");
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *name = argv[i], *value = argv[i + 1];
         if (!strcmp(name, "--bootstrap")) s.bootstrap = value;
@@ -231,6 +298,8 @@ int main(int argc, char **argv)
         else if (!strcmp(name, "--linger")) s.linger = value;
         else if (!strcmp(name, "--idempotent")) s.idempotent = strcmp(value, "0") ? "true" : "false";
         else if (!strcmp(name, "--partitions")) s.partitions = atoi(value);
+        else if (!strcmp(name, "--producers")) s.producers = atoi(value);
+        else if (!strcmp(name, "--records")) s.records = atoi(value);
         else if (!strcmp(name, "--size")) s.size = (size_t)atol(value);
         else if (!strcmp(name, "--rate")) s.rate = atof(value);
         else if (!strcmp(name, "--warmup")) s.warmup = atof(value);
@@ -242,6 +311,7 @@ int main(int argc, char **argv)
     if (!s.bootstrap || !s.topic || s.partitions < 1 || s.size < 1) die("usage", "--bootstrap and --topic are needed");
     if (!strcmp(argv[1], "produce")) return produce(&s);
     if (!strcmp(argv[1], "consume")) return consume(&s);
+    if (!strcmp(argv[1], "transact")) return transact(&s);
     die("unknown mode", argv[1]);
     return 1;
 }
