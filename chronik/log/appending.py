@@ -176,7 +176,10 @@ class AppendedLog(FlushedLog):
     @property
     def _lifetime(self) -> int:
         config = self.config
-        return config.segment_ms - int(self._jitter * min(config.segment_jitter_ms, config.segment_ms))
+        lifetime = config.segment_ms
+        if config.compacted:  # the active segment is not cleaned
+            lifetime = min(lifetime, config.max_compaction_lag_ms)
+        return lifetime - int(self._jitter * min(config.segment_jitter_ms, lifetime))
 
     @fail_stop
     def roll(self, now_ms: int) -> None:

@@ -69,3 +69,27 @@ class Checkpoint(NamedTuple):
         """The checkpoint in `content`. Raises CorruptLogError."""
         fields = dict(line.split(" ", 1) for line in unseal(_KIND, content, path))
         return cls(**{name: int(fields[name.replace("_", "-")]) for name in cls._fields})
+
+
+CLEANER_FILE = "cleaner"
+_CLEANER_KIND = "cleaner 1"
+
+
+class CleanerCheckpoint(NamedTuple):
+    """How far compaction has come: all below `first_dirty` is clean, and only below `gaps_below` may offsets be missing.
+
+    `gaps_below` is written before anything is swapped in, `first_dirty` after it.
+    """
+
+    first_dirty: int = 0
+    gaps_below: int = 0
+
+    def encode(self) -> bytes:
+        """The content of the file."""
+        return seal(_CLEANER_KIND, [f"first-dirty {self.first_dirty}", f"gaps-below {self.gaps_below}"])
+
+    @classmethod
+    def decode(cls, content: bytes, path: str) -> CleanerCheckpoint:
+        """The checkpoint in `content`. Raises CorruptLogError."""
+        fields = dict(line.split(" ", 1) for line in unseal(_CLEANER_KIND, content, path))
+        return cls(int(fields["first-dirty"]), int(fields["gaps-below"]))

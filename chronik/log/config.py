@@ -21,7 +21,10 @@ class LogConfig:
     retention_ms: int = 7 * 24 * 3_600_000
     retention_bytes: int = NO_LIMIT
     compacted: bool = False
-    """Whether offsets may have gaps, since compaction took records away."""
+    """Whether offsets may have gaps, since compaction took records away: here, or at a leader."""
+    delete_retention_ms: int = 24 * 3_600_000
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = 2**63 - 1
     flush_bytes: int = 8 << 20
     """Unsynced bytes at which a sync is asked for before its time."""
     flush_ms: int = 2**63 - 1

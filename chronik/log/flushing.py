@@ -131,6 +131,8 @@ class FlushedLog(LogState):
     @fail_stop
     def close(self) -> None:
         """Make everything durable, indexes and producers included, so that the next `open` needs no scan. Blocks."""
+        if self._offline is None and self._swap is not None:
+            self._swap.settle()
         if self._offline is None and self._changed:
             self._settle()
             if self._active.size:
@@ -146,6 +148,8 @@ class FlushedLog(LogState):
     @fail_stop
     def abandon(self) -> None:
         """Release the files without making anything durable: the log is about to be deleted. Later appends are refused."""
+        if self._swap is not None:
+            self._swap.cancel()
         flush, self._flush = self._flush, None
         try:
             if flush is not None:
@@ -160,7 +164,7 @@ class FlushedLog(LogState):
 
     def _remove_doomed(self, durable_start: int) -> None:
         """Rename the files of segments that a durable checkpoint has given up. In between, the log file goes last."""
-        while self._doomed and self._doomed[0].next_offset <= durable_start:
+        while self._doomed and self._doomed[0].next_offset <= durable_start and not self._doomed[0].staged:
             segment = self._doomed.pop(0)
             segment.file.close()
             self._unsynced = [other for other in self._unsynced if other is not segment]

@@ -9,7 +9,7 @@ Offsets: `start_offset` is the first that can be read, `end_offset` the one that
 below `recovery_point` is durable. A failed append is undone; when that fails too, or when a sync fails, the log is
 offline and answers KAFKA_STORAGE_ERROR until the node is started again.
 
-The class is made of layers: `state` (what it is, reading), `flushing`, `appending`, and here opening and giving up.
+The class is made of layers: `state` (what it is, reading), `flushing`, `appending`, `compacted`, and here opening and giving up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Callable, Generator
 
 from chronik.interfaces import IDisk
 from chronik.log import recovery, retention
-from chronik.log.appending import AppendedLog
 from chronik.log.checkpoint import Checkpoint
+from chronik.log.compacted import CompactedLog
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE
 from chronik.log.segment import INDEX_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, Segment
@@ -29,7 +29,7 @@ from chronik.wire.records import NO_TIMESTAMP
 __all__ = ["Log", "LogConfig"]
 
 
-class Log(AppendedLog):
+class Log(CompactedLog):
     """One partition's log in `directory`. Made by `Log.open`."""
 
     __slots__ = ()
@@ -141,12 +141,14 @@ class Log(AppendedLog):
         """
         if offset >= self.end_offset:
             return
+        self.settle_swap()
         keep = self._index_of(offset) + 1
         offset = self._segments[keep - 1].boundary(offset)
         if offset <= max(self.start_offset, self._segments[0].base_offset):
             self.truncate_fully(self.start_offset, now_ms)
             return
         self._settle()
+        self._cut_cleaner(offset)
         if self._checkpointed > offset:
             self._checkpointed = offset
         self._write_checkpoint(Checkpoint(self.start_offset, self._checkpointed))
@@ -170,6 +172,7 @@ class Log(AppendedLog):
         if not self._exists:
             self._disk.make_directory(self.directory)
             self._exists = True
+        self._cut_cleaner(min(start_offset, self._segments[0].base_offset))
         self._write_checkpoint(Checkpoint(start_offset, start_offset))
         self._checkpointed = start_offset
         for segment in reversed(self._segments):

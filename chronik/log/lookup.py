@@ -52,7 +52,7 @@ def largest_timestamp(segments: Sequence[Segment], start: int, upper: int) -> Fo
         for position, header in segment.batches_from(segment.max_timestamp_offset if known else segment.base_offset):
             if header.base_offset >= upper:
                 break
-            if header.max_timestamp > best and header.next_offset > start:
+            if header.max_timestamp > best and header.next_offset > start and header.record_count:
                 best, where = header.max_timestamp, (segment, position, header)
             if known:
                 break

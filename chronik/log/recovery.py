@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
-from chronik.log.checkpoint import CHECKPOINT_FILE, Checkpoint
+from chronik.log.checkpoint import CHECKPOINT_FILE, CLEANER_FILE, Checkpoint, CleanerCheckpoint
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE, LeaderEpochs
 from chronik.log.producers import Producers
@@ -34,6 +34,7 @@ from chronik.log.segment import (
     Segment,
     file_name,
 )
+from chronik.log.swap_recovery import finish_swaps
 
 _TEMPORARY_SUFFIX = ".tmp"
 _STEP_BYTES = 8 << 20
@@ -72,6 +73,7 @@ class LoadedLog:
     clean: bool
     first_unsynced: int = 0
     recovery: Recovery | None = None
+    cleaner: CleanerCheckpoint = CleanerCheckpoint()
 
 
 def load(
@@ -119,6 +121,7 @@ class _Loader:
     ) -> Generator[Progress, None, None]:
         """Fill in what the files hold."""
         loaded = self._loaded
+        names = finish_swaps(self._disk, self._directory, names)
         bases = self._sort(names, checkpoint.log_start)
         segments = loaded.segments
         for base in bases:
@@ -133,6 +136,9 @@ class _Loader:
         if EPOCHS_FILE in names:
             path = f"{self._directory}/{EPOCHS_FILE}"
             loaded.epochs.restore(self._disk.read(path), path)
+        if CLEANER_FILE in names:
+            path = f"{self._directory}/{CLEANER_FILE}"
+            loaded.cleaner = CleanerCheckpoint.decode(self._disk.read(path), path)
         if not segments:
             return
         if not known:  # nothing was ever synced for certain, or the operator wants all of it verified
@@ -201,7 +207,7 @@ class _Loader:
         total = sum(segment.size for segment in segments[first:])
         for index in range(first, len(segments)):
             segment = segments[index]
-            if segment.base_offset != expected and not (self._config.compacted and segment.base_offset > expected):
+            if segment.base_offset != expected and not self._may_skip(expected, segment.base_offset):
                 report.reason = f"the next segment begins at offset {segment.base_offset}"
                 self._cut(index, expected, report)
                 break
@@ -219,13 +225,15 @@ class _Loader:
 
     def _verify(self, segment: Segment, report: Recovery, total: int) -> Generator[Progress, None, tuple[int, int]]:
         """Read a segment through; (next offset, bytes) of the whole batches at its beginning."""
-        loaded, compacted = self._loaded, self._config.compacted
+        loaded = self._loaded
         expected, whole, told = segment.base_offset, 0, 0
         yield Progress(report.verified_bytes, total)
         try:
             for position, header in segment.replay(scan_batches(segment.file, 0, segment.size, check_crc=True)):
                 base_offset = header.base_offset
-                if base_offset < expected or (base_offset > expected and not compacted) or header.last_offset_delta < 0:
+                if (
+                    base_offset != expected and not self._may_skip(expected, base_offset)
+                ) or header.last_offset_delta < 0:
                     report.reason = f"the batch there says it has offsets {base_offset} to {header.last_offset}"
                     break
                 loaded.epochs.assign(header.partition_leader_epoch, base_offset)
@@ -238,6 +246,10 @@ class _Loader:
         except KafkaError as fault:
             report.reason = fault.message or str(fault)
         return expected, whole
+
+    def _may_skip(self, expected: int, base_offset: int) -> bool:
+        """Whether compaction may have taken what lay between two offsets."""
+        return base_offset > expected and (self._config.compacted or base_offset < self._loaded.cleaner.gaps_below)
 
     def _cut(self, index: int, offset: int, report: Recovery) -> None:
         """Take away the segments from `index` on: the log ends at `offset`."""

@@ -1,4 +1,4 @@
-"""Reading a log file through, batch by batch."""
+"""Reading a log file through, batch by batch: headers, or whole batches."""
 
 from __future__ import annotations
 
@@ -38,3 +38,22 @@ def scan_batches(
             verify(memoryview(chunk)[at : at + size])
         yield position, header
         position += size
+
+
+def read_batches(file: IFile, position: int, end: int) -> Iterator[tuple[int, BatchHeader, memoryview]]:
+    """(position, header, bytes) of each batch between two positions of a file, its CRC verified, read in large pieces.
+
+    Raises KafkaError at the first that isn't whole or doesn't match its CRC.
+    """
+    chunk, start = memoryview(b""), position
+    while position < end:
+        at = position - start
+        if len(chunk) - at < HEADER_BYTES or len(chunk) - at < read_header(chunk, at).size:
+            size = SCAN_BYTES if len(chunk) - at < HEADER_BYTES else max(SCAN_BYTES, read_header(chunk, at).size)
+            start, at = position, 0
+            chunk = memoryview(file.pread(min(size, end - position), position))
+            if len(chunk) == SCAN_BYTES < read_header(chunk).size:
+                continue  # a batch larger than a piece is read again, as one
+        header = verify(chunk, at)
+        yield position, header, chunk[at : at + header.size]
+        position += header.size

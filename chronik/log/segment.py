@@ -30,6 +30,8 @@ INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
 SNAPSHOT_SUFFIX = ".snapshot"
 DELETED_SUFFIX = ".deleted"
+CLEANED_SUFFIX = ".cleaned"
+SWAP_SUFFIX = ".swap"
 
 RECENT_BATCHES = 4096
 _REMEMBERED_ENDS = 16
@@ -46,6 +48,8 @@ def file_name(offset: int, suffix: str) -> str:
 class Segment:
     """A segment that begins at `base_offset`. Opening one does no I/O: `size` in bytes and `next_offset` are handed in.
 
+    `stage` is what its files' names end with while compaction makes it: `CLEANED_SUFFIX`, then `SWAP_SUFFIX`, then nothing.
+
     `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch
     that has it; of a segment that was on disk already they come from the time index, at the first look.
     """
@@ -61,6 +65,7 @@ class Segment:
         "_recent_offsets",
         "_recent_positions",
         "_since_index",
+        "_stage",
         "_time_index",
         "base_offset",
         "created_ms",
@@ -72,13 +77,21 @@ class Segment:
     )
 
     def __init__(
-        self, disk: IDisk, directory: str, base_offset: int, index_interval: int, created_ms: int, size: int = 0
+        self,
+        disk: IDisk,
+        directory: str,
+        base_offset: int,
+        index_interval: int,
+        created_ms: int,
+        size: int = 0,
+        stage: str = "",
     ) -> None:
         self._disk = disk
         self._path = f"{directory}/{file_name(base_offset, '')}"
+        self._stage = stage
         self.base_offset = base_offset
         self.next_offset = base_offset
-        self.file = disk.open(self._path + LOG_SUFFIX)
+        self.file = disk.open(self.path(LOG_SUFFIX))
         self.size = size
         self.created_ms = created_ms
         self.first_timestamp = NO_TIMESTAMP
@@ -96,7 +109,18 @@ class Segment:
 
     def path(self, suffix: str) -> str:
         """The path of one of the segment's files."""
-        return self._path + suffix
+        return self._path + suffix + self._stage
+
+    @property
+    def staged(self) -> bool:
+        """Whether its files don't have their final names yet."""
+        return bool(self._stage)
+
+    def restage(self, stage: str) -> None:
+        """Go by the names of another `stage`, which the files have by now."""
+        self.file.close()
+        self._stage = stage
+        self.file = self._disk.open(self.path(LOG_SUFFIX))
 
     # -- appending ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +239,7 @@ class Segment:
         since = 0
         for position, header in batches:
             yield position, header
-            if header.max_timestamp > self._max_timestamp:
+            if header.max_timestamp > self._max_timestamp and header.record_count:  # one emptied by compaction has none
                 self._max_timestamp = header.max_timestamp
                 self._max_timestamp_offset = header.base_offset
                 if position == 0:

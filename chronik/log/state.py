@@ -22,6 +22,7 @@ from chronik.log.epochs import EPOCHS_FILE
 from chronik.log.flush import Flush
 from chronik.log.lookup import first_at_or_after, largest_timestamp
 from chronik.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from chronik.log.swap import Swap
 
 _NEVER = 2**63 - 1
 
@@ -78,7 +79,9 @@ class LogState:
         "_roll_offset",
         "_roll_timestamp",
         "_segments",
+        "_swap",
         "_unsynced",
+        "cleaner",
         "config",
         "directory",
         "durable_start",
@@ -108,6 +111,7 @@ class LogState:
         self.end_offset = self._active.next_offset
         self.recovery_point = loaded.recovery_point
         self.producers = loaded.producers
+        self.cleaner = loaded.cleaner
         self.epochs = loaded.epochs
         self._newest_epoch = loaded.epochs.latest  # of those that have written
         self.recovery = loaded.recovery
@@ -129,6 +133,7 @@ class LogState:
         self._changed = loaded.recovery is not None
         self._mark_at = 1
         self._flush: Flush | None = None
+        self._swap: Swap | None = None
         self._doomed: list[Segment] = []
         self._deleted: list[str] = []
         if loaded.recovery is not None:
@@ -227,7 +232,11 @@ class LogState:
                 raise self._out_of_range(offset)
             return b"", True
         try:
-            return segment.read(offset, max_bytes, upper, at_least_one)
+            data, is_all = segment.read(offset, max_bytes, upper, at_least_one)
+            if not data and not is_all and segment is not self._active and segment.position_of(offset) >= segment.size:
+                # Nothing is left between here and the next segment.
+                return self.read(segment.next_offset, max_bytes, upper, at_least_one)
+            return data, is_all
         except OSError as error:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: cannot read at offset {offset}, {error.strerror or error}"
