@@ -62,6 +62,37 @@ class TopicMetrics:
         self.bytes_fetched = 0
 
 
+class WorkerMetrics:
+    """Worker processes: how many were started, have died of themselves or had to be killed, and the jobs that they ended."""
+
+    __slots__ = ("deaths", "jobs", "started")
+
+    def __init__(self) -> None:
+        self.started = self.deaths = self.jobs = 0
+
+
+class CleanerMetrics:
+    """Compaction. Bytes and records count what was rewritten; `dirtiest_ratio` is that of the last look."""
+
+    __slots__ = (
+        "bytes_after",
+        "bytes_before",
+        "bytes_read",
+        "dirtiest_ratio",
+        "failures",
+        "records_after",
+        "records_before",
+        "runs",
+        "uncleanable",
+    )
+
+    def __init__(self) -> None:
+        self.runs = self.failures = self.uncleanable = 0
+        self.bytes_read = self.bytes_before = self.bytes_after = 0
+        self.records_before = self.records_after = 0
+        self.dirtiest_ratio = 0.0
+
+
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
@@ -73,6 +104,8 @@ class NodeMetrics:
         self.produce_latency = Histogram()
         self.fetch_latency = Histogram()
         self.reactor_lag = Histogram()
+        self.workers = WorkerMetrics()
+        self.cleaner = CleanerMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
         self._topics: dict[str, TopicMetrics] = {}
 
