@@ -9,6 +9,7 @@ Names, types, defaults and which are dynamic: the broker config table of Apache 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, at_least
@@ -36,7 +37,7 @@ _WITHOUT_DEFAULT = frozenset(
 def _topic_defaults() -> Iterable[ConfigDef]:
     """One broker config for each synonym of a topic config that the node acts on."""
     for topic in TOPIC_CONFIGS.values():
-        if topic.absence is not None and topic.name != "cleanup.policy":
+        if topic.absence is not None:
             continue
         for synonym in topic.synonyms:
             default: ConfigValue = topic.default
@@ -91,6 +92,18 @@ _OWN = (
     ),
     _fixed("max.incremental.fetch.session.cache.slots", _I, 1000, "Fetch sessions that are remembered at a time."),
     _fixed("log.retention.check.interval.ms", _L, 300_000, "Time between two looks for segments to drop."),
+    _fixed("log.cleaner.enable", _B, True, "Whether topics whose cleanup.policy has `compact` are compacted."),
+    _fixed("log.cleaner.threads", _I, 1, "Worker processes that compact.", at_least(0)),
+    _fixed("log.cleaner.backoff.ms", _L, 15_000, "Time between two looks for something to compact.", at_least(0)),
+    _fixed(
+        "log.cleaner.dedupe.buffer.size", _L, 134_217_728, "Memory for the keys of one pass of compaction, in bytes."
+    ),
+    _fixed(
+        "log.cleaner.io.max.bytes.per.second",
+        ConfigType.DOUBLE,
+        sys.float_info.max,
+        "The most that compaction reads and writes, in bytes a second.",
+    ),
     _fixed("producer.id.expiration.ms", _I, 86_400_000, "Idle time after which a producer's sequence is forgotten."),
     _fixed("offsets.topic.num.partitions", _I, 50, "Partitions of the topic that keeps committed offsets."),
     _fixed("offsets.topic.replication.factor", _SHORT, 1, "Replicas of the topic that keeps committed offsets."),

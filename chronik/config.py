@@ -9,6 +9,7 @@ declared in `chronik.broker_config` and become options as they stand there. What
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -56,10 +57,21 @@ def _parse_admin(text: str) -> ListenerAddress | None:
     return None if text.lower() == "none" else parse_listener(text, "HTTP")
 
 
+def _parse_rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not rate >= 1024:
+        raise ValueError(f"{text!r} is not a number of bytes a second, at least 1024")
+    return min(rate, sys.float_info.max)
+
+
 NODE = Section("The node")
 LISTENERS = Section("Listeners and connections")
 TOPICS = Section("Topics: what is not said when one is created")
 LOG = Section("The log on disk")
+CLEANER = Section("Compaction")
 FETCH = Section("Fetching")
 PRODUCERS = Section("Producers")
 GROUPS = Section("Consumer groups")
@@ -192,6 +204,41 @@ class Config:
         high=INT32_MAX,
         unit=MILLISECONDS,
         kafka="log.retention.check.interval.ms",
+    )
+
+    log_cleaner_enable: bool = CLEANER.boolean(
+        True,
+        "Compact the topics whose cleanup.policy says so, the node's own among them. Without, they grow for ever.",
+        kafka="log.cleaner.enable",
+    )
+    log_cleaner_threads: int = CLEANER.integer(
+        1,
+        "Worker processes, and so logs that are compacted at a time.",
+        low=1,
+        high=64,
+        kafka="log.cleaner.threads",
+    )
+    log_cleaner_backoff_ms: int = CLEANER.integer(
+        15_000,
+        "Time between two looks for something to compact, when there was nothing.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="log.cleaner.backoff.ms",
+    )
+    log_cleaner_dedupe_buffer_size: int = CLEANER.integer(
+        128 * MEBIBYTE,
+        "Memory of all workers together for the keys of one pass: some 200 bytes a key. What doesn't fit takes more passes.",
+        low=MEBIBYTE,
+        unit=BYTES,
+        kafka="log.cleaner.dedupe.buffer.size",
+    )
+    log_cleaner_io_max_bytes_per_second: float = CLEANER.custom(
+        sys.float_info.max,
+        "The most that compaction reads and writes together, over all workers.",
+        _parse_rate,
+        "a number of bytes a second, at least 1024",
+        kafka="log.cleaner.io.max.bytes.per.second",
     )
 
     fetch_max_bytes: int = FETCH.integer(

@@ -23,7 +23,6 @@ from chronik.errors import ErrorCode, KafkaError
 _MS_PER_HOUR, _MS_PER_MINUTE = 3_600_000, 60_000
 _LONG_MAX = 2**63 - 1
 
-_NO_COMPACTION = "compaction comes with a later release"
 _NO_TIERING = "tiered storage comes with a later release"
 _NO_REPLICATION = "replication between nodes, and its throttle, come with a later release"
 
@@ -53,8 +52,8 @@ _B, _S, _I, _L, _D = ConfigType.BOOLEAN, ConfigType.STRING, ConfigType.INT, Conf
 _DEFINITIONS = (
     _define(
         "cleanup.policy", ConfigType.LIST, ("delete",), _cleanup_policy, "log.cleanup.policy",
-        "What happens to old data: `delete` drops whole segments by retention; an empty list keeps everything.",
-        f"the policy compact is not served, {_NO_COMPACTION}",
+        "What happens to old data: `delete` drops whole segments by retention, `compact` keeps the last record of every key; "
+        "both may be set. An empty list keeps everything.",
     ),
     _define(
         "compression.type", _S, "producer", one_of("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"),
@@ -68,7 +67,7 @@ _DEFINITIONS = (
     _define("compression.zstd.level", _I, 3, between(-131072, 22), "compression.zstd.level",
             "Level of zstd, where compression.type is zstd."),
     _define("delete.retention.ms", _L, 86_400_000, at_least(0), "log.cleaner.delete.retention.ms",
-            "How long delete markers stay in a compacted topic.", _NO_COMPACTION),
+            "How long delete markers stay in a compacted topic."),
     _define("file.delete.delay.ms", _L, 60_000, at_least(0), "log.segment.delete.delay.ms",
             "How long the files of a dropped segment stay on disk, for reads that are under way."),
     _define("flush.messages", _L, _LONG_MAX, at_least(1), "log.flush.interval.messages",
@@ -88,7 +87,7 @@ _DEFINITIONS = (
     _define("local.retention.ms", _L, -2, at_least(-2), "log.local.retention.ms",
             "Time kept on local disk once segments are in object storage; -2 is retention.ms.", _NO_TIERING),
     _define("max.compaction.lag.ms", _L, _LONG_MAX, at_least(1), "log.cleaner.max.compaction.lag.ms",
-            "The longest that a record may stay out of compaction.", _NO_COMPACTION),
+            "The longest that a record may stay out of compaction."),
     _define("max.message.bytes", _I, 1_048_588, at_least(0), "message.max.bytes",
             "The largest record batch that the topic takes, as it arrives (compressed), in bytes."),
     _define("message.timestamp.after.max.ms", _L, 3_600_000, at_least(0), "log.message.timestamp.after.max.ms",
@@ -99,9 +98,9 @@ _DEFINITIONS = (
             "log.message.timestamp.type",
             "Whether a record has the time its producer gave it, or the time at which it was appended."),
     _define("min.cleanable.dirty.ratio", _D, 0.5, between(0, 1), "log.cleaner.min.cleanable.ratio",
-            "The share of uncleaned bytes from which a compacted log is cleaned.", _NO_COMPACTION),
+            "The share of uncleaned bytes from which a compacted log is cleaned."),
     _define("min.compaction.lag.ms", _L, 0, at_least(0), "log.cleaner.min.compaction.lag.ms",
-            "The shortest that a record stays out of compaction.", _NO_COMPACTION),
+            "The shortest that a record stays out of compaction."),
     _define("min.insync.replicas", _I, 1, at_least(1), "min.insync.replicas",
             "Replicas that must hold a record before acks=all is answered; with fewer in sync, such writes are refused."),
     _define("preallocate", _B, False, None, "log.preallocate", "Whether a new segment file gets its full size at once.",
@@ -163,12 +162,23 @@ class TopicSettings:
     unclean_leader_election_enable: bool
     durability: str
     cleanup_policy: tuple[str, ...]
+    delete_retention_ms: int
+    min_compaction_lag_ms: int
+    max_compaction_lag_ms: int
+    min_cleanable_dirty_ratio: float
 
+    @property
+    def compacted(self) -> bool:
+        """Whether only the last record of every key is kept."""
+        return "compact" in self.cleanup_policy
+
+
+_LAGS = ("min.compaction.lag.ms", "max.compaction.lag.ms")
 
 _FIELDS = {
     name.removeprefix("chronik.").replace(".", "_"): definition
     for name, definition in TOPIC_CONFIGS.items()
-    if definition.absence is None or name == "cleanup.policy"
+    if definition.absence is None
 }
 
 
@@ -206,11 +216,8 @@ def scaled(definition: ConfigDef, text: str, synonym: Synonym) -> ConfigValue:
     return value
 
 
-def check_topic_configs(overrides: Mapping[str, str], *, internal: bool = False) -> None:
-    """Refuse with INVALID_CONFIG the first of `overrides` that is unknown, malformed or without a meaning on this node.
-
-    With `internal`, for the node's own topics, `cleanup.policy` may say what it likes: their owner compacts them itself.
-    """
+def check_topic_configs(overrides: Mapping[str, str]) -> None:
+    """Refuse with INVALID_CONFIG the first of `overrides` that is unknown, malformed or without a meaning on this node."""
     for name, text in overrides.items():
         definition = TOPIC_CONFIGS.get(name)
         if definition is None:
@@ -218,9 +225,11 @@ def check_topic_configs(overrides: Mapping[str, str], *, internal: bool = False)
                 ErrorCode.INVALID_CONFIG, f"there is no topic config {name[:80]!r}; describe a topic to list them"
             )
         try:
-            if internal and name == "cleanup.policy":
-                definition.parse(text)
-            else:
-                definition.admit(text)
+            definition.admit(text)
         except ValueError as fault:
             raise KafkaError(ErrorCode.INVALID_CONFIG, str(fault)) from None
+    shortest, longest = (_value(TOPIC_CONFIGS[name], overrides, {}) for name in _LAGS)
+    if not shortest <= longest:  # type: ignore[operator]
+        raise KafkaError(
+            ErrorCode.INVALID_CONFIG, f"config {_LAGS[0]} is {shortest}, beyond {_LAGS[1]}, which is {longest}"
+        )

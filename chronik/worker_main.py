@@ -1,4 +1,4 @@
-"""The only wiring of a worker process: which function does which kind of job. Run as `python -m chronik.worker_main` by the pool.
+"""The only wiring of a worker process: which function does which kind of job. The pool runs it by `python -m chronik.worker_main`.
 
 A worker gets its configuration by pipe, never opens the metadata store, and never writes a log's own files.
 """
@@ -6,8 +6,10 @@ A worker gets its configuration by pipe, never opens the metadata store, and nev
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
+from chronik.interfaces import IDisk
 from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
 from chronik.log.throttle import Throttle
@@ -20,11 +22,15 @@ def main() -> None:
     disk = RealDisk()
 
     def do_clean(request: CleanRequest, report: Report) -> CleanResult:
-        alive = partial(report, CleanProgress())
-        throttle = Throttle(request.io_bytes_per_second, time.monotonic, time.sleep, alive)
-        return clean(request, disk, report, throttle.spend)
+        return clean_throttled(request, disk, report)
 
     serve({CLEAN: do_clean})
+
+
+def clean_throttled(request: CleanRequest, disk: IDisk, report: Callable[[CleanProgress], object]) -> CleanResult:
+    """Clean as fast as the request allows. For what may wait."""
+    throttle = Throttle(request.io_bytes_per_second, time.monotonic, time.sleep, partial(report, CleanProgress()))
+    return clean(request, disk, report, throttle.spend)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from chronik.controller.commands import (
 from chronik.controller.image import CLUSTER_WIDE, MetadataImage
 from chronik.controller.records import BrokerConfigChanged, MetadataRecord, TopicConfigChanged
 from chronik.errors import ErrorCode, KafkaError
-from chronik.model import INTERNAL_TOPICS, topic_name_fault
+from chronik.model import topic_name_fault
 from chronik.topic_config import TOPIC_CONFIGS, check_topic_configs
 
 Changes = dict[str, str | None]
@@ -155,7 +155,7 @@ def _checked(resource: ConfigResource, current: Mapping[str, str], changes: Chan
     """`changes` without those that change nothing, after the values that are set were checked."""
     values = {name: value for name, value in changes.items() if value is not None}
     if resource.type is ResourceType.TOPIC:
-        check_topic_configs(values, internal=resource.name in INTERNAL_TOPICS)
+        check_topic_configs(values)
     else:
         check_broker_configs(values)
     return {name: value for name, value in changes.items() if current.get(name) != value}

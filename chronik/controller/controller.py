@@ -45,7 +45,7 @@ from chronik.controller.records import (
     TopicDeleted,
 )
 from chronik.errors import ErrorCode, KafkaError
-from chronik.model import INTERNAL_TOPICS, ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
+from chronik.model import ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
 from chronik.topic_config import check_topic_configs
 
 MAX_PARTITIONS_PER_COMMAND = 10_000
@@ -137,7 +137,7 @@ def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCre
     if valueless:
         raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {', '.join(valueless)} of topic {new.name!r} has no value")
     configs = {name: value for name, value in new.configs if value is not None}
-    check_topic_configs(configs, internal=new.name in INTERNAL_TOPICS)
+    check_topic_configs(configs)
     replicas = _assigned_replicas(image, new) if new.assignments else _placed_replicas(image, new, rules)
     return TopicCreated(rules.new_topic_id(), new.name, _rows(image, replicas), configs)
 

@@ -212,18 +212,14 @@ class Cleaner:
             return batch
         return self._rebuilt(header, section, kept, horizon)
 
-    def _rebuilt(
-        self, header: BatchHeader, section: bytes, kept: Sequence[ScannedRecord], horizon: bool
-    ) -> bytearray:
+    def _rebuilt(self, header: BatchHeader, section: bytes, kept: Sequence[ScannedRecord], horizon: bool) -> bytearray:
         """The batch with these of its records only, and with the delete horizon where it gets one now."""
         base = header.base_timestamp
         if not header.log_append_time:
             header = header._replace(max_timestamp=base + max(record.timestamp_delta for record in kept))
         header = header._replace(record_count=len(kept))
         if horizon:
-            header = header._replace(
-                attributes=header.attributes | DELETE_HORIZON_BIT, base_timestamp=self._horizon_ms
-            )
+            header = header._replace(attributes=header.attributes | DELETE_HORIZON_BIT, base_timestamp=self._horizon_ms)
             body = b"".join(_rebased(section, record, base - self._horizon_ms) for record in kept)
         else:
             body = b"".join([section[record.start : record.stop] for record in kept])
@@ -248,7 +244,9 @@ def _rebased(section: bytes, record: ScannedRecord, shift: int) -> bytes:
     while section[start] & 0x80:  # its length
         start += 1
     start += 1
-    body = section[start : start + 1] + write_varint(record.timestamp_delta + shift) + section[record.tail : record.stop]
+    body = (
+        section[start : start + 1] + write_varint(record.timestamp_delta + shift) + section[record.tail : record.stop]
+    )
     return write_varint(len(body)) + body
 
 

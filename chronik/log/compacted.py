@@ -75,7 +75,7 @@ class CompactedLog(AppendedLog):
         upper = min(upper, self.recovery_point, self._checkpointed)
         found: list[Segment] = []
         for segment in self._segments[:-1]:
-            if segment.next_offset > upper or segment.path(INDEX_SUFFIX) in self._replacements:
+            if segment.next_offset > upper or segment.staged or segment.path(INDEX_SUFFIX) in self._replacements:
                 break
             if segment.next_offset > first_dirty and config.min_compaction_lag_ms:
                 newest = segment.max_timestamp

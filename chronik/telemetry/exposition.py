@@ -113,6 +113,35 @@ def _node_families(metrics: NodeMetrics) -> Iterator[Metric]:
         "How late the reactor comes to what was due: the time others held it.",
         metrics.reactor_lag,
     )
+    yield from _background_families(metrics)
+
+
+def _background_families(metrics: NodeMetrics) -> Iterator[Metric]:
+    """Compaction, and the worker processes that it is done in."""
+    cleaner, workers = metrics.cleaner, metrics.workers
+    for name, doc, value in (
+        ("chronik_cleaner_runs", "Logs that were compacted.", cleaner.runs),
+        ("chronik_cleaner_failures", "Compactions that failed; the log says why.", cleaner.failures),
+        ("chronik_cleaner_bytes_read", "Bytes that compaction read, every pass counted.", cleaner.bytes_read),
+        ("chronik_cleaner_bytes_in", "Bytes of the segments that were compacted.", cleaner.bytes_before),
+        ("chronik_cleaner_bytes_out", "Bytes of the segments that came of them.", cleaner.bytes_after),
+        ("chronik_cleaner_records_in", "Records in the segments that were compacted.", cleaner.records_before),
+        ("chronik_cleaner_records_out", "Records that stayed.", cleaner.records_after),
+        ("chronik_worker_starts", "Worker processes that were started.", workers.started),
+        ("chronik_worker_deaths", "Worker processes that died, or were killed since they hung.", workers.deaths),
+        ("chronik_worker_jobs", "Jobs that worker processes ended.", workers.jobs),
+    ):
+        yield CounterMetricFamily(name, doc, value=value)
+    yield GaugeMetricFamily(
+        "chronik_cleaner_dirtiest_ratio",
+        "The dirty share of the dirtiest log, at the last look.",
+        value=cleaner.dirtiest_ratio,
+    )
+    yield GaugeMetricFamily(
+        "chronik_cleaner_uncleanable_partitions",
+        "Partitions that are not compacted any more, since they are damaged.",
+        value=cleaner.uncleanable,
+    )
 
 
 def _histogram(name: str, doc: str, histogram: Histogram) -> HistogramMetricFamily:

@@ -15,6 +15,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -215,6 +216,8 @@ class WorkerPool(Service):
 class _Worker(ProcessProtocol):
     """One worker process, as the pool sees it."""
 
+    transport: Any
+
     def __init__(self, pool: WorkerPool, reactor: Any) -> None:
         self._pool = pool
         self._reactor = reactor
@@ -243,10 +246,8 @@ class _Worker(ProcessProtocol):
         """End it at once. `wanted` is for what is no fault of its own."""
         if not self._cause:
             self._cause, self._wanted = cause, wanted
-        try:
+        with suppress(ProcessExitedAlready):
             self.transport.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass  # it is reaped already
         self._is_gone("killed")
 
     def _expect(self, seconds: float, complaint: str) -> None:

@@ -60,9 +60,7 @@ def compact(log, disk, now_ms, *, upper=None, buffer_bytes=1 << 20, aborted=(), 
     segments = log.cleanable(now_ms, log.end_offset if upper is None else upper)
     if not segments:
         return None
-    request = log.clean_request(
-        segments, now_ms, secret=SECRET, dedupe_buffer_bytes=buffer_bytes, aborted=aborted
-    )
+    request = log.clean_request(segments, now_ms, secret=SECRET, dedupe_buffer_bytes=buffer_bytes, aborted=aborted)
     return carry_out(log, disk, request, between)
 
 

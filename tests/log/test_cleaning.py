@@ -189,7 +189,9 @@ class MarkerTests(CompactingTestCase):
         compact(self.log, self.disk, 5000)
         header, records = read_all(self.log)[1]
         self.assertEqual((header.has_delete_horizon, header.base_timestamp), (True, 5000 + DAY))
-        self.assertEqual([(r.offset, r.timestamp, r.key, r.value) for r in records], [(2, 600, b"x", b"1"), (3, 601, b"a", None)])
+        self.assertEqual(
+            [(r.offset, r.timestamp, r.key, r.value) for r in records], [(2, 600, b"x", b"1"), (3, 601, b"a", None)]
+        )
         self.seal()
         compact(self.log, self.disk, 5000 + DAY - 1)
         self.assertIn((3, b"a", None), self.kept())
@@ -210,7 +212,9 @@ class MarkerTests(CompactingTestCase):
         self.seal()
         aborted = [(7, 1, end)]
         compact(self.log, self.disk, 5000, aborted=aborted)
-        self.assertEqual([(key, value) for _, key, value in self.kept()], [(b"a", b"kept"), (b"b", b"2"), (b"active", b"")])
+        self.assertEqual(
+            [(key, value) for _, key, value in self.kept()], [(b"a", b"kept"), (b"b", b"2"), (b"active", b"")]
+        )
         self.assertEqual([h.base_offset for h, _ in read_all(self.log) if h.control], [2, 4, 6])
         self.seal()
         compact(self.log, self.disk, 6000)
@@ -284,10 +288,12 @@ class TimeTests(CompactingTestCase):
         compact(self.log, self.disk, 10_000)
         offsets = sorted(records_of(self.log))
         self.assertGreater(offsets[0], 100)
-        for start in range(0, self.log.end_offset):
+        for start in range(self.log.end_offset):
             for max_bytes in (1, 300, 1 << 20):
                 data = self.log.read(start, max_bytes, self.log.end_offset)[0]
-                found = [r.offset for p, h in split_batches(data) for r in decode_records(data[p : p + h.size], 1 << 20)]
+                found = [
+                    r.offset for p, h in split_batches(data) for r in decode_records(data[p : p + h.size], 1 << 20)
+                ]
                 found = [offset for offset in found if offset >= start]
                 wanted = [offset for offset in offsets if offset >= start]
                 self.assertEqual(found, wanted[: len(found)])

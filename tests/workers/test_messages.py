@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -55,10 +57,8 @@ class MessageTests(SynchronousTestCase):
     @given(st.binary(max_size=40))
     def test_what_is_no_message_is_told(self, body):
         for parse in (to_worker, from_worker):
-            try:
+            with suppress(FrameError):
                 parse(body)
-            except FrameError:
-                pass
 
     def test_another_struct_is_told(self):
         self.assertRaises(FrameError, unpacked, packed(Told(1)), Ask)
