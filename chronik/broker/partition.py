@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from chronik.broker.key_check import UncheckedKeys, check_keys_at_once
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
 from chronik.errors import ErrorCode, KafkaError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
-from chronik.model import PartitionId, PartitionState, TopicPartition
+from chronik.model import INTERNAL_TOPICS, PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
@@ -38,6 +39,7 @@ _CODECS = {
     "zstd": Codec.ZSTD,
 }
 
+MAX_CHECKED_BYTES = 128 << 20
 _EXPANSION = 4
 _MAX_EXPANDED_BYTES = 16 << 20
 
@@ -81,6 +83,7 @@ class Partition:
         "_flush_asked",
         "_flush_messages",
         "_in_sync",
+        "_keyed",
         "_lacks_replicas",
         "_levels",
         "_max_bytes",
@@ -94,6 +97,7 @@ class Partition:
         "commits",
         "fetch_waiters",
         "high_watermark",
+        "keys_wait",
         "leader",
         "leader_epoch",
         "log",
@@ -127,6 +131,7 @@ class Partition:
         self.commits = CommitQueue()
         self._cuts = CommitQueue()  # of log starts
         self.fetch_waiters: set[WaitingFetch] = set()
+        self.keys_wait = False
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
         self._flush_asked = 0  # the end offset at which flush.messages last asked for a sync
@@ -143,7 +148,8 @@ class Partition:
             self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
         self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
-        self._adapts = self._stamp or self._codec is not None
+        self._keyed = settings.compacted and self.name.topic not in INTERNAL_TOPICS
+        self._adapts = self._stamp or self._codec is not None or self._keyed
         self._max_bytes = settings.max_message_bytes
         self._oldest, self._newest = -settings.message_timestamp_before_max_ms, settings.message_timestamp_after_max_ms
         self._count_replicas()
@@ -179,11 +185,12 @@ class Partition:
 
     # -- appends ------------------------------------------------------------------------------------------------------
 
-    def append(self, batch: Buffer | None, now_ms: int, acks: int = 1) -> Appended:
+    def append(self, batch: Buffer | None, now_ms: int, acks: int = 1, *, keys_checked: bool = False) -> Appended:
         """Check and append one record batch, which is patched in place where it is writable.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
-        again: it is answered with the offsets that it got the first time.
+        again: it is answered with the offsets that it got the first time. On a compacted topic, a batch with many records, or behind such
+        a one, raises UncheckedKeys: `broker.keys` appends it when they are `keys_checked`.
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
@@ -198,8 +205,9 @@ class Partition:
         header = records.check_produced(batch)
         size = len(batch)
         metrics = self.metrics
-        metrics.messages_received += header.record_count
-        metrics.bytes_received += size
+        if not keys_checked:  # otherwise this is its second time
+            metrics.messages_received += header.record_count
+            metrics.bytes_received += size
         append_time = -1
         if (
             self._adapts
@@ -207,6 +215,8 @@ class Partition:
             or header.attributes & _NOT_OPAQUE
             or not self._oldest < header.max_timestamp - now_ms <= self._newest
         ):
+            if self._keyed and not keys_checked and size <= self._max_bytes:
+                self._check_keys(batch, header)
             batch, header, append_time = self._adapted(batch, header, now_ms)
             size = len(batch)
         log = self.log
@@ -225,6 +235,16 @@ class Partition:
             known = log.producers.check(header)
             append_time = known[1] if known else -1
         return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
+
+    def _check_keys(self, batch: Buffer, header: BatchHeader) -> None:
+        if self.keys_wait:
+            raise UncheckedKeys(self.name)
+        check_keys_at_once(self.name, batch, header)
+
+    @property
+    def max_checked_bytes(self) -> int:
+        """What a batch may decompress to while its keys are checked."""
+        return max(MAX_CHECKED_BYTES, self._max_bytes)
 
     def _adapted(
         self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int

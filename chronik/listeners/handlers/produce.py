@@ -8,21 +8,29 @@ is closed, which is how such a producer learns of it.
 A connection repeats itself: what is common to its requests is kept as a `ProduceShape`, and `handle_shaped` serves those
 that fit it without decoding or encoding a message.
 
+On a compacted topic a batch with many records comes back unappended, and is appended by `broker.keys` when a thread has seen
+that each has a key.
+
 Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from chronik.broker.partition import Partition
+from chronik.broker.key_check import KeylessRecords, UncheckedKeys
+from chronik.broker.keys import KeyedAppends
+from chronik.broker.partition import Appended, Partition
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, Peer, RequestContext
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.batches import CODEC_BITS
@@ -57,6 +65,10 @@ _AT_FAULT = frozenset(
 """What is wrong with the records themselves, other than their size and checksum."""
 _COMPLAIN_EVERY_SECONDS = 10.0
 
+_Wait = tuple[Partition, int, PartitionProduceResponse]
+"""What must be committed up to which offset before an answer is right."""
+_NOBODY = Peer("", "", ("", 0))
+
 
 class ProduceHandler:
     """Serves Produce on the partitions of `replicas`."""
@@ -71,6 +83,7 @@ class ProduceHandler:
 
     def __init__(self, replicas: Replicas, latency: Histogram, clock: Callable[[], float], reactor: Any) -> None:
         self._replicas = replicas
+        self._keyed = KeyedAppends(partial(_in_thread, reactor))
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
@@ -84,7 +97,9 @@ class ProduceHandler:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
         by_id = context.api_version >= _BY_ID
         now_ms = context.now_ms()
-        responses, waits = [], []
+        responses: list[TopicProduceResponse] = []
+        waits: list[_Wait] = []
+        unchecked: list[Deferred[None]] = []
         for topic in request.topic_data:
             answers = []
             for data in topic.partition_data:
@@ -94,6 +109,11 @@ class ProduceHandler:
                         answers.append(_failed(data.index, KafkaError(*_ZSTD_TOO_NEW)))
                         continue
                     appended = partition.append(data.records, now_ms, acks)
+                except UncheckedKeys:
+                    answer = PartitionProduceResponse(index=data.index)
+                    answers.append(answer)
+                    unchecked.append(self._check_keys(topic, data, by_id, now_ms, acks, answer, waits))
+                    continue
                 except Exception as error:
                     answers.append(self._not_appended(topic, data, by_id, error))
                     continue
@@ -109,14 +129,53 @@ class ProduceHandler:
             responses.append(
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
             )
-        if not acks:
-            _close_on_error(responses)
-            return None
         response = ProduceResponse(responses=responses)
+        if unchecked:
+            checked: Deferred[Any] = gatherResults(unchecked)
+            return checked.addCallback(lambda _: self._answer(request, context.received, response, waits))
+        return self._answer(request, context.received, response, waits)
+
+    def _answer(
+        self, request: ProduceRequest, received: float, response: ProduceResponse, waits: list[_Wait]
+    ) -> ProduceResponse | Deferred[Any] | None:
+        """`response`, when what it says is committed."""
+        if not request.acks:
+            _close_on_error(response.responses)
+            return None
         if not waits:
-            self._latency.observe(self._clock() - context.received)
+            self._latency.observe(self._clock() - received)
             return response
-        return self._when_committed(response, waits, request.timeout_ms, context.received)
+        return self._when_committed(response, waits, request.timeout_ms, received)
+
+    def _check_keys(
+        self,
+        topic: TopicProduceData,
+        data: PartitionProduceData,
+        by_id: bool,
+        now_ms: int,
+        acks: int,
+        answer: PartitionProduceResponse,
+        waits: list[_Wait],
+    ) -> Deferred[None]:
+        """Append a batch after the check of its keys, and fill in its `answer`; what must be committed first goes to `waits`."""
+        partition, batch = self._find(topic, data, by_id), bytearray(data.records or b"")
+
+        def appended(result: Appended) -> None:
+            answer.base_offset, end_offset, answer.log_append_time_ms, answer.log_start_offset = result
+            if partition.high_watermark < end_offset and (acks == _ALL or partition.syncs_first):
+                waits.append((partition, end_offset, answer))
+
+        def refused(failure: Failure) -> None:
+            data.records = batch  # the request's own bytes may be gone
+            error = failure.value
+            assert isinstance(error, Exception)
+            other = self._not_appended(topic, data, by_id, error)
+            answer.error_code, answer.error_message = other.error_code, other.error_message
+            answer.base_offset, answer.log_start_offset = other.base_offset, other.log_start_offset
+            answer.record_errors = other.record_errors
+
+        appending: Deferred[Any] = maybeDeferred(self._keyed.append, partition, batch, now_ms, acks)
+        return appending.addCallbacks(appended, refused)
 
     def shape(self, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
         """What `handle_shaped` can serve requests by that repeat this one; None where each has to be decoded."""
@@ -133,6 +192,9 @@ class ProduceHandler:
             else:
                 partition = self._replicas.partition(shape.topic, index)
             base_offset, end_offset, append_time, log_start = partition.append(batch, now_ms, acks)
+        except UncheckedKeys:
+            context = RequestContext(_NOBODY, shape.key_and_version & 0xFFFF, None, now_ms, received)
+            return self.handle(shape.request(index, batch), context)
         except Exception as error:
             (topic,) = shape.request(index, batch).topic_data
             answer = self._not_appended(topic, topic.partition_data[0], by_id, error)
@@ -214,12 +276,17 @@ class ProduceHandler:
                 answer.record_errors = [
                     BatchIndexAndErrorMessage(batch_index=0, batch_index_error_message=error.message)
                 ]
+        if isinstance(error, KeylessRecords):
+            text = f"{topic.name}-{data.index} is compacted: a record needs a key"
+            answer.record_errors = [
+                BatchIndexAndErrorMessage(batch_index=each, batch_index_error_message=text) for each in error.indexes
+            ]
         return answer
 
     def _when_committed(
         self,
         response: ProduceResponse,
-        waits: list[tuple[Partition, int, PartitionProduceResponse]],
+        waits: list[_Wait],
         timeout_ms: int,
         received: float,
     ) -> Deferred[Any]:
@@ -253,6 +320,10 @@ class ProduceHandler:
 
         whole: Deferred[Any] = gatherResults(pending)
         return whole.addCallback(answered)
+
+
+def _in_thread(reactor: Any, job: Callable[[], None]) -> Deferred[None]:
+    return deferToThreadPool(reactor, reactor.getThreadPool(), job)
 
 
 def _alone(shape: ProduceShape, answer: PartitionProduceResponse) -> ProduceResponse:

@@ -1,0 +1,172 @@
+"""Produce to a compacted topic: records without a key are refused, and large batches are checked elsewhere, in their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crc32c import crc32c
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from chronik.broker import keys
+from chronik.broker.key_check import INLINE_RECORDS, MAX_NAMED
+from chronik.errors import ErrorCode
+from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.telemetry.metrics import Histogram
+from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from chronik.wire.records import Codec, Record, decode_records, encode_batch
+from tests.listeners.handlers.hosting import NOW, Hosting
+
+LARGE = INLINE_RECORDS + 1
+
+
+class HeldPool:
+    """A pool of threads whose jobs are carried out when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Any] = []
+
+    def callInThreadWithCallback(self, done: Any, job: Any, *arguments: Any, **named: Any) -> None:
+        self.jobs.append((done, job, arguments, named))
+
+    def carry_out(self) -> None:
+        done, job, arguments, named = self.jobs.pop(0)
+        try:
+            result = job(*arguments, **named)
+        except Exception:
+            done(False, Failure())
+        else:
+            done(True, result)
+
+
+def batch(pairs: list[tuple[bytes | None, bytes]], codec: Codec = Codec.NONE, **options: Any) -> bytes:
+    records = [Record(index, NOW, key, value) for index, (key, value) in enumerate(pairs)]
+    return bytes(encode_batch(records, codec=codec, **options))
+
+
+def large(value: bytes = b"", keyless: tuple[int, ...] = (), codec: Codec = Codec.NONE) -> bytes:
+    return batch([(None if index in keyless else b"k", value) for index in range(LARGE)], codec)
+
+
+class CompactedTopics(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.hosting = Hosting()
+        self.hosting.create("c", cleanup_policy="compact")
+        self.hosting.create("__consumer_offsets", cleanup_policy="compact")
+        self.pool = HeldPool()
+        self.hosting.clock.getThreadPool = lambda: self.pool  # type: ignore[attr-defined]
+        self.handler = ProduceHandler(
+            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock
+        )
+
+    def begin(self, *batches: bytes, topic: str = "c", acks: int = 1) -> list[Any]:
+        """The answers will be in what is returned."""
+        answers: list[Any] = []
+        for each in batches:
+            data = [PartitionProduceData(index=0, records=each)]
+            asked = ProduceRequest(
+                acks=acks, timeout_ms=1000, topic_data=[TopicProduceData(name=topic, partition_data=data)]
+            )
+            begun: Deferred[Any] = self.hosting.begin(self.handler, asked, 9)
+            begun.addCallback(lambda response: response.responses[0].partition_responses[0]).addBoth(answers.append)
+        return answers
+
+    def refused(self, *batches: bytes) -> Any:
+        (answer,) = self.begin(*batches)
+        self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.INVALID_RECORD, -1), answer)
+        return answer
+
+    def stored(self) -> list[tuple[bytes | None, bytes | None]]:
+        data, found = self.hosting.partition("c").log.read(0, 1 << 24, 1 << 40)[0], []
+        position = 0
+        while position < len(data):
+            size = int.from_bytes(data[position + 8 : position + 12], "big") + 12
+            found += [(r.key, r.value) for r in decode_records(data[position : position + size], 1 << 24)]
+            position += size
+        return found
+
+    def test_every_codec_with_keys(self) -> None:
+        for codec in Codec:
+            (answer,) = self.begin(batch([(b"k", b"v"), (b"", b"")], codec))
+            self.assertEqual((answer.error_code, answer.base_offset), (0, 2 * codec))
+        self.assertEqual(self.pool.jobs, [])
+
+    def test_records_without_a_key_are_named(self) -> None:
+        for codec in Codec:
+            answer = self.refused(batch([(b"k", b"v"), (None, b"v"), (b"k", b"v"), (None, b"v")], codec))
+            self.assertEqual([error.batch_index for error in answer.record_errors], [1, 3])
+            self.assertIn("key", answer.record_errors[0].batch_index_error_message)
+            self.assertEqual(answer.log_start_offset, 0)
+        self.assertEqual(self.stored(), [])
+
+    def test_a_key_that_is_null_in_more_bytes_than_it_takes(self) -> None:
+        sent = bytearray(batch([(None, b"v")]))
+        at = sent.index(b"\x01\x02v")  # the lengths -1 and 1, and the value
+        sent[at : at + 1] = b"\x81\x00"
+        sent[61] += 2  # the record is a byte longer
+        sent[8:12] = (len(sent) - 12).to_bytes(4, "big")
+        sent[17:21] = crc32c(bytes(sent[21:])).to_bytes(4, "big")
+        self.refused(bytes(sent))
+
+    def test_what_is_no_row_of_records(self) -> None:
+        for count in (1, 3):
+            sent = bytearray(batch([(b"k", b"v"), (b"k", b"v")]))
+            sent[57:61], sent[23:27] = count.to_bytes(4, "big"), (count - 1).to_bytes(4, "big")
+            sent[17:21] = crc32c(bytes(sent[21:])).to_bytes(4, "big")
+            self.assertEqual(self.refused(bytes(sent)).record_errors, [])
+
+    def test_other_topics_take_what_has_no_key(self) -> None:
+        self.hosting.create("t")
+        self.hosting.create("both", cleanup_policy="compact,delete")
+        for topic, code in (("t", 0), ("__consumer_offsets", 0), ("both", ErrorCode.INVALID_RECORD)):
+            (answer,) = self.begin(batch([(None, b"v")]), topic=topic)
+            self.assertEqual(answer.error_code, code, topic)
+
+    def test_large_batches_wait_for_their_turn(self) -> None:
+        answers = self.begin(large(b"a"), batch([(b"k", b"b")]), large(b"c", (2, 4000)), large(b"d", codec=Codec.ZSTD))
+        self.assertEqual(answers, [])
+        for done in range(1, 5):
+            self.assertEqual(len(self.pool.jobs), 1)
+            self.pool.carry_out()
+            self.assertEqual(len(answers), done)
+        self.assertEqual([answer.base_offset for answer in answers], [0, LARGE, -1, LARGE + 1])
+        self.assertEqual([error.batch_index for error in answers[2].record_errors], [2, 4000])
+        self.assertEqual({value for _, value in self.stored()}, {b"a", b"b", b"d"})
+        (answer,) = self.begin(batch([(b"k", b"e")]))  # nothing waits any more
+        self.assertEqual(answer.base_offset, 2 * LARGE + 1)
+        self.assertEqual(self.handler._keyed.held_bytes, 0)
+
+    def test_a_small_batch_that_grows_large_is_checked_elsewhere(self) -> None:
+        answers = self.begin(batch([(b"k", bytes(2 << 20))], Codec.ZSTD))
+        self.assertEqual(answers, [])
+        self.pool.carry_out()
+        self.assertEqual(answers[0].error_code, 0)
+
+    def test_a_refusal_names_so_many_and_no_more(self) -> None:
+        answers = self.begin(large(keyless=tuple(range(LARGE))))
+        self.pool.carry_out()
+        self.assertEqual(len(answers[0].record_errors), MAX_NAMED)
+
+    def test_what_waits_is_bounded(self) -> None:
+        self.patch(keys, "MAX_HELD_BYTES", 100_000)
+        answers = self.begin(large(b"0123"), large(b"0123"), large(b"0123"))
+        self.assertEqual(answers[0].error_code, ErrorCode.NOT_ENOUGH_REPLICAS)
+
+    def test_a_topic_that_is_deleted_meanwhile(self) -> None:
+        answers = self.begin(large(b"a"), large(b"b"))
+        self.hosting.delete("c")
+        self.pool.carry_out()
+        self.pool.carry_out()
+        self.assertEqual(len(answers), 2)
+        for answer in answers:
+            self.assertNotEqual(answer.error_code, 0)
+
+    def test_idempotent_producers_keep_their_sequence(self) -> None:
+        records = [Record(index, NOW, b"k", b"") for index in range(LARGE)]
+        first = bytes(encode_batch(records, producer_id=7, producer_epoch=0, base_sequence=0))
+        second = bytes(encode_batch(records[:1], producer_id=7, producer_epoch=0, base_sequence=LARGE))
+        answers = self.begin(first, second, first)
+        while self.pool.jobs:
+            self.pool.carry_out()
+        self.assertEqual([(answer.error_code, answer.base_offset) for answer in answers], [(0, 0), (0, LARGE), (0, 0)])
