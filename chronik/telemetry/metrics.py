@@ -17,6 +17,9 @@ LATENCY_BOUNDS = (
 )  # fmt: skip
 """Upper bounds of the latency buckets, in seconds; a long poll's fetch waits for up to its max_wait_ms."""
 
+LAG_BOUNDS = tuple(sorted((*LATENCY_BOUNDS, 0.02)))
+"""Of the reactor's lag, with a bound at the 20 ms that must hold for 999 of 1,000 probes."""
+
 
 class Histogram:
     """How often values fell into each bucket, and their sum. Bucket i holds values <= bounds[i]; the last one the rest."""
@@ -103,7 +106,7 @@ class NodeMetrics:
         self.requests = RequestMetrics(clock)
         self.produce_latency = Histogram()
         self.fetch_latency = Histogram()
-        self.reactor_lag = Histogram()
+        self.reactor_lag = Histogram(LAG_BOUNDS)
         self.workers = WorkerMetrics()
         self.cleaner = CleanerMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
