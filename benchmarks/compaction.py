@@ -106,14 +106,22 @@ def measure(enable: bool, rate: int, seconds: float) -> None:
         for share in (0.5, 0.99, 0.999, 1.0)
         for lower, upper in [quantile(before, after, share)]
     )
-    grown = {name: after[name] - before.get(name, 0.0) for name in after if name.startswith(("chronik_cleaner", "chronik_worker"))}
+    grown = {
+        name: after[name] - before.get(name, 0.0)
+        for name in after
+        if name.startswith(("chronik_cleaner", "chronik_worker"))
+    }
     probes = after["chronik_reactor_lag_seconds_count"] - before["chronik_reactor_lag_seconds_count"]
-    print(f"compaction {'on' if enable else 'off'}: {acknowledged / seconds:,.0f} msg/s; reactor lag over {probes:.0f} probes: {lags}")
+    print(
+        f"compaction {'on' if enable else 'off'}: {acknowledged / seconds:,.0f} msg/s; reactor lag over {probes:.0f} probes: {lags}"
+    )
     if enable:
         runs, records = grown["chronik_cleaner_runs_total"], grown["chronik_cleaner_records_in_total"]
         left = grown["chronik_cleaner_records_out_total"]
         read = grown["chronik_cleaner_bytes_read_total"] / 1e6
-        print(f"  {runs:.0f} logs compacted, {records:,.0f} records became {left:,.0f}, {read:,.0f} MB read, {grown['chronik_worker_deaths_total']:.0f} deaths")
+        print(
+            f"  {runs:.0f} logs compacted, {records:,.0f} records became {left:,.0f}, {read:,.0f} MB read, {grown['chronik_worker_deaths_total']:.0f} deaths"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,9 @@
 """The key check of compacted topics: a record without a key has no place there, and its batch is refused (KIP-467).
 
-It is the one thing that looks into records between a producer and the log, at 0.4 microseconds a record. Few of them are looked at in the
-append itself. A batch with more than `INLINE_RECORDS`, or that decompresses to more than `INLINE_BYTES`, comes back as `UncheckedKeys`,
-and so does whatever follows it into the same partition: `KeyedAppends` checks them in a thread and appends them in the order in which
-they came. The thread gives way every few hundred microseconds.
+It is the one thing that looks into records between a producer and the log, at 0.4 microseconds a record. Few of them are
+looked at in the append itself. A batch with more than `INLINE_RECORDS`, or that decompresses to more than `INLINE_BYTES`, comes
+back as `UncheckedKeys`, and so does whatever follows it into the same partition: `KeyedAppends` checks them in a thread and
+appends them in the order in which they came. The thread gives way every few hundred microseconds.
 
 Batches of the node's own topics are made by the node itself, and not checked.
 """

@@ -189,8 +189,8 @@ class Partition:
         """Check and append one record batch, which is patched in place where it is writable.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
-        again: it is answered with the offsets that it got the first time. On a compacted topic, a batch with many records, or behind such
-        a one, raises UncheckedKeys: `broker.keys` appends it when they are `keys_checked`.
+        again: it is answered with the offsets that it got the first time. On a compacted topic, a batch with many records,
+        or behind such a one, raises UncheckedKeys: `broker.keys` appends it when they are `keys_checked`.
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")

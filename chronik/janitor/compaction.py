@@ -1,12 +1,13 @@
 """Compaction: lets worker processes clean the dirtiest logs, and swaps in what they have made.
 
-A look visits every partition whose topic is compacted, in slices that leave the reactor free, and takes the dirtiest ones above
-`min.cleanable.dirty.ratio`, and those with something older than `max.compaction.lag.ms`. As many logs are cleaned at a time as
-there are workers. Is there nothing to do, the next look comes after `log.cleaner.backoff.ms`; otherwise as soon as a log is done.
+A look visits every partition whose topic is compacted, in slices that leave the reactor free, and takes the dirtiest ones
+above `min.cleanable.dirty.ratio`, and those with something older than `max.compaction.lag.ms`. As many logs are cleaned at a
+time as there are workers. Is there nothing to do, the next look comes after `log.cleaner.backoff.ms`; otherwise as soon as a
+log is done.
 
-The worker only makes files; each segment that it reports is swapped in by the log (`chronik.log.compacted`), whose turns on the disk are
-carried out in a thread. A log whose files turn out to be damaged is left alone until the node starts again; one whose job failed for
-another reason (a worker that died, a full disk) is tried again, later each time.
+The worker only makes files; each segment that it reports is swapped in by the log (`chronik.log.compacted`), whose turns on
+the disk are carried out in a thread. A log whose files turn out to be damaged is left alone until the node starts again; one
+whose job failed for another reason (a worker that died, a full disk) is tried again, later each time.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ class _Swaps:
         self._under_way = None
 
     async def done(self) -> bool:
-        """Wait until all that was added is swapped in. False where some of it had no place any more. Raises what went wrong."""
+        """Wait until all that was added is swapped in; False where some of it had no place any more. Raises OSError."""
         if self._under_way is not None:
             under_way, self._under_way = self._under_way, None
             await under_way
@@ -291,7 +292,8 @@ class _Swaps:
     async def carry_out(self, swap: Swap | None) -> None:
         """Drive a swap to its end. One that was settled or given up meanwhile has none left to do.
 
-        One that fails is given up; how far it came, the log knows. Raises OSError; StorageError after the log has taken itself offline.
+        One that fails is given up; how far it came, the log knows. Raises OSError; StorageError after the log has taken itself
+        offline.
         """
         while swap is not None and swap.job is not None and not self._stopped:
             try:

@@ -9,7 +9,7 @@ A sealed text is a few lines for people to read, and a last one with the CRC-32C
 
 The checkpoint says what may be trusted after a crash: all offsets below the recovery point are synced, with all that
 is derived from them (indexes of sealed segments, leader epochs, a producer snapshot at every segment's base). It is
-written after those.
+written after those. The cleaner's says how far compaction has come.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from chronik.errors import CorruptLogError
 
 CHECKPOINT_FILE = "checkpoint"
 _KIND = "checkpoint 1"
+CLEANER_FILE = "cleaner"
+_CLEANER_KIND = "cleaner 1"
 _UNKNOWN_SIZE = -1
 
 
@@ -71,10 +73,6 @@ class Checkpoint(NamedTuple):
         return cls(**{name: int(fields[name.replace("_", "-")]) for name in cls._fields})
 
 
-CLEANER_FILE = "cleaner"
-_CLEANER_KIND = "cleaner 1"
-
-
 class CleanerCheckpoint(NamedTuple):
     """How far compaction has come: all below `first_dirty` is clean, and only below `gaps_below` may offsets be missing.
 
@@ -93,3 +91,6 @@ class CleanerCheckpoint(NamedTuple):
         """The checkpoint in `content`. Raises CorruptLogError."""
         fields = dict(line.split(" ", 1) for line in unseal(_CLEANER_KIND, content, path))
         return cls(int(fields["first-dirty"]), int(fields["gaps-below"]))
+
+
+NEVER_CLEANED = CleanerCheckpoint()

@@ -52,8 +52,8 @@ _TELL_BYTES = 4 << 20
 class CleanRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to clean: the log's segments from its first one on, of which those below `first_dirty` have been cleaned before.
 
-    `producers` has for each active producer (offset of its last data, -1 for none; epoch), `aborted` (producer id, first offset,
-    last offset). `secret` keys the hashes.
+    `producers` has for each active producer (offset of its last data, -1 for none; epoch), `aborted` (producer id, first
+    offset, last offset). `secret` keys the hashes.
     """
 
     directory: str

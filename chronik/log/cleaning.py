@@ -52,7 +52,7 @@ _MAX_RELATIVE_OFFSET = 0x7FFFFFFF
 
 
 class AbortedRange(NamedTuple):
-    """An aborted transaction: its batches, of this producer, begin at `first_offset` or later, up to its marker at `last_offset`."""
+    """An aborted transaction: what its producer wrote from `first_offset` to `last_offset`, where its marker is."""
 
     producer_id: int
     first_offset: int

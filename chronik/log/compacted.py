@@ -1,16 +1,17 @@
 """The part of a log that compaction deals with: what may be cleaned, and swapping in what was.
 
-What may be cleaned is sealed, below the offset that the caller gives (the last stable one), durable as of the checkpoint on disk, and as
-old as min.compaction.lag.ms asks for. How much of that is dirty decides when it is done (`dirtiness`).
+What may be cleaned is sealed, below the offset that the caller gives (the last stable one), durable as of the checkpoint on
+disk, and as old as min.compaction.lag.ms asks for. How much of that is dirty decides when it is done (`dirtiness`).
 
-A **swap** puts one `.cleaned` segment in place of the one or more that it was made from. A crash between any two steps leaves either
-the old segments whole or the new one:
+A **swap** puts one `.cleaned` segment in place of the one or more that it was made from. A crash between any two steps leaves
+either the old segments whole or the new one:
 
-1. Another thread writes to the cleaner's checkpoint up to where offsets may have gaps from now on, renames the new segment's files from
-   `.cleaned` to `.swap`, and syncs the directory. From here on the swap counts: a start that finds the `.swap` goes on with it.
+1. Another thread writes to the cleaner's checkpoint up to where offsets may have gaps from now on, renames the new segment's
+   files from `.cleaned` to `.swap`, and syncs the directory. From here on the swap counts: a start that finds the `.swap`
+   goes on with it.
 2. The reactor reads the new segment, by that name, in place of the old ones.
-3. The thread renames the old segments' files to `.deleted` and syncs the directory. Without this sync, the next rename could reach the
-   disk alone, and old segments would stand beside the one that replaces them.
+3. The thread renames the old segments' files to `.deleted` and syncs the directory. Without this sync, the next rename could
+   reach the disk alone, and old segments would stand beside the one that replaces them.
 4. The reactor takes `.swap` off the new segment's names.
 5. The thread syncs the directory. Now the old files may be removed, like all that was given up.
 
@@ -46,7 +47,7 @@ _FILES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX, LOG_SUFFIX)
 
 
 class Dirtiness(NamedTuple):
-    """How much there is to clean. Bytes of segments that are clean, that are dirty and may be cleaned, and if that must be now."""
+    """How much there is to clean: bytes of segments that are clean and that are dirty, and whether it must be now."""
 
     clean_bytes: int
     dirty_bytes: int
@@ -111,7 +112,7 @@ class CompactedLog(AppendedLog):
         io_bytes_per_second: float = inf,
         aborted: Sequence[tuple[int, int, int]] = (),
     ) -> CleanRequest:
-        """What a job is asked for, to clean `segments`, which are `cleanable`. `aborted` are the transactions that were, below them."""
+        """What a job is asked for, to clean `segments`, which are `cleanable`. `aborted` has the aborted transactions in them."""
         config = self.config
         return CleanRequest(
             directory=self.directory,
@@ -133,9 +134,9 @@ class CompactedLog(AppendedLog):
         )
 
     def begin_swap(self, cleaned: CleanedSegment) -> Swap | None:
-        """Begin to put a `.cleaned` segment in place of those that it was made from. None where these are not in the log any more.
+        """Begin to put a `.cleaned` segment in place of those that it was made from. One swap at a time.
 
-        One swap at a time.
+        None where these are not in the log any more.
         """
         if self._offline is not None or self._swap is not None or not self._find(cleaned.replaces):
             return None

@@ -9,7 +9,8 @@ Offsets: `start_offset` is the first that can be read, `end_offset` the one that
 below `recovery_point` is durable. A failed append is undone; when that fails too, or when a sync fails, the log is
 offline and answers KAFKA_STORAGE_ERROR until the node is started again.
 
-The class is made of layers: `state` (what it is, reading), `flushing`, `appending`, `compacted`, and here opening and giving up.
+The class is made of layers: `state` (what it is, reading), `flushing`, `appending`, `compacted`, and here opening and giving
+up.
 """
 
 from __future__ import annotations

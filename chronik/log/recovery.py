@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
-from chronik.log.checkpoint import CHECKPOINT_FILE, CLEANER_FILE, Checkpoint, CleanerCheckpoint
+from chronik.log.checkpoint import CHECKPOINT_FILE, CLEANER_FILE, NEVER_CLEANED, Checkpoint, CleanerCheckpoint
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE, LeaderEpochs
 from chronik.log.producers import Producers
@@ -73,7 +73,7 @@ class LoadedLog:
     clean: bool
     first_unsynced: int = 0
     recovery: Recovery | None = None
-    cleaner: CleanerCheckpoint = CleanerCheckpoint()
+    cleaner: CleanerCheckpoint = NEVER_CLEANED
 
 
 def load(

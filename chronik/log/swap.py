@@ -1,8 +1,8 @@
 """Work that takes turns between the reactor, which changes what the log is, and another thread, which waits for the disk.
 
 A `Swap` is a generator of jobs: the generator's own code runs on the reactor, the jobs that it yields run elsewhere. Whoever
-drives it calls `run` on a thread and then `advance` on the reactor, until there is no job any more. Something on the reactor that can't wait for
-its turn ends it there and then by `settle`, or gives it up by `cancel`.
+drives it calls `run` on a thread and then `advance` on the reactor, until there is no job any more. Something on the reactor
+that can't wait for its turn ends it there and then by `settle`, or gives it up by `cancel`.
 """
 
 from __future__ import annotations

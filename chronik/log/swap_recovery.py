@@ -1,7 +1,7 @@
 """What a start makes of a compaction that was broken off: a swap that counts is ended, what never counted goes.
 
-A `<base>.log.swap` counts (see `chronik.log.compacted`). It stands for all offsets up to the end of its last batch, which compaction
-never drops: the segments that begin in there are the ones that it replaces, as far as they are still there.
+A `<base>.log.swap` counts (see `chronik.log.compacted`). It stands for all offsets up to the end of its last batch, which
+compaction never drops: the segments that begin in there are the ones that it replaces, as far as they are still there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `scan_records` gives for every record where it begins and ends, its offset, its key and whether it has a value;
 `keyless_records` only which have no key. Both are loops over records, at a microsecond or two a record: they run in a
-worker process or in a thread, or on few records (see `chronik.broker.keys`).
+worker process or in a thread, or on few records (see `chronik.broker.key_check`).
 
 Varints are read in line where they have one or two bytes, which nearly all have.
 """
@@ -22,8 +22,8 @@ SLICE = 500
 class ScannedRecord(NamedTuple):
     """Where a record is in its section, and what tells whether it stays.
 
-    The bytes from `start` to `stop` are the whole record, with its length; from `tail` on they don't depend on the batch's base
-    timestamp.
+    The bytes from `start` to `stop` are the whole record, with its length; from `tail` on they don't depend on the batch's
+    base timestamp.
     """
 
     start: int
@@ -87,7 +87,7 @@ def scan_records(section: bytes, count: int) -> list[ScannedRecord]:
 
 
 def keyless_records(section: bytes, count: int) -> Iterator[list[int]]:
-    """The indexes of records without a key, `SLICE` records at a time. Raises KafkaError(INVALID_RECORD) like `scan_records`."""
+    """The indexes of records without a key, `SLICE` records at a time. Raises KafkaError as `scan_records` does."""
     end, position = len(section), 0
     for begin in range(0, count, SLICE):
         missing: list[int] = []

@@ -1,9 +1,9 @@
 """What the node and its worker processes say to each other: msgpack messages, each behind its length.
 
-A frame is four bytes of length, big-endian, and one message. The node sends `Configure` first and then a `Start` for every job; a
-worker answers each with any number of `Progress` and one `Done` or `Failed`. It does one job at a time. What a job is asked, tells on its
-way and comes to are msgspec structs of its `JobKind`; they travel as bytes inside of the message, so that nobody
-needs to know them all.
+A frame is four bytes of length, big-endian, and one message. The node sends `Configure` first and then a `Start` for every
+job; a worker answers each with any number of `Progress` and one `Done` or `Failed`. It does one job at a time. What a job is
+asked, tells on its way and comes to are msgspec structs of its `JobKind`; they travel as bytes inside of the message, so that
+nobody needs to know them all.
 
 Pure. Both ends are of one release: there are no versions. What doesn't parse is a defect, and a reason to kill the worker.
 """

@@ -1,9 +1,9 @@
 """The node's worker processes: started when there is something to do, given one job at a time, killed when they hang.
 
 `submit` gives a job to a worker that is idle, starts another one while there are less than `size`, or lets the job wait. A
-worker must give a sign of life within the job's own `silence_seconds`; one that doesn't is killed. A job whose
-worker dies fails with `WorkerLostError` and is not tried again here: who asked for it knows whether that is right, and a job that kills every
-worker must not come back by itself.
+worker must give a sign of life within the job's own `silence_seconds`; one that doesn't is killed. A job whose worker dies
+fails with `WorkerLostError` and is not tried again here: who asked for it knows whether that is right, and a job that kills
+every worker must not come back by itself.
 
 A worker that dies before it has finished any job makes the next start wait, twice as long each time, up to a minute; each
 death is one line in the node's log. One that has had nothing to do for a while is ended.

@@ -62,7 +62,8 @@ class AlterConfigsTests(SynchronousTestCase):
     def test_append_and_subtract_work_on_lists(self) -> None:
         self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "delete")), ErrorCode.NONE)
         self.assertEqual(self.configs()["cleanup.policy"], "delete")
-        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "compact")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.APPEND, "compact")), ErrorCode.NONE)
+        self.assertEqual(self.configs()["cleanup.policy"], "delete,compact")
         self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "compact")), ErrorCode.NONE)
         self.assertEqual(self.alter(TOPIC, ("cleanup.policy", Operation.SUBTRACT, "delete")), ErrorCode.NONE)
         self.assertEqual(self.configs()["cleanup.policy"], "")

@@ -125,14 +125,15 @@ class CreateTopicsTests(SynchronousTestCase):
             (("nope", "1"),),
             (("segment.bytes", "x"),),
             (("retention.ms", None),),
-            (("cleanup.policy", "compact"),),
+            (("cleanup.policy", "nonsense"),),
             (("remote.storage.enable", "true"),),
         ):
             self.assertEqual(self.refused(NewTopic("t", 1, 1, configs=configs))[0], ErrorCode.INVALID_CONFIG, configs)
 
-    def test_the_offsets_topic_may_be_compacted(self) -> None:
-        topic = NewTopic("__consumer_offsets", 1, 1, configs=(("cleanup.policy", "compact"),))
-        self.assertEqual(self.refused(topic)[0], ErrorCode.NONE)
+    def test_topics_may_be_compacted(self) -> None:
+        for name, policy in (("__consumer_offsets", "compact"), ("t", "compact"), ("both", "compact,delete")):
+            topic = NewTopic(name, 1, 1, configs=(("cleanup.policy", policy),))
+            self.assertEqual(self.refused(topic)[0], ErrorCode.NONE)
 
     def test_an_assignment_places_the_partitions(self) -> None:
         self.image = image_with(3)

@@ -74,9 +74,6 @@ _OURS = "a topic has settings of Chronik's own too"
 _ELR = (
     "Kafka sets min.insync.replicas for the cluster when it formats its metadata (KIP-966); here it is a plain default"
 )
-_COMPACTION = (
-    "compaction comes with a later release; until then no policy compact, and its configs at their defaults only"
-)
 _TIERING = "tiered storage comes with a later release; until then its configs are accepted at their defaults only"
 _PREALLOCATION = "files are not allocated before they are written, so preallocate is accepted at its default only"
 _ONE_NODE = "replication between nodes comes with a later release; until then there is no throttle of it to set"
@@ -112,16 +109,9 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_STRICT, "hostile_frames", "an array of -2*"),
     Difference(_OURS, path="*configs[chronik.*", kafka="(absent)"),
     Difference(_ELR, path="*configs[min.insync.replicas].config_source"),
-    Difference(_COMPACTION, "create_topics_configs", "polic*"),
-    Difference(_COMPACTION, "create_topics_configs", path="*topic_id"),
-    Difference(_COMPACTION, "produce_and_keys_on_compacted"),
     *(
         Difference(reason, "topic_config_values", step, kafka=0, chronik=40)
         for reason, step in (
-            (_COMPACTION, "cleanup.policy"),
-            (_COMPACTION, "*.compaction.lag.ms"),
-            (_COMPACTION, "delete.retention.ms"),
-            (_COMPACTION, "min.cleanable.dirty.ratio"),
             (_TIERING, "local.retention.*"),
             (_TIERING, "remote.log.*.disable"),
             (_ONE_NODE, "*.replication.throttled.replicas"),

@@ -1,4 +1,4 @@
-"""Compaction against a plain dictionary, on a disk that loses power: whatever happens, what may be missing is missing for a reason.
+"""Compaction against a plain dictionary, on a disk that loses power: whatever is missing is missing for a reason.
 
 The model keeps every record that was ever appended, and what became of its transaction. A record that the log doesn't have
 any more must be superseded by a later one of its key, belong to an aborted transaction, be a delete marker past its horizon, or
@@ -268,7 +268,7 @@ class ModelTests(SynchronousTestCase):
         run_state_machine_as_test(
             CompactedLogMachine,
             settings=settings(
-                max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
 
