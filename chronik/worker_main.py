@@ -1,4 +1,4 @@
-"""The only wiring of a worker process: which function does which kind of job. The pool runs it by `python -m chronik.worker_main`.
+"""The only wiring of a worker process: which function does which kind of job. The pool runs `python -m chronik.worker_main`.
 
 A worker gets its configuration by pipe, never opens the metadata store, and never writes a log's own files.
 """

@@ -112,7 +112,7 @@ class CompactedLog(AppendedLog):
         io_bytes_per_second: float = inf,
         aborted: Sequence[tuple[int, int, int]] = (),
     ) -> CleanRequest:
-        """What a job is asked for, to clean `segments`, which are `cleanable`. `aborted` has the aborted transactions in them."""
+        """What a job is asked for, to clean `segments`, which are `cleanable`. `aborted` are transactions in them."""
         config = self.config
         return CleanRequest(
             directory=self.directory,

@@ -158,23 +158,26 @@ class Compaction(unittest.TestCase):
     def worker(self) -> int:
         """The process id of a worker that compacts, when there is one."""
         until = time.monotonic() + 30
-        while time.monotonic() < until:
-            for path in Path("/proc").glob("[0-9]*/stat"):
-                try:
-                    fields = path.read_text().rpartition(")")[2].split()
-                    line = (path.parent / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if int(fields[1]) == self.broker.process.pid and b"chronik.worker_main" in line:
-                    if any(self.broker.data.rglob("*.cleaned")):
-                        return int(path.parent.name)
+        while not (found := self.workers()):
+            self.assertLess(time.monotonic(), until, "no worker compacts")
             time.sleep(0.02)
-        self.fail("no worker compacts")
+        return found[0]
+
+    def workers(self) -> list[int]:
+        if not any(self.broker.data.rglob("*.cleaned")):
+            return []
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.broker.process.pid and b"chronik.worker_main" in (path / "cmdline").read_bytes():
+                    found.append(int(path.name))
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
 
     def metric(self, name: str) -> float:
         assert isinstance(self.broker, ChronikNode)
         with urllib.request.urlopen(f"http://127.0.0.1:{self.broker.admin_port}/metrics") as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith(name + " "):
-                    return float(line.split()[1])
-        self.fail(f"no metric {name}")
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(name + " "))

@@ -157,7 +157,7 @@ class ProduceHandler:
         answer: PartitionProduceResponse,
         waits: list[_Wait],
     ) -> Deferred[None]:
-        """Append a batch after the check of its keys, and fill in its `answer`; what must be committed first goes to `waits`."""
+        """Append a batch after the check of its keys, and fill in its `answer`; what must be committed goes to `waits`."""
         partition, batch = self._find(topic, data, by_id), bytearray(data.records or b"")
 
         def appended(result: Appended) -> None:
