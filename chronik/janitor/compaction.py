@@ -128,6 +128,7 @@ class Compaction(Service):
 
         def chosen(_: object) -> None:
             self._looking = False
+            self._forget_deleted()
             self._metrics.dirtiest_ratio = max((ratio for _, ratio, _ in found), default=0.0)
             found.sort(key=lambda each: each[:2], reverse=True)
             for overdue, ratio, partition in found:
@@ -140,6 +141,14 @@ class Compaction(Service):
 
         looked: Deferred[Any] = self._cooperator.coiterate(self._slices(found))
         return looked.addCallback(chosen)
+
+    def _forget_deleted(self) -> None:
+        """A topic that was deleted is uncleanable no more."""
+        if self._uncleanable or self._failed:
+            live = {partition.partition_id for partition in self._replicas.partitions()}
+            self._uncleanable = {key: why for key, why in self._uncleanable.items() if key in live}
+            self._failed = {key: state for key, state in self._failed.items() if key in live}
+            self._metrics.uncleanable = len(self._uncleanable)
 
     def _slices(self, found: list[tuple[bool, float, Partition]]) -> Iterator[None]:
         until = time.monotonic() + _SLICE_SECONDS
@@ -190,13 +199,17 @@ class Compaction(Service):
             dedupe_buffer_bytes=settings.dedupe_buffer_bytes,
             io_bytes_per_second=settings.io_bytes_per_second,
         )
-        began = self._clock.seconds()
+        began, first = self._clock.seconds(), log.segments[0].base_offset
         swaps = _Swaps(log, self._run_in_thread)
         job = self._run_job(request, lambda progress: swaps.add(progress.segment))
         try:
             result = await job
             if await swaps.done():
                 await swaps.carry_out(log.cleaned_to(result.cleaned_to))
+        except JobFailedError:
+            if log.segments[0].base_offset != first:
+                return  # segments were given up while the job read them, by retention or DeleteRecords
+            raise
         finally:
             swaps.stop()
             self._discard(partition)

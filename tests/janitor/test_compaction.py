@@ -134,6 +134,25 @@ class CompactionTests(SynchronousTestCase):
             self.pass_time(1000)
         self.assertEqual((len(self.requests), self.metrics.uncleanable, self.metrics.failures), (1, 1, 1))
 
+    def test_a_damaged_topic_that_is_deleted_is_told_no_more(self) -> None:
+        self.fill("t")
+        self.outcomes.append(JobFailedError("CorruptLogError", "x.log cannot be compacted"))
+        self.pass_time()
+        self.assertEqual(self.metrics.uncleanable, 1)
+        self.hosting.delete("t")
+        self.pass_time()
+        self.assertEqual(self.metrics.uncleanable, 0)
+
+    def test_segments_that_go_while_they_are_read_are_no_failure(self) -> None:
+        partition = self.fill("t")
+        job: Deferred[None] = Deferred()
+        self.outcomes.append(job)
+        self.pass_time()
+        partition.log.advance_start(50)
+        job.errback(JobFailedError("FileNotFoundError", "No such file or directory"))
+        self.pass_time()
+        self.assertEqual((self.metrics.failures, self.metrics.uncleanable), (0, 0))
+
     def test_other_failures_are_tried_again_later_each_time(self) -> None:
         partition = self.fill("t")
         self.outcomes += [WorkerLostError("killed"), JobFailedError("OSError", "No space left on device")]
