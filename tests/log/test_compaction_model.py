@@ -7,7 +7,7 @@ lie below the log's start. All that are there are as they were, offset, timestam
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from random import Random
 
 from hypothesis import HealthCheck, settings
@@ -367,6 +367,6 @@ class CutTests(SynchronousTestCase):
                     model.log.abandon()
                     model.disk.rename(DIRECTORY, DIRECTORY + ".deleted")
 
-            with suppress(FileNotFoundError):  # the job's own files went with the directory
+            with contextlib.suppress(FileNotFoundError):  # the job's own files went with the directory
                 model.compact(100, between=between)
             self.assertFalse(model.disk.exists(DIRECTORY))

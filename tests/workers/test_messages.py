@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ class MessageTests(SynchronousTestCase):
     @given(st.binary(max_size=40))
     def test_what_is_no_message_is_told(self, body):
         for parse in (to_worker, from_worker):
-            with suppress(FrameError):
+            with contextlib.suppress(FrameError):
                 parse(body)
 
     def test_another_struct_is_told(self):
