@@ -18,6 +18,7 @@ from twisted.internet.testing import StringTransport
 
 from benchmarks.results import Results
 from benchmarks.schedule import Schedule
+from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.partition import Partition
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
@@ -127,6 +128,7 @@ def _partition(home: Path) -> Partition:
         topic_settings({}, {}),
         TopicMetrics("raw"),
         lambda _: None,
+        CompressionThreads(Clock(), 1, lambda _: None),
     )
 
 

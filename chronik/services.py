@@ -9,6 +9,7 @@ A start that fails undoes what was done and tells `on_fatal`, which ends the pro
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
@@ -28,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.addresses import ListenerAddress
+from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
@@ -268,7 +270,10 @@ class Node(MultiService):
 
     def _close_partitions(self) -> None:
         self._flusher.stop()
-        self.replicas.stop()
+        try:
+            self.replicas.stop()
+        finally:
+            self._threads.stop()
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -280,6 +285,8 @@ class Node(MultiService):
         cooperator = Cooperator(lambda: lambda: True, scheduler=lambda turn: reactor.callLater(0, turn))
         self._flusher = Flusher(reactor, self._on_fatal, config.flush_interval_ms)
         trash = Trash(self._disk, reactor)
+        self._pool = BufferPool(config.queued_max_request_bytes)
+        self._threads = CompressionThreads(reactor, _compression_threads(), self._pool.answers.change)
         self.replicas = Replicas(
             metadata=self.metadata,
             node_id=config.node_id,
@@ -296,6 +303,7 @@ class Node(MultiService):
             on_fatal=self._on_fatal,
             clock=reactor,
             random=random.random,
+            threads=self._threads,
         )
         self.coordinator = Coordinator(
             _group_settings(config),
@@ -336,14 +344,13 @@ class Node(MultiService):
     async def _bind_kafka(self) -> None:
         """Bind the Kafka ports, so that their addresses are known; connections wait in the backlog until they are served."""
         config = self.config
-        pool = BufferPool(config.queued_max_request_bytes)
         poller = ConnectionPoller(self._reactor)
         self._undo.append(poller.close)
         for address in config.listeners:
             factory = KafkaFactory(
                 address.name,
                 self.table,
-                pool,
+                self._pool,
                 self.metrics.requests,
                 self._reactor,
                 max_request_bytes=config.socket_request_max_bytes,
@@ -387,7 +394,7 @@ class Node(MultiService):
             for connection in list(factory.connections):
                 connection.pauseProducing()
         until = self._reactor.seconds() + _FAREWELL_SECONDS
-        while self._reactor.seconds() < until and any(partition.commits for partition in self.replicas.partitions()):
+        while self._reactor.seconds() < until and any(partition.is_awaited for partition in self.replicas.partitions()):
             await deferLater(self._reactor, 0.01)
         for factory in self._factories:
             factory.close_all()
@@ -443,6 +450,11 @@ def _group_settings(config: Config) -> GroupSettings:
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
     )
+
+
+def _compression_threads() -> int:
+    """One core stays for the reactor."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
 def _wall_clock_ms() -> int:

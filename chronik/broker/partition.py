@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
+from chronik.broker.recompression import ICompressionThreads, Recompression, target_codec
 from chronik.errors import ErrorCode, KafkaError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
@@ -21,33 +22,14 @@ from chronik.model import PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
-from chronik.wire.batches import CODEC_BITS, LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
+from chronik.wire.batches import LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
 from chronik.wire.codec import Buffer
-from chronik.wire.compression import Codec
 
 _NO_EPOCH = -1
 _ALL = -1
 _NO_LIMIT = 2**63 - 1
 _NOT_OPAQUE = TRANSACTIONAL_BIT | LOG_APPEND_TIME_BIT
 _new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
-_CODECS = {
-    "uncompressed": Codec.NONE,
-    "gzip": Codec.GZIP,
-    "snappy": Codec.SNAPPY,
-    "lz4": Codec.LZ4,
-    "zstd": Codec.ZSTD,
-}
-
-_EXPANSION = 4
-_MAX_EXPANDED_BYTES = 16 << 20
-
-
-def max_decompressed_bytes(max_message_bytes: int) -> int:
-    """What one batch may decompress to where the broker compresses anew (compression.type), while all others wait.
-
-    Four times max.message.bytes, and 16 MiB at most; but never less than an uncompressed batch may have anyway.
-    """
-    return max(max_message_bytes, min(_EXPANSION * max_message_bytes, _MAX_EXPANDED_BYTES))
 
 
 class Appended(NamedTuple):
@@ -75,14 +57,11 @@ class Partition:
     """A partition that this node leads. `request_sync(partition)` is called after appends that must reach the disk first."""
 
     __slots__ = (
-        "_adapts",
-        "_codec",
         "_cuts",
         "_flush_asked",
         "_flush_messages",
         "_in_sync",
         "_lacks_replicas",
-        "_levels",
         "_max_bytes",
         "_newest",
         "_oldest",
@@ -90,6 +69,7 @@ class Partition:
         "_request_sync",
         "_stamp",
         "_syncs",
+        "_threads",
         "_uncommitted_bytes",
         "commits",
         "fetch_waiters",
@@ -100,6 +80,7 @@ class Partition:
         "metrics",
         "name",
         "partition_id",
+        "recompression",
         "settings",
         "syncs_first",
     )
@@ -113,6 +94,7 @@ class Partition:
         settings: TopicSettings,
         metrics: TopicMetrics,
         request_sync: Callable[[Partition], None],
+        threads: ICompressionThreads,
     ) -> None:
         self.name = name
         self.partition_id = partition_id
@@ -129,6 +111,9 @@ class Partition:
         self.fetch_waiters: set[WaitingFetch] = set()
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
+        self._threads = threads
+        self.recompression: Recompression | None = None
+        """Where batches are to be appended, in place of `append`, while there is one: they are compressed anew, or queue."""
         self._flush_asked = 0  # the end offset at which flush.messages last asked for a sync
         self.configure(settings)
 
@@ -142,16 +127,15 @@ class Partition:
         if not self.syncs_first and self.high_watermark < log.end_offset and log.offline is None:
             self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
-        self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
-        self._adapts = self._stamp or self._codec is not None
         self._max_bytes = settings.max_message_bytes
         self._oldest, self._newest = -settings.message_timestamp_before_max_ms, settings.message_timestamp_after_max_ms
         self._count_replicas()
-        self._levels = {
-            Codec.GZIP: settings.compression_gzip_level,
-            Codec.LZ4: settings.compression_lz4_level,
-            Codec.ZSTD: settings.compression_zstd_level,
-        }
+        if self.recompression is None and target_codec(settings) is not None:
+            self.recompression = Recompression(self, self._threads)
+        if self.recompression is not None:
+            self.recompression.configure(settings)
+            if not self.recompression:
+                self.nothing_waits()
 
     def _count_replicas(self) -> None:
         """Whether acks=all is refused. No more replicas can be in sync than there are, whatever is asked (KIP-966)."""
@@ -180,7 +164,9 @@ class Partition:
     # -- appends ------------------------------------------------------------------------------------------------------
 
     def append(self, batch: Buffer | None, now_ms: int, acks: int = 1) -> Appended:
-        """Check and append one record batch, which is patched in place where it is writable.
+        """Check and append one record batch, which is patched in place where it is writable, in the codec that it has.
+
+        Where there is a `recompression`, its `append` is the one to call.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
         again: it is answered with the offsets that it got the first time.
@@ -202,7 +188,7 @@ class Partition:
         metrics.bytes_received += size
         append_time = -1
         if (
-            self._adapts
+            self._stamp
             or size > self._max_bytes
             or header.attributes & _NOT_OPAQUE
             or not self._oldest < header.max_timestamp - now_ms <= self._newest
@@ -234,7 +220,7 @@ class Partition:
         Raises KafkaError for one that is not stored at all.
         """
         if len(batch) > self._max_bytes:
-            raise self._too_large(len(batch))
+            raise self.too_large(len(batch))
         append_time = -1
         if self._stamp:
             append_time = now_ms
@@ -242,12 +228,6 @@ class Partition:
             self._check_timestamp(header.max_timestamp, now_ms)
         if header.transactional:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
-        codec = self._codec
-        if codec is not None and header.attributes & CODEC_BITS != codec:
-            batch = self._recompressed(batch, codec)
-            header = records.read_header(batch)
-            if len(batch) > self._max_bytes:
-                raise self._too_large(len(batch))
         if append_time >= 0:
             records.stamp_append_time(batch, append_time)
             header = records.read_header(batch)
@@ -256,14 +236,8 @@ class Partition:
             header = records.read_header(batch)
         return batch, header, append_time
 
-    def _recompressed(self, batch: Buffer, codec: Codec) -> bytearray:
-        limit = max_decompressed_bytes(self.settings.max_message_bytes)
-        try:
-            return records.recompress(batch, codec, limit, self._levels.get(codec))
-        except KafkaError as error:
-            raise KafkaError(error.code, f"{self.name}: cannot be compressed anew: {error.message}") from None
-
-    def _too_large(self, size: int) -> KafkaError:
+    def too_large(self, size: int) -> KafkaError:
+        """The refusal of a batch of `size` bytes."""
         return KafkaError(
             ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {self._max_bytes}"
         )
@@ -396,8 +370,20 @@ class Partition:
         self._replicas = len(state.replicas)
         self._count_replicas()
 
+    def nothing_waits(self) -> None:
+        """The queue of what is compressed anew is empty: without a codec of the topic's own there is no use for it."""
+        if target_codec(self.settings) is None:
+            self.recompression = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether producers wait here: for a batch's turn or for its commit."""
+        return bool(self.commits) or bool(self.recompression)
+
     def resign(self, error: KafkaError) -> None:
         """Stop leading: whoever waits here is answered with `error` or looks again."""
+        if self.recompression is not None:
+            self.recompression.fail(error)
         self.commits.fail(error)
         self._cuts.fail(error)
         for waiter in tuple(self.fetch_waiters):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
@@ -26,7 +26,8 @@ from zope.interface import implementer
 
 from chronik.broker.directories import PartitionDirectories
 from chronik.broker.opening import Verification, log_config
-from chronik.broker.partition import Partition
+from chronik.broker.partition import Appended, Partition
+from chronik.broker.recompression import ICompressionThreads
 from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
@@ -49,6 +50,7 @@ _NotOpened = (OSError, CorruptLogError, KafkaError)
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
 _RETRY_SECONDS = 5.0
+_LEADER_ONLY = 1
 
 
 def _raise(_: PartitionId, error: Exception) -> None:
@@ -80,6 +82,7 @@ class Replicas:
         on_fatal: Callable[[Failure], object],
         clock: IReactorTime,
         random: Callable[[], float],
+        threads: ICompressionThreads,
     ) -> None:
         self.path = path
         self._metadata = metadata
@@ -97,6 +100,7 @@ class Replicas:
         self._on_fatal = on_fatal
         self._clock = clock
         self._random = random
+        self._threads = threads
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
         self._unopened: dict[PartitionId, _Begin] = {}
@@ -202,22 +206,32 @@ class Replicas:
 
     def append(self, partition: TopicPartition, batch: bytearray) -> Deferred[int]:
         """See `IPartitionWriter`."""
+        committed: Deferred[int] = Deferred()
         try:
             leading = self.partition(*partition)
-            appended = leading.append(batch, self._now_ms())
+
+            def appended(outcome: Appended | Exception) -> None:
+                if isinstance(outcome, Exception):
+                    committed.errback(outcome)
+                elif leading.high_watermark >= outcome.end_offset:
+                    committed.callback(outcome.base_offset)
+                else:
+                    leading.commits.wait(outcome.end_offset, partial(done, outcome.base_offset))
+
+            def done(base_offset: int, error: Exception | None) -> None:
+                if error is None:
+                    committed.callback(base_offset)
+                else:
+                    committed.errback(error)
+
+            if leading.recompression is None:
+                appended(leading.append(batch, self._now_ms()))
+            else:
+                outcome = leading.recompression.append(batch, self._now_ms(), _LEADER_ONLY, appended)
+                if isinstance(outcome, Appended):
+                    appended(outcome)
         except KafkaError as error:
             return fail(error)
-        if leading.high_watermark >= appended.end_offset:
-            return succeed(appended.base_offset)
-        committed: Deferred[int] = Deferred()
-
-        def done(error: Exception | None) -> None:
-            if error is None:
-                committed.callback(appended.base_offset)
-            else:
-                committed.errback(error)
-
-        leading.commits.wait(appended.end_offset, done)
         return committed
 
     def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
@@ -373,7 +387,14 @@ class Replicas:
             except OSError as error:
                 self.log.warn("{partition}: no checkpoint for now: {error}", partition=str(name), error=error)
         partition = Partition(
-            name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
+            name,
+            partition_id,
+            log,
+            state,
+            settings,
+            self._metrics_for(topic.name),
+            self._flusher_request,
+            self._threads,
         )
         self._flusher.watch(log, partition.synced)
         self._by_id[topic.topic_id][state.partition] = partition

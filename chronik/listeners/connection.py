@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import Route
 from chronik.listeners.flow import FlowControlled, Waiting
 from chronik.wire.apis import ApiKey
@@ -154,19 +154,23 @@ class KafkaProtocol(FlowControlled):
         self._waiting.append(entry)
         deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         entry.deferred = deferred
-        self._blocked = not route.pipelined
+        self._blocked = blocks = not route.pipelined or isinstance(answer, HoldingUp)
         started = self.last_read
 
         def answered(result: Any) -> None:
             if isinstance(result, Failure):
                 if self._lost and result.check(CancelledError):
                     return
+                if isinstance(result.value, CloseConnection):
+                    self.log.info("connection from {host} closed: {reason}", host=self.host, reason=result.value)
+                    self._end()
+                    return
                 if isinstance(result.value, KafkaError):
                     result = self._refusal(route, request, result.value)
                 else:
                     result = self._broken(route, request, result)
             self._metrics.answered(route.api_key, started)
-            if not route.pipelined:
+            if blocks:
                 self._blocked = False
             if self._lost:
                 return

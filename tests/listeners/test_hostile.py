@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient, NewTopic
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.testing import Chronik
@@ -105,8 +106,8 @@ class HostileTests(SynchronousTestCase):
         status = Path(f"/proc/{self.node.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
-    def endure(self, attack: Callable[[], object], more_memory: int = 48 * MEBIBYTE) -> None:
-        """Repeat `attack`, at least once, and see what the witness sees."""
+    def endure(self, attack: Callable[[], object], more_memory: int = 48 * MEBIBYTE) -> list[float]:
+        """Repeat `attack`, at least once, and see what the witness sees: the seconds that its answers took."""
         witness, before = Witness(self.node.port), self.memory()
         witness.start()
         until = time.monotonic() + SECONDS
@@ -122,6 +123,32 @@ class HostileTests(SynchronousTestCase):
         self.assertLess(statistics.median(witness.times), 0.1)
         self.assertLess(max(witness.times), 2.0)
         self.assertLess(self.memory() - before, more_memory)
+        return witness.times
+
+    def test_large_batches_to_compress_anew(self) -> None:
+        """As fast as gzip takes them, by three clients: each would hold the reactor for 100 ms."""
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{self.node.port}"})
+        topic = NewTopic("anew", 1, config={"compression.type": "gzip", "max.message.bytes": str(8 * MEBIBYTE)})
+        admin.create_topics([topic])["anew"].result(10)
+        text = b"".join(b"%d and %d are random; " % (n, self.rng.getrandbits(64)) for n in range(4 * MEBIBYTE // 44))
+        records = encode_batch([Record(0, 1_700_000_000_000, None, text)])
+        data = [PartitionProduceData(index=0, records=bytes(records))]
+        request = ProduceRequest(
+            acks=-1, timeout_ms=30000, topic_data=[TopicProduceData(name="anew", partition_data=data)]
+        )
+        connections = [self.connect() for _ in range(3)]
+        for connection in connections:
+            connection.settimeout(10)
+
+        def attack() -> None:
+            for connection in connections:
+                connection.sendall(whole(request, 9))
+            for connection in connections:
+                (size,) = struct.unpack(">i", connection.recv(4, socket.MSG_WAITALL))
+                self.assertIn(b"\x05anew", connection.recv(size, socket.MSG_WAITALL))
+
+        times = self.endure(attack, 200 * MEBIBYTE)
+        self.assertLess(sorted(times)[len(times) * 9 // 10], 0.05)
 
     def test_garbage(self) -> None:
         def attack() -> None:

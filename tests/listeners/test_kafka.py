@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners import connection, flow
 from chronik.listeners.connection import KafkaProtocol
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.flow import MAX_HELD_BYTES, MAX_PIPELINED
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
@@ -57,6 +57,9 @@ class Heartbeats:
             deferred: Deferred[HeartbeatResponse] = Deferred(lambda _: self.cancelled.append(name))
             self.waiting[name] = deferred
             return deferred
+        if kind == "hold":
+            self.waiting[name] = holding = HoldingUp()
+            return holding
         if kind == "silent":
             return None
         if kind == "close":
@@ -137,6 +140,22 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.answers(), [])
         self.handler.waiting["a"].callback(HeartbeatResponse(error_code=8))
         self.assertEqual(self.answers(), [(0, 8), (1, 1), (2, 9), (3, 2)])
+
+    def test_an_answer_may_hold_up_a_pipelined_api(self) -> None:
+        for number, group in enumerate(("wait:a", "hold:b", "now:1")):
+            self.ask(group, number)
+        self.assertEqual(len(self.handler.contexts), 2)
+        self.handler.waiting["b"].callback(HeartbeatResponse(error_code=2))
+        self.clock.advance(0)
+        self.assertEqual(len(self.handler.contexts), 3)
+        self.handler.waiting["a"].callback(HeartbeatResponse(error_code=1))
+        self.assertEqual(self.answers(), [(0, 1), (1, 2), (2, 1)])
+
+    def test_a_handler_can_close_later(self) -> None:
+        self.ask("hold:a", 1)
+        self.handler.waiting["a"].errback(CloseConnection("as asked"))
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.answers(), [])
 
     def test_a_silent_request_takes_no_place(self) -> None:
         for number, group in enumerate(("wait:a", "silent:", "now:1")):

@@ -3,7 +3,8 @@
 The batch stays opaque: its header and CRC are checked, base offset and leader epoch are patched in place in the receive
 buffer, and the bytes are appended. `acks=all` waits for the high watermark, which on topics of durability `fsync` moves
 when the bytes are on disk; there `acks=1` waits for it too. `acks=0` is never answered; if its append fails the connection
-is closed, which is how such a producer learns of it.
+is closed, which is how such a producer learns of it. What has to be compressed anew may have to wait for its turn; meanwhile
+its connection stands still.
 
 A connection repeats itself: what is common to its requests is kept as a `ProduceShape`, and `handle_shaped` serves those
 that fit it without decoding or encoding a message.
@@ -14,15 +15,18 @@ Versions 0 to 2 are advertised, because old librdkafka refuses to compress other
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from chronik.broker.partition import Partition
+from chronik.broker.partition import Appended, Partition
+from chronik.broker.recompression import Recompression, Turn
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.batches import CODEC_BITS
@@ -56,6 +60,8 @@ _AT_FAULT = frozenset(
 )
 """What is wrong with the records themselves, other than their size and checksum."""
 _COMPLAIN_EVERY_SECONDS = 10.0
+_Wait = tuple[Partition, int, PartitionProduceResponse]
+"""What an answer waits for: that a partition commits all below an offset."""
 
 
 class ProduceHandler:
@@ -82,41 +88,126 @@ class ProduceHandler:
         acks = request.acks
         if acks not in _ACKS:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
-        by_id = context.api_version >= _BY_ID
-        now_ms = context.now_ms()
-        responses, waits = [], []
+        by_id, zstd_is_known = context.api_version >= _BY_ID, context.api_version >= _ZSTD_SINCE
+        return self._append(request, by_id, zstd_is_known, context.now_ms(), context.received)
+
+    def _append(
+        self, request: ProduceRequest, by_id: bool, zstd_is_known: bool, now_ms: int, received: float
+    ) -> ProduceResponse | Deferred[Any] | None:
+        acks = request.acks
+        responses: list[TopicProduceResponse] = []
+        waits: list[_Wait] = []
+        turns: list[Deferred[Any]] = []
         for topic in request.topic_data:
             answers = []
             for data in topic.partition_data:
                 try:
                     partition = self._find(topic, data, by_id)
-                    if context.api_version < _ZSTD_SINCE and _is_zstd(data.records):
+                    if not zstd_is_known and _is_zstd(data.records):
                         answers.append(_failed(data.index, KafkaError(*_ZSTD_TOO_NEW)))
                         continue
-                    appended = partition.append(data.records, now_ms, acks)
+                    if partition.recompression is None:
+                        outcome: Appended | Deferred[Appended] = partition.append(data.records, now_ms, acks)
+                    else:
+                        outcome = self._append_in_turn(partition.recompression, data, now_ms, acks, request.timeout_ms)
                 except Exception as error:
                     answers.append(self._not_appended(topic, data, by_id, error))
                     continue
-                answer = PartitionProduceResponse(
-                    index=data.index,
-                    base_offset=appended.base_offset,
-                    log_append_time_ms=appended.append_time_ms,
-                    log_start_offset=appended.log_start,
-                )
+                answer = PartitionProduceResponse(index=data.index)
                 answers.append(answer)
-                if acks and partition.high_watermark < appended.end_offset and (acks == _ALL or partition.syncs_first):
-                    waits.append((partition, appended.end_offset, answer))
+                taken = partial(_take, answer, partition, acks, waits)
+                if isinstance(outcome, Deferred):
+                    failed = partial(self._put_failure, answers, len(answers) - 1, topic, data, by_id)
+                    turns.append(outcome.addCallbacks(taken, failed))
+                else:
+                    taken(outcome)
             responses.append(
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
             )
+        response = ProduceResponse(responses=responses)
+        if turns:
+            return self._after_turns(response, turns, waits, request, received)
         if not acks:
             _close_on_error(responses)
             return None
-        response = ProduceResponse(responses=responses)
         if not waits:
-            self._latency.observe(self._clock() - context.received)
+            self._latency.observe(self._clock() - received)
             return response
-        return self._when_committed(response, waits, request.timeout_ms, context.received)
+        return self._when_committed(response, waits, request.timeout_ms, received)
+
+    def _append_in_turn(
+        self, recompression: Recompression, data: PartitionProduceData, now_ms: int, acks: int, timeout_ms: int
+    ) -> Appended | Deferred[Appended]:
+        """Append where batches are compressed anew; at once if that is possible.
+
+        What isn't appended within `timeout_ms` never is, but without acks: nobody would hear of it.
+        """
+        appended: Deferred[Appended] = Deferred()
+
+        def done(result: Appended | Exception) -> None:
+            if timeout is not None and timeout.active():
+                timeout.cancel()
+            if appended.called:
+                return  # its client is gone
+            if isinstance(result, Exception):
+                appended.errback(result)
+            else:
+                appended.callback(result)
+
+        def give_up(turn: Turn) -> None:
+            if recompression.give_up(turn):
+                done(
+                    KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"not compressed anew within {timeout_ms} ms, not appended")
+                )
+
+        timeout = None
+        turn = recompression.append(data.records, now_ms, acks, done)
+        if isinstance(turn, Appended):
+            return turn
+        data.records = turn.batch  # the frame's buffer is for the next request
+        if acks:
+            timeout = self._reactor.callLater(max(timeout_ms, 1) / 1000, give_up, turn)
+        return appended
+
+    def _after_turns(
+        self,
+        response: ProduceResponse,
+        turns: list[Deferred[Any]],
+        waits: list[_Wait],
+        request: ProduceRequest,
+        received: float,
+    ) -> HoldingUp:
+        """`response` once all of `turns`, which put their results into it and into `waits`, have come."""
+
+        async def come() -> ProduceResponse | None:
+            await gatherResults(turns)
+            if not request.acks:
+                _close_on_error(response.responses)
+                return None
+            if waits:
+                left_ms = request.timeout_ms - int((self._clock() - received) * 1000)
+                committed: ProduceResponse = await self._when_committed(response, waits, left_ms, received)
+                return committed
+            self._latency.observe(self._clock() - received)
+            return response
+
+        coming = Deferred.fromCoroutine(come())
+        answer = HoldingUp(lambda _: coming.cancel())
+        coming.chainDeferred(answer)
+        return answer
+
+    def _put_failure(
+        self,
+        answers: list[PartitionProduceResponse],
+        place: int,
+        topic: TopicProduceData,
+        data: PartitionProduceData,
+        by_id: bool,
+        failure: Failure,
+    ) -> None:
+        if failure.check(CancelledError):
+            return  # the client is gone: nobody is answered
+        answers[place] = self._not_appended(topic, data, by_id, failure.value)  # type: ignore[arg-type]
 
     def shape(self, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
         """What `handle_shaped` can serve requests by that repeat this one; None where each has to be decoded."""
@@ -132,6 +223,8 @@ class ProduceHandler:
                 partition = self._replicas.partition_by_id(shape.topic_id, index)
             else:
                 partition = self._replicas.partition(shape.topic, index)
+            if partition.recompression is not None:
+                return self._append(shape.request(index, batch), by_id, True, now_ms, received)
             base_offset, end_offset, append_time, log_start = partition.append(batch, now_ms, acks)
         except Exception as error:
             (topic,) = shape.request(index, batch).topic_data
@@ -181,7 +274,7 @@ class ProduceHandler:
                 self._complain(error)
             return self._refused(topic, data, by_id, error)
         # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
-        self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
+        self.log.failure("append to {topic}-{partition} failed", Failure(error), topic=topic.name, partition=data.index)
         return _failed(
             data.index, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
         )
@@ -219,7 +312,7 @@ class ProduceHandler:
     def _when_committed(
         self,
         response: ProduceResponse,
-        waits: list[tuple[Partition, int, PartitionProduceResponse]],
+        waits: list[_Wait],
         timeout_ms: int,
         received: float,
     ) -> Deferred[Any]:
@@ -253,6 +346,17 @@ class ProduceHandler:
 
         whole: Deferred[Any] = gatherResults(pending)
         return whole.addCallback(answered)
+
+
+def _take(
+    answer: PartitionProduceResponse, partition: Partition, acks: int, waits: list[_Wait], appended: Appended
+) -> None:
+    """Put where a batch went into its answer, and what that has still to wait for into `waits`."""
+    answer.base_offset = appended.base_offset
+    answer.log_append_time_ms = appended.append_time_ms
+    answer.log_start_offset = appended.log_start
+    if acks and partition.high_watermark < appended.end_offset and (acks == _ALL or partition.syncs_first):
+        waits.append((partition, appended.end_offset, answer))
 
 
 def _alone(shape: ProduceShape, answer: PartitionProduceResponse) -> ProduceResponse:
