@@ -256,6 +256,9 @@ class Partition:
         """A flush has ended: everything below `offset` is on disk."""
         if self._cuts:
             self._cuts.committed(self.log.durable_start)
+            if self._cuts and self.log.flush_error is not None:
+                text = f"{self.name}: the new start of the log is not on disk, for now: {self.log.flush_error}"
+                self._cuts.fail(KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, text))
         if offset > self.high_watermark:
             self._commit(min(offset, self.log.end_offset))
 
@@ -343,7 +346,8 @@ class Partition:
     def delete_records(self, before: int, done: Callable[[Exception | None], None]) -> int:
         """Give up what lies below `before`: the new log start, which counts at once.
 
-        `done(None)` is called when it is durable, or `done(error)` if this node leads no more. Raises
+        `done(None)` is called when it is durable; `done(error)` if this node leads no more, or if the disk is full: then it
+        isn't durable before a later flush. Raises
         KafkaError(OFFSET_OUT_OF_RANGE) beyond what is committed, and then doesn't call it.
         """
         if before < 0 or before > self.high_watermark:

@@ -76,7 +76,7 @@ def served_apis(
         FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
         ListOffsetsHandler(replicas),
         OffsetForLeaderEpochHandler(replicas),
-        DeleteRecordsHandler(replicas, reactor),
+        DeleteRecordsHandler(replicas, clock, reactor),
         DescribeProducersHandler(replicas),
         DescribeLogDirsHandler(replicas),
         MetadataHandler(metadata, controller, configs, reactor),

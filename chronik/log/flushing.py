@@ -68,6 +68,7 @@ class FlushedLog(LogState):
             return
         self._named = True
         self.recovery_point = max(self.recovery_point, flush.end_offset)
+        self.flush_error = flush.error
         if flush.error is not None:
             self._requeue(flush)
             return

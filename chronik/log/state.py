@@ -84,6 +84,7 @@ class LogState:
         "durable_start",
         "end_offset",
         "epochs",
+        "flush_error",
         "name",
         "on_dirty",
         "on_lost",
@@ -105,6 +106,8 @@ class LogState:
         self._segments = loaded.segments
         self._active = loaded.segments[-1]
         self.start_offset = self.durable_start = loaded.start_offset
+        self.flush_error: OSError | None = None
+        """Why the last flush could not write what is derived, or the checkpoint: the disk is full. It is tried again."""
         self.end_offset = self._active.next_offset
         self.recovery_point = loaded.recovery_point
         self.producers = loaded.producers

@@ -26,6 +26,7 @@ from chronik.broker.partition import Appended, Partition
 from chronik.broker.recompression import Recompression, Turn
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
@@ -59,7 +60,6 @@ _AT_FAULT = frozenset(
     }
 )
 """What is wrong with the records themselves, other than their size and checksum."""
-_COMPLAIN_EVERY_SECONDS = 10.0
 _Wait = tuple[Partition, int, PartitionProduceResponse]
 """What an answer waits for: that a partition commits all below an offset."""
 
@@ -80,8 +80,7 @@ class ProduceHandler:
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
-        self._complained = float("-inf")
-        self._refusals = 0  # by the disk, since the last complaint
+        self._complaint = Complaint(self.log, clock)
 
     def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
         """Append every batch; answer at once, or when what must be waited for is committed."""
@@ -271,21 +270,13 @@ class ProduceHandler:
         """The answer for a batch whose append raised `error`."""
         if isinstance(error, KafkaError):
             if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
-                self._complain(error)
+                self._complaint.refused(str(error))
             return self._refused(topic, data, by_id, error)
         # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
         self.log.failure("append to {topic}-{partition} failed", Failure(error), topic=topic.name, partition=data.index)
         return _failed(
             data.index, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
         )
-
-    def _complain(self, error: KafkaError) -> None:
-        """Tell the operator of a disk that takes no writes: the first refusal, then how it goes, for producers retry."""
-        self._refusals += 1
-        now = self._clock()
-        if now - self._complained >= _COMPLAIN_EVERY_SECONDS:
-            self.log.error("{problem} ({count} refused)", problem=error.message, count=self._refusals)
-            self._complained, self._refusals = now, 0
 
     def _find(self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool) -> Partition:
         if by_id:
