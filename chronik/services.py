@@ -328,6 +328,7 @@ class Node(MultiService):
                 metadata=self.metadata,
                 configs=self.configs,
                 groups=self.coordinator,
+                answers=self._pool.answers,
             )
         )
         retention = Retention(

@@ -14,6 +14,7 @@ from chronik.config import Config
 from chronik.controller.image import MetadataImage
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
+from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
@@ -61,6 +62,7 @@ def served_apis(
     metadata: MetadataImage,
     configs: NodeConfig,
     groups: Coordinator,
+    answers: AnswerBacklog,
 ) -> list[Any]:
     """One handler for each API. `table` returns the table that is made of them."""
     sessions = FetchSessions(
@@ -73,7 +75,17 @@ def served_apis(
     return [
         ApiVersionsHandler(table),
         ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
-        FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
+        FetchHandler(
+            replicas,
+            sessions,
+            wakeups,
+            metrics.fetch_latency,
+            clock,
+            reactor,
+            config.fetch_max_bytes,
+            config.connections_max_idle_ms,
+            answers,
+        ),
         ListOffsetsHandler(replicas),
         OffsetForLeaderEpochHandler(replicas),
         DeleteRecordsHandler(replicas, clock, reactor),

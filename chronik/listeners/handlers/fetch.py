@@ -4,27 +4,35 @@ A request becomes a round of a fetch session (`broker.fetch_sessions`). Its part
 limits are used up; the first one with data always gives at least one batch, however large (KIP-74). If that is less than
 `min_bytes` the round waits in the purgatory of its partitions, is read again when enough was committed there, and is answered
 by `max_wait_ms` in any case. Records are handed on as the log has them, without a copy.
+
+A round of more than `LARGE` partitions is served in slices, with other requests in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
 from chronik.broker.partition import Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
+from chronik.listeners.slices import Slices
+from chronik.model import Uuid
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
+from chronik.wire.codec import encode_struct
 from chronik.wire.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
+    FetchPartition,
     FetchRequest,
     FetchResponse,
     LeaderIdAndEpoch,
@@ -39,16 +47,35 @@ _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _CONSUMER = -1
 
 
-class _Reading(NamedTuple):
-    """What one pass over a round's partitions gave. `enough` ends the wait whatever `min_bytes` says."""
+LARGE = 500
+"""Partitions of one round above which it is read and answered in slices: each takes the reactor some 10 us."""
+MAX_WAITING_PARTITIONS = 500_000
+"""Partitions of all waiting rounds together, some 400 bytes each; beyond, a fetch is answered with what there is."""
 
-    results: list[tuple[FetchTarget, PartitionData]]
-    size: int
-    enough: bool
+
+class Reading:
+    """What was read of a round's partitions so far. `enough` ends the wait whatever `min_bytes` says.
+
+    `remaining` bytes of records may still be read; the first partition with data gives a whole batch even so, unless
+    `none_at_all`.
+    """
+
+    __slots__ = ("enough", "none_at_all", "remaining", "results", "size")
+
+    def __init__(self, max_bytes: int, enough: bool, none_at_all: bool = False) -> None:
+        self.results: list[tuple[FetchTarget, PartitionData]] = []
+        self.size = 0
+        self.enough = enough
+        self.remaining = max_bytes
+        self.none_at_all = none_at_all
 
 
 class FetchHandler:
-    """Serves Fetch to consumers from the partitions of `replicas`; an answer holds at most `max_bytes` of records."""
+    """Serves Fetch to consumers from the partitions of `replicas`; an answer holds at most `max_bytes` of records.
+
+    While `answers`, the node's budget, is spent, fetches that wait go on waiting, and get no records when their time is up.
+    None waits longer than `max_wait_ms`.
+    """
 
     api_key = ApiKey.FETCH
     min_version = 4
@@ -63,24 +90,50 @@ class FetchHandler:
         clock: Callable[[], float],
         reactor: Any,
         max_bytes: int,
+        max_wait_ms: int,
+        answers: AnswerBacklog,
     ) -> None:
         self._replicas = replicas
         self._sessions = sessions
         self._wakeups = wakeups
+        self._answers = answers
+        self._max_wait_ms = max_wait_ms
+        self._slices = Slices(clock, reactor)
+        self.waiting_partitions = 0
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
         self._max_bytes = max_bytes
 
-    def handle(self, request: FetchRequest, context: RequestContext) -> FetchResponse | Deferred[Any]:
+    def handle(
+        self, request: FetchRequest, context: RequestContext
+    ) -> FetchResponse | Deferred[Any] | Coroutine[Deferred[Any], Any, FetchResponse]:
         """Read; answer at once if that is enough, else when it is or when `max_wait_ms` have passed."""
         if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
+        version, by_id = context.api_version, context.api_version >= _BY_ID
+        named = [
+            (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
+        ]
+        if len(named) > LARGE:
+            return self._begin_in_slices(named, request, context)
+        fetch_round = self._begin(dict(map(_target, named)), request, context)
+        if len(fetch_round.targets) > LARGE:
+            return self._serve_in_slices(fetch_round, request, context)
+        reading = self.read(fetch_round, request, version)
+        if reading.enough or reading.size >= request.min_bytes or not self._may_wait(fetch_round, request):
+            self._latency.observe(self._clock() - context.received)
+            return self._respond(fetch_round, reading, version)
+        return _DelayedFetch(self, fetch_round, request, version, reading).answer
+
+    def _begin(
+        self, targets: dict[PartitionKey, FetchTarget], request: FetchRequest, context: RequestContext
+    ) -> FetchRound:
         by_id = context.api_version >= _BY_ID
-        fetch_round = self._sessions.begin(
+        return self._sessions.begin(
             request.session_id,
             request.session_epoch,
-            _targets(request, by_id),
+            list(targets.values()),
             [
                 (topic.topic_id if by_id else topic.topic, partition)
                 for topic in request.forgotten_topics_data
@@ -89,11 +142,87 @@ class FetchHandler:
             by_id,
             context.now_ms(),
         )
-        reading = self._read(fetch_round, request, context.api_version)
-        if reading.enough or reading.size >= request.min_bytes or request.max_wait_ms <= 0:
-            self._latency.observe(self._clock() - context.received)
-            return self._respond(fetch_round, reading, by_id)
-        return _DelayedFetch(self, fetch_round, request, context.api_version, reading).answer
+
+    def _may_wait(self, fetch_round: FetchRound, request: FetchRequest) -> bool:
+        held = self.waiting_partitions + len(fetch_round.targets)
+        return request.max_wait_ms > 0 and held <= MAX_WAITING_PARTITIONS
+
+    def wait_seconds(self, request: FetchRequest) -> float:
+        """How long `request` may wait."""
+        return min(request.max_wait_ms, self._max_wait_ms) / 1000
+
+    # -- rounds of many partitions
+
+    async def _begin_in_slices(
+        self, named: list[tuple[str | Uuid, FetchPartition]], request: FetchRequest, context: RequestContext
+    ) -> FetchResponse:
+        targets: dict[PartitionKey, FetchTarget] = {}
+        await self._slices.each(named, lambda part: targets.update(map(_target, part)))
+        return await self._serve_in_slices(self._begin(targets, request, context), request, context)
+
+    async def _serve_in_slices(
+        self, fetch_round: FetchRound, request: FetchRequest, context: RequestContext
+    ) -> FetchResponse:
+        """As `handle`, without holding up the reactor: a round of 20,000 partitions is some 300 ms of work."""
+        version, targets = context.api_version, fetch_round.targets
+        until = self._clock() + (self.wait_seconds(request) if self._may_wait(fetch_round, request) else 0)
+        reading = self._begin_reading(fetch_round, request, False)
+        self.waiting_partitions += len(targets)
+        try:
+            while True:
+                # Watched before it is read, as more may come in between; what is counted twice only wakes it too early.
+                woken: Deferred[object] = Deferred()
+                waiting = WaitingFetch(request.min_bytes, woken.callback)
+                try:
+                    left = until - self._clock()
+                    if left > 0:
+                        await self._slices.each(targets, partial(self._watch, waiting, version))
+                    self._answers.change(-reading.size)
+                    reading = self._begin_reading(fetch_round, request, self._answers.full)
+                    await self._slices.each(targets, partial(self._read_counted, reading, request, version))
+                    is_enough = reading.enough or reading.size >= request.min_bytes
+                    if left <= 0 or (is_enough and (reading.size or not reading.none_at_all)):
+                        break
+                    if not reading.none_at_all:
+                        waiting.more(reading.size)
+                        with suppress(TimeoutError):
+                            await woken.addTimeout(max(0.0, until - self._clock()), self._reactor)
+                    await self._until_there_is_room(until)
+                finally:
+                    await self._slices.each(waiting.watched, partial(_unwatch, waiting))
+            topics: dict[Any, FetchableTopicResponse] = {}
+            select = partial(self._select, fetch_round, topics, version >= _BY_ID, partial(_encoded, version))
+            await self._slices.each(reading.results, select)
+        finally:
+            self.waiting_partitions -= len(targets)
+            self._answers.change(-reading.size)
+        self._latency.observe(self._clock() - context.received)
+        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+
+    def _watch(self, waiting: WaitingFetch, version: int, targets: Sequence[FetchTarget]) -> None:
+        for target in targets:
+            try:
+                waiting.watch(self.find(target, version >= _BY_ID).fetch_waiters)
+            except KafkaError:
+                waiting.wake()  # it isn't here: the read will say so
+
+    def _read_counted(
+        self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]
+    ) -> None:
+        """Read, and count what was read as an answer: others come in between that do the same."""
+        if self._answers.full:
+            reading.remaining, reading.none_at_all = 0, True
+        before = reading.size
+        self._read_some(reading, request, version, targets)
+        self._answers.change(reading.size - before)
+
+    async def _until_there_is_room(self, until: float) -> None:
+        """Until the node has room for answers, or no time is left."""
+        while self._answers.full and self._clock() < until:
+            drained: Deferred[None] = Deferred()
+            self._answers.when_drained(partial(_fire, drained))
+            with suppress(TimeoutError):
+                await drained.addTimeout(until - self._clock(), self._reactor)
 
     def refuse(self, request: FetchRequest, version: int, error: KafkaError) -> FetchResponse:
         """The error at the top level, where version 7 and later have it, else for every partition."""
@@ -114,14 +243,22 @@ class FetchHandler:
             return self._replicas.partition_by_id(target.topic, target.partition)  # type: ignore[arg-type]
         return self._replicas.partition(target.topic, target.partition)  # type: ignore[arg-type]
 
-    def _read(self, fetch_round: FetchRound, request: FetchRequest, version: int) -> _Reading:
+    def _begin_reading(self, fetch_round: FetchRound, request: FetchRequest, none_at_all: bool) -> Reading:
+        limit = 0 if none_at_all else min(request.max_bytes, self._max_bytes)
+        return Reading(limit, not fetch_round.targets, none_at_all)
+
+    def read(self, fetch_round: FetchRound, request: FetchRequest, version: int, none_at_all: bool = False) -> Reading:
+        """One pass over the partitions of a round. With `none_at_all`, no records are read."""
+        reading = self._begin_reading(fetch_round, request, none_at_all)
+        self._read_some(reading, request, version, fetch_round.targets)
+        return reading
+
+    def _read_some(self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]) -> None:
         by_id = version >= _BY_ID
-        results: list[tuple[FetchTarget, PartitionData]] = []
-        remaining = min(request.max_bytes, self._max_bytes)
-        size, enough = 0, not fetch_round.targets
+        results, remaining, size, enough = reading.results, reading.remaining, reading.size, reading.enough
         committed_only = request.isolation_level == _READ_COMMITTED
         replica = request.replica_id if request.replica_id != _CONSUMER else request.replica_state.replica_id
-        for target in fetch_round.targets:
+        for target in targets:
             try:
                 partition = self.find(target, by_id)
                 if replica >= 0:
@@ -140,7 +277,9 @@ class FetchHandler:
                     )
                 else:
                     limit = min(target.max_bytes, remaining)
-                    fetched = partition.read(target.fetch_offset, limit, committed_only, at_least_one=not size)
+                    fetched = partition.read(
+                        target.fetch_offset, limit, committed_only, not (size or reading.none_at_all)
+                    )
                     data = PartitionData(
                         partition_index=target.partition,
                         high_watermark=fetched.high_watermark,
@@ -159,15 +298,27 @@ class FetchHandler:
                 if version >= _LEADER_HINTS and error.code in _LEADER_CHANGES:
                     data.current_leader = self._leader(target, by_id)
             results.append((target, data))
-        return _Reading(results, size, enough)
+        reading.remaining, reading.size, reading.enough = remaining, size, enough
 
     def _leader(self, target: FetchTarget, by_id: bool) -> LeaderIdAndEpoch:
         partition = self.find(target, by_id)
         return LeaderIdAndEpoch(leader_id=partition.leader, leader_epoch=partition.leader_epoch)
 
-    def _respond(self, fetch_round: FetchRound, reading: _Reading, by_id: bool) -> FetchResponse:
+    def _respond(self, fetch_round: FetchRound, reading: Reading, version: int) -> FetchResponse:
         topics: dict[Any, FetchableTopicResponse] = {}
-        for target, data in reading.results:
+        self._select(fetch_round, topics, version >= _BY_ID, None, reading.results)
+        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+
+    def _select(
+        self,
+        fetch_round: FetchRound,
+        topics: dict[Any, FetchableTopicResponse],
+        by_id: bool,
+        encode: Callable[[PartitionData], Any] | None,
+        results: Sequence[tuple[FetchTarget, PartitionData]],
+    ) -> None:
+        """Put what belongs into the answer into `topics`, in the form that `encode` gives it."""
+        for target, data in results:
             records = data.records
             seen = Seen(data.high_watermark, data.log_start_offset)
             if not fetch_round.select(target, data.error_code, bool(records), seen):
@@ -179,8 +330,7 @@ class FetchHandler:
                     topic.topic_id = target.topic  # type: ignore[assignment]
                 else:
                     topic.topic = target.topic  # type: ignore[assignment]
-            topic.partitions.append(data)
-        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+            topic.partitions.append(data if encode is None else encode(data))
 
 
 class _DelayedFetch:
@@ -189,17 +339,18 @@ class _DelayedFetch:
     __slots__ = ("_handler", "_request", "_round", "_timer", "_version", "_waiting", "answer")
 
     def __init__(
-        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, version: int, reading: _Reading
+        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, version: int, reading: Reading
     ) -> None:
         self._handler = handler
         self._round = fetch_round
         self._request = request
         self._version = version
         self.answer: Deferred[FetchResponse] = Deferred(self._cancelled)
-        self._timer = handler._reactor.callLater(request.max_wait_ms / 1000, self._finish, True)
+        self._timer = handler._reactor.callLater(handler.wait_seconds(request), self._finish, True)
+        handler.waiting_partitions += len(fetch_round.targets)
         self._watch(reading)
 
-    def _watch(self, reading: _Reading) -> None:
+    def _watch(self, reading: Reading) -> None:
         handler = self._handler
         self._waiting = WaitingFetch(self._request.min_bytes - reading.size, self._ready)
         for target in self._round.targets:
@@ -210,6 +361,10 @@ class _DelayedFetch:
 
     def _cancelled(self, _: Deferred[FetchResponse]) -> None:
         self._waiting.forget()
+        self._end()
+
+    def _end(self) -> None:
+        self._handler.waiting_partitions -= len(self._round.targets)
         if self._timer.active():
             self._timer.cancel()
 
@@ -218,41 +373,59 @@ class _DelayedFetch:
         if self.answer.called:
             return
         handler = self._handler
+        is_full = handler._answers.full
+        if is_full and not timed_out:
+            handler._answers.when_drained(self._drained)
+            return
         started = handler._clock()
         self._waiting.forget()
         try:
-            reading = handler._read(self._round, self._request, self._version)
+            reading = handler.read(self._round, self._request, self._version, none_at_all=is_full)
             if not (timed_out or reading.enough or reading.size >= self._request.min_bytes):
                 self._watch(reading)
                 return
-            response = handler._respond(self._round, reading, self._version >= _BY_ID)
+            response = handler._respond(self._round, reading, self._version)
         except Exception:
-            if self._timer.active():
-                self._timer.cancel()
+            self._end()
             self.answer.errback()
             return
-        if self._timer.active():
-            self._timer.cancel()
+        self._end()
         handler._latency.observe(handler._clock() - started)
         self.answer.callback(response)
 
+    def _drained(self) -> None:
+        """The node has room for answers again: those that waited for it take their turns."""
+        if not self.answer.called:
+            self._ready(self._waiting)
 
-def _targets(request: FetchRequest, by_id: bool) -> list[FetchTarget]:
-    """What the request names, each partition once: of one that is named twice, the last counts."""
-    targets: dict[PartitionKey, FetchTarget] = {}
-    for topic in request.topics:
-        name = topic.topic_id if by_id else topic.topic
-        for data in topic.partitions:
-            targets[name, data.partition] = FetchTarget(
-                name,
-                data.partition,
-                data.fetch_offset,
-                data.partition_max_bytes,
-                data.current_leader_epoch,
-                data.last_fetched_epoch,
-                data.log_start_offset,
-            )
-    return list(targets.values())
+
+def _target(named: tuple[str | Uuid, FetchPartition]) -> tuple[PartitionKey, FetchTarget]:
+    """What a request says of one partition. Of one that is named twice, the last counts."""
+    name, data = named
+    return (name, data.partition), FetchTarget(
+        name,
+        data.partition,
+        data.fetch_offset,
+        data.partition_max_bytes,
+        data.current_leader_epoch,
+        data.last_fetched_epoch,
+        data.log_start_offset,
+    )
+
+
+def _fire(drained: Deferred[None]) -> None:
+    if not drained.called:
+        drained.callback(None)
+
+
+def _unwatch(waiting: WaitingFetch, watched: Sequence[set[WaitingFetch]]) -> None:
+    for waiters in watched:
+        waiters.discard(waiting)
+
+
+def _encoded(version: int, data: PartitionData) -> Any:
+    """`data` encoded, unless it has records: they stay a buffer of their own."""
+    return data if data.records else encode_struct(data, version, FetchResponse.is_flexible(version))
 
 
 def _failed(partition: int, code: int) -> PartitionData:
