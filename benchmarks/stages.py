@@ -25,6 +25,7 @@ from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import Throttles
 from chronik.log.config import LogConfig
 from chronik.log.disk import RealDisk
 from chronik.log.log import Log
@@ -199,7 +200,7 @@ def _connection(home: Path, count: int) -> Callable[[], None]:
     factory = KafkaFactory(
         "PLAINTEXT", ApiTable([_handler(home)]), BufferPool(1 << 26), RequestMetrics(time.monotonic), reactor,
         max_request_bytes=1 << 26, max_connections=10, max_connections_per_ip=10, max_idle_ms=1 << 30,
-        wall_clock_ms=lambda: _NOW,
+        wall_clock_ms=lambda: _NOW, throttles=Throttles(dict, time.monotonic),
     )  # fmt: skip
     protocol = factory.buildProtocol(None)
     assert isinstance(protocol, KafkaProtocol)

@@ -85,6 +85,8 @@ _OWN = (
     _fixed("delete.topic.enable", _B, True, "Whether topics can be deleted."),
     _fixed("socket.request.max.bytes", _I, 104_857_600, "The largest request, in bytes."),
     _fixed("max.connections", _I, _INT_MAX, "The most connections at a time."),
+    _fixed("quota.window.num", _I, 11, "Windows of time over which the rates of clients are measured.", at_least(1)),
+    _fixed("quota.window.size.seconds", _I, 1, "The length of each of these windows.", at_least(1)),
     _fixed("connections.max.idle.ms", _L, 600_000, "Idle time after which a connection is closed."),
     _fixed(
         "fetch.max.bytes", _I, 57_671_680, "The most bytes that one fetch response carries, whatever was asked for."

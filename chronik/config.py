@@ -21,7 +21,7 @@ from chronik.options import CONFIG_PATH_VARIABLE, Option, Section, canonical, de
 from chronik.topic_config import TOPIC_CONFIGS
 
 ROLES = ("all", "controller", "ingest", "query")
-MILLISECONDS, BYTES = "milliseconds", "bytes"
+MILLISECONDS, SECONDS, BYTES = "milliseconds", "seconds", "bytes"
 INT32_MAX = 2**31 - 1
 MEBIBYTE = 1024 * 1024
 
@@ -155,6 +155,16 @@ class Config:
         low=MEBIBYTE,
         unit=BYTES,
         kafka="queued.max.request.bytes",
+    )
+    quota_window_num: int = LISTENERS.integer(
+        11,
+        "Windows of time over which the rates of clients that have a quota are measured.",
+        low=1,
+        high=1000,
+        kafka="quota.window.num",
+    )
+    quota_window_size_seconds: int = LISTENERS.integer(
+        1, "The length of each of them.", low=1, high=86_400, unit=SECONDS, kafka="quota.window.size.seconds"
     )
 
     num_partitions: int = TOPICS.integer(

@@ -177,7 +177,7 @@ class IController(Interface):
 class MetadataDelta:
     """What one replayed entry changed, by topic: created, changed (partitions or configs) and deleted ones."""
 
-    __slots__ = ("brokers_changed", "changed", "created", "deleted")
+    __slots__ = ("brokers_changed", "changed", "created", "deleted", "quotas_changed")
 
     def __init__(
         self,
@@ -185,11 +185,13 @@ class MetadataDelta:
         changed: Sequence[Topic] = (),
         deleted: Sequence[Topic] = (),
         brokers_changed: bool = False,
+        quotas_changed: bool = False,
     ) -> None:
         self.created = created
         self.changed = changed
         self.deleted = deleted
         self.brokers_changed = brokers_changed
+        self.quotas_changed = quotas_changed
 
 
 class IPartitionWriter(Interface):

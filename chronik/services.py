@@ -40,7 +40,7 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
-from chronik.interfaces import IDisk
+from chronik.interfaces import IDisk, MetadataDelta
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
@@ -49,6 +49,7 @@ from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
+from chronik.listeners.throttling import Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.log.disk import RealDisk
 from chronik.log.flusher import Flusher
@@ -317,6 +318,11 @@ class Node(MultiService):
         )
         self.replicas.add_host(self.coordinator)
         metrics.storage_usage = self.replicas.topic_sizes
+        self._throttles = Throttles(
+            self.metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
+        )
+        self._throttles.refresh()
+        self.metadata.subscribe(self._metadata_changed)
         self.table = ApiTable(
             served_apis(
                 config,
@@ -329,6 +335,7 @@ class Node(MultiService):
                 configs=self.configs,
                 groups=self.coordinator,
                 answers=self._pool.answers,
+                throttles=self._throttles,
             )
         )
         retention = Retention(
@@ -336,6 +343,11 @@ class Node(MultiService):
         )
         metrics.storage_usage = self._storage_usage
         self._background = [trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)]
+
+    def _metadata_changed(self, delta: MetadataDelta) -> None:
+        if delta.quotas_changed and self._throttles.refresh():
+            for factory in self._factories:
+                factory.quotas_changed()
 
     def _create_offsets_topic(self) -> Deferred[Any]:
         return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
@@ -359,6 +371,7 @@ class Node(MultiService):
                 max_connections_per_ip=config.max_connections_per_ip,
                 max_idle_ms=config.connections_max_idle_ms,
                 wall_clock_ms=_wall_clock_ms,
+                throttles=self._throttles,
             )
             port = await self._listen(address, factory)
             port.stopReading()

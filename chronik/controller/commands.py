@@ -160,6 +160,22 @@ class ProducerIdBlock:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaAlteration:
+    """Changes of one entity's quotas: (key, value) each, None to remove. `entity` pairs kinds with names, in any order."""
+
+    entity: tuple[tuple[str, str | None], ...]
+    changes: tuple[tuple[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlterClientQuotas:
+    """Change quotas. Answers with a KafkaError or None for each alteration; each changes whole or not."""
+
+    alterations: tuple[QuotaAlteration, ...]
+    validate_only: bool = False
+
+
 Command = (
     CreateTopics
     | DeleteTopics
@@ -168,4 +184,5 @@ Command = (
     | ReplaceConfigs
     | RegisterBroker
     | AllocateProducerIds
+    | AlterClientQuotas
 )

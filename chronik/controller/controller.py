@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from chronik.controller.alterations import decide_alter_configs, decide_replace_configs
 from chronik.controller.commands import (
     AllocateProducerIds,
+    AlterClientQuotas,
     AlterConfigs,
     Command,
     CreatePartitions,
@@ -34,6 +35,7 @@ from chronik.controller.commands import (
 )
 from chronik.controller.image import MetadataImage
 from chronik.controller.placement import check_assignment, place_replicas
+from chronik.controller.quotas import decide_alter_client_quotas
 from chronik.controller.records import (
     BrokerRegistered,
     EndpointRow,
@@ -88,6 +90,8 @@ def decide(image: MetadataImage, command: Command, rules: Rules) -> Decision:
 def _items(command: Command) -> int:
     if isinstance(command, CreateTopics | DeleteTopics | CreatePartitions):
         return len(command.topics)
+    if isinstance(command, AlterClientQuotas):
+        return len(command.alterations)
     if isinstance(command, AlterConfigs):
         return len(command.changes)
     return len(command.configs) if isinstance(command, ReplaceConfigs) else 1
@@ -342,6 +346,10 @@ def _replace_configs(image: MetadataImage, command: ReplaceConfigs, rules: Rules
     return Decision(*decide_replace_configs(image, command))
 
 
+def _alter_client_quotas(image: MetadataImage, command: AlterClientQuotas, rules: Rules) -> Decision:
+    return Decision(*decide_alter_client_quotas(image, command))
+
+
 _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     CreateTopics: _create_topics,
     DeleteTopics: _delete_topics,
@@ -350,4 +358,5 @@ _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     ReplaceConfigs: _replace_configs,
     RegisterBroker: _register_broker,
     AllocateProducerIds: _allocate_producer_ids,
+    AlterClientQuotas: _alter_client_quotas,
 }

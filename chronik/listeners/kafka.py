@@ -16,8 +16,8 @@ from twisted.logger import Logger
 
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
-from chronik.listeners.flow import FlowControlled
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import Throttles
 from chronik.telemetry.requests import RequestMetrics
 
 
@@ -39,6 +39,7 @@ class KafkaFactory(Factory):
         max_connections_per_ip: int,
         max_idle_ms: int,
         wall_clock_ms: Callable[[], int],
+        throttles: Throttles,
     ) -> None:
         self.name = name
         self.table = table
@@ -47,7 +48,8 @@ class KafkaFactory(Factory):
         self.reactor = reactor
         self.max_request_bytes = max_request_bytes
         self.wall_clock_ms = wall_clock_ms
-        self.connections: set[FlowControlled] = set()
+        self.throttles = throttles
+        self.connections: set[KafkaProtocol] = set()
         self._max_connections = max_connections
         self._max_per_ip = max_connections_per_ip
         self._max_idle_seconds = max_idle_ms / 1000
@@ -72,13 +74,18 @@ class KafkaFactory(Factory):
         protocol.factory = self
         return protocol
 
-    def opened(self, protocol: FlowControlled) -> None:
+    def quotas_changed(self) -> None:
+        """There are quotas now, or others: every request is to be measured."""
+        for protocol in self.connections:
+            protocol.forget_shape()
+
+    def opened(self, protocol: Any) -> None:
         """A connection was made."""
         self.connections.add(protocol)
         self._per_ip[protocol.host] += 1
         self.metrics.connections += 1
 
-    def closed(self, protocol: FlowControlled) -> None:
+    def closed(self, protocol: Any) -> None:
         """A connection was lost."""
         self.connections.discard(protocol)
         self._per_ip[protocol.host] -= 1

@@ -16,6 +16,7 @@ from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
@@ -23,6 +24,7 @@ from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
 from chronik.listeners.handlers.delete_records import DeleteRecordsHandler
 from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.listeners.handlers.describe_client_quotas import DescribeClientQuotasHandler
 from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
@@ -45,6 +47,7 @@ from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.telemetry.metrics import NodeMetrics
 
@@ -63,6 +66,7 @@ def served_apis(
     configs: NodeConfig,
     groups: Coordinator,
     answers: AnswerBacklog,
+    throttles: Throttles,
 ) -> list[Any]:
     """One handler for each API. `table` returns the table that is made of them."""
     sessions = FetchSessions(
@@ -85,6 +89,7 @@ def served_apis(
             config.fetch_max_bytes,
             config.connections_max_idle_ms,
             answers,
+            throttles,
         ),
         ListOffsetsHandler(replicas),
         OffsetForLeaderEpochHandler(replicas),
@@ -101,6 +106,8 @@ def served_apis(
         DescribeConfigsHandler(metadata, configs),
         AlterConfigsHandler(controller, config.node_id, reactor),
         IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
+        DescribeClientQuotasHandler(metadata.quotas),
+        AlterClientQuotasHandler(controller, reactor),
         FindCoordinatorHandler(groups),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),

@@ -25,6 +25,7 @@ from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
 from chronik.wire.apis import ApiKey
@@ -101,6 +102,7 @@ def make_factory(heartbeats: Heartbeats, clock: Any, budget: int = 1 << 26, **li
         RequestMetrics(time.monotonic),
         clock,
         wall_clock_ms=lambda: 1234567,
+        throttles=Throttles(dict, time.monotonic),
         **(options | limits),
     )
 
@@ -156,6 +158,40 @@ class ProtocolTests(SynchronousTestCase):
         self.handler.waiting["a"].errback(CloseConnection("as asked"))
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.answers(), [])
+
+    def test_above_a_quota_the_connection_pauses(self) -> None:
+        """The answer says for how long, and no request is taken meanwhile, whether its client waits or not."""
+        worked = {"request_percentage": 1e-9}
+        throttles = Throttles(lambda: {(("client-id", "c"),): worked}, time.monotonic, window_ms=5000)
+        self.protocol._throttles = throttles
+        self.ask("now:1", 1)
+        self.assertTrue(throttles.refresh())
+        for number in range(3):
+            self.ask("now:1", 2 + number)
+        frames = [bytes(frame) for frame in FrameReader().feed(self.transport.value())]
+        self.assertEqual(len(frames), 2)
+        answer = HeartbeatResponse.decode(frames[1], V, response_body(frames[1], HeartbeatResponse, V)[1])[0]
+        self.assertEqual(answer.throttle_time_ms, 5000)
+        began = time.monotonic()
+        self.patch(time, "monotonic", lambda: began + self.clock.seconds())
+        self.clock.advance(4.9)
+        self.assertEqual(len(self.answers()), 2)
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.answers()), 3)  # the next, and then it pauses again
+        self.protocol.connectionLost()
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+
+    def test_what_waits_pauses_when_it_is_answered(self) -> None:
+        throttles = Throttles(lambda: {(("client-id", None),): {"request_percentage": 1e-9}}, time.monotonic)
+        throttles.refresh()
+        self.protocol._throttles = throttles
+        self.ask("wait:a", 1)
+        self.ask("now:1", 2)
+        self.handler.waiting["a"].callback(HeartbeatResponse())
+        self.assertEqual(len(self.answers()), 2)  # it is pipelined: the second was taken before, and then it paused
+        self.ask("now:1", 3)
+        self.assertEqual(len(self.handler.contexts), 2)
+        self.protocol.connectionLost()
 
     def test_a_silent_request_takes_no_place(self) -> None:
         for number, group in enumerate(("wait:a", "silent:", "now:1")):

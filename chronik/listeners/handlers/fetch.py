@@ -25,6 +25,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
 from chronik.listeners.slices import Slices
+from chronik.listeners.throttling import Throttles
 from chronik.model import Uuid
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
@@ -92,11 +93,13 @@ class FetchHandler:
         max_bytes: int,
         max_wait_ms: int,
         answers: AnswerBacklog,
+        throttles: Throttles,
     ) -> None:
         self._replicas = replicas
         self._sessions = sessions
         self._wakeups = wakeups
         self._answers = answers
+        self._throttles = throttles
         self._max_wait_ms = max_wait_ms
         self._slices = Slices(clock, reactor)
         self.waiting_partitions = 0
@@ -111,6 +114,8 @@ class FetchHandler:
         """Read; answer at once if that is enough, else when it is or when `max_wait_ms` have passed."""
         if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
+        if self._throttles.active:
+            request.max_bytes = min(request.max_bytes, self._throttles.most_to_fetch(context))
         version, by_id = context.api_version, context.api_version >= _BY_ID
         named = [
             (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
@@ -123,8 +128,8 @@ class FetchHandler:
         reading = self.read(fetch_round, request, version)
         if reading.enough or reading.size >= request.min_bytes or not self._may_wait(fetch_round, request):
             self._latency.observe(self._clock() - context.received)
-            return self._respond(fetch_round, reading, version)
-        return _DelayedFetch(self, fetch_round, request, version, reading).answer
+            return self._respond(fetch_round, reading, context)
+        return _DelayedFetch(self, fetch_round, request, context, reading).answer
 
     def _begin(
         self, targets: dict[PartitionKey, FetchTarget], request: FetchRequest, context: RequestContext
@@ -191,13 +196,16 @@ class FetchHandler:
                 finally:
                     await self._slices.each(waiting.watched, partial(_unwatch, waiting))
             topics: dict[Any, FetchableTopicResponse] = {}
+            may, pause_ms = self._pause(reading, context)
             select = partial(self._select, fetch_round, topics, version >= _BY_ID, partial(_encoded, version))
-            await self._slices.each(reading.results, select)
+            await self._slices.each(reading.results if may else (), select)
         finally:
             self.waiting_partitions -= len(targets)
             self._answers.change(-reading.size)
         self._latency.observe(self._clock() - context.received)
-        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+        return FetchResponse(
+            session_id=fetch_round.session_id, throttle_time_ms=pause_ms, responses=list(topics.values())
+        )
 
     def _watch(self, waiting: WaitingFetch, version: int, targets: Sequence[FetchTarget]) -> None:
         for target in targets:
@@ -304,10 +312,22 @@ class FetchHandler:
         partition = self.find(target, by_id)
         return LeaderIdAndEpoch(leader_id=partition.leader, leader_epoch=partition.leader_epoch)
 
-    def _respond(self, fetch_round: FetchRound, reading: Reading, version: int) -> FetchResponse:
+    def _pause(self, reading: Reading, context: RequestContext) -> tuple[bool, int]:
+        """Whether the client may have what was read, and how many ms it has to pause."""
+        if not (self._throttles.active and reading.size):
+            return True, 0
+        return self._throttles.fetched(context, reading.size)
+
+    def _respond(self, fetch_round: FetchRound, reading: Reading, context: RequestContext) -> FetchResponse:
+        version = context.api_version
+        may, pause_ms = self._pause(reading, context)
+        if not may:
+            return FetchResponse(session_id=fetch_round.session_id, throttle_time_ms=pause_ms)
         topics: dict[Any, FetchableTopicResponse] = {}
         self._select(fetch_round, topics, version >= _BY_ID, None, reading.results)
-        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+        return FetchResponse(
+            session_id=fetch_round.session_id, throttle_time_ms=pause_ms, responses=list(topics.values())
+        )
 
     def _select(
         self,
@@ -336,15 +356,20 @@ class FetchHandler:
 class _DelayedFetch:
     """One fetch in the purgatory. Its `answer` fires with the response; cancelling it leaves the purgatory."""
 
-    __slots__ = ("_handler", "_request", "_round", "_timer", "_version", "_waiting", "answer")
+    __slots__ = ("_context", "_handler", "_request", "_round", "_timer", "_waiting", "answer")
 
     def __init__(
-        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, version: int, reading: Reading
+        self,
+        handler: FetchHandler,
+        fetch_round: FetchRound,
+        request: FetchRequest,
+        context: RequestContext,
+        reading: Reading,
     ) -> None:
         self._handler = handler
         self._round = fetch_round
         self._request = request
-        self._version = version
+        self._context = context
         self.answer: Deferred[FetchResponse] = Deferred(self._cancelled)
         self._timer = handler._reactor.callLater(handler.wait_seconds(request), self._finish, True)
         handler.waiting_partitions += len(fetch_round.targets)
@@ -354,7 +379,7 @@ class _DelayedFetch:
         handler = self._handler
         self._waiting = WaitingFetch(self._request.min_bytes - reading.size, self._ready)
         for target in self._round.targets:
-            self._waiting.watch(handler.find(target, self._version >= _BY_ID).fetch_waiters)
+            self._waiting.watch(handler.find(target, self._context.api_version >= _BY_ID).fetch_waiters)
 
     def _ready(self, _: WaitingFetch) -> None:
         self._handler._wakeups.add(partial(self._finish, False))
@@ -380,11 +405,11 @@ class _DelayedFetch:
         started = handler._clock()
         self._waiting.forget()
         try:
-            reading = handler.read(self._round, self._request, self._version, none_at_all=is_full)
+            reading = handler.read(self._round, self._request, self._context.api_version, none_at_all=is_full)
             if not (timed_out or reading.enough or reading.size >= self._request.min_bytes):
                 self._watch(reading)
                 return
-            response = handler._respond(self._round, reading, self._version)
+            response = handler._respond(self._round, reading, self._context)
         except Exception:
             self._end()
             self.answer.errback()

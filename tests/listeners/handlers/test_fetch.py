@@ -17,6 +17,7 @@ from chronik.listeners import slices
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.handlers import fetch
 from chronik.listeners.handlers.fetch import FetchHandler
+from chronik.listeners.throttling import Throttles
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 from chronik.wire.records import Record, encode_batch, split_batches
@@ -34,8 +35,19 @@ class FetchTests(SynchronousTestCase):
         wakeups = Wakeups(lambda call: clock.callLater(0, call))
         sessions = FetchSessions(10, 120_000, count(1).__next__)
         self.answers = AnswerBacklog(1000)
+        self.quotas: dict[Any, dict[str, float]] = {}
+        self.throttles = Throttles(lambda: self.quotas, clock.seconds)
         self.handler = FetchHandler(
-            self.hosting.replicas, sessions, wakeups, Histogram(), clock.seconds, clock, 1 << 20, 60_000, self.answers
+            self.hosting.replicas,
+            sessions,
+            wakeups,
+            Histogram(),
+            clock.seconds,
+            clock,
+            1 << 20,
+            60_000,
+            self.answers,
+            self.throttles,
         )
 
     def append(self, batches: int = 1, topic: str = "t", partition: int = 0, more: int = 0) -> None:
@@ -231,6 +243,38 @@ class FetchTests(SynchronousTestCase):
         self.patch(fetch, "MAX_WAITING_PARTITIONS", 3)
         asked = self.request(self.at(0), self.at(0, 1), max_wait_ms=500)
         self.assertEqual([len(self.waiting(asked)[1]) for _ in range(3)], [0, 1, 1])
+
+    # -- quotas -------------------------------------------------------------------------------------------------------
+
+    def test_above_its_quota_it_gets_nothing_and_asks_again(self) -> None:
+        self.append(30)
+        self.quotas[("client-id", "test"),] = {"consumer_byte_rate": SIZE}
+        self.throttles.refresh()
+        offset, pauses = 0, []
+        for _ in range(20):
+            answer = self.ask(self.request(self.at(offset, max_bytes=4 * SIZE)))
+            pauses.append(answer.throttle_time_ms / 1000)
+            if offset < 30:
+                self.assertEqual(bool(pauses[-1]), not answer.responses)
+            offset += sum(len(self.offsets(data)) for topic in answer.responses for data in topic.partitions)
+            self.hosting.clock.advance(max(pauses[-1], 0.01))
+        self.assertLessEqual(offset * SIZE, SIZE * (self.hosting.clock.seconds() + 10))
+        self.assertGreaterEqual(offset * SIZE, SIZE * self.hosting.clock.seconds() / 2)
+
+    def test_a_batch_above_every_quota_is_given_and_paid_for(self) -> None:
+        self.append(more=50 * SIZE)
+        self.quotas[("client-id", None),] = {"consumer_byte_rate": 1}
+        self.throttles.refresh()
+        answer = self.ask(self.request())
+        self.assertEqual(self.offsets(self.only(answer)), [0])
+        self.assertGreater(answer.throttle_time_ms, 1_000_000)
+
+    def test_others_are_not_slowed(self) -> None:
+        self.append(4)
+        self.quotas[("client-id", "other"),] = {"consumer_byte_rate": 1}
+        self.quotas[("client-id", "test"),] = {"producer_byte_rate": 1}
+        self.throttles.refresh()
+        self.assertEqual(self.ask(self.request()).throttle_time_ms, 0)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
