@@ -18,6 +18,7 @@ from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
+from chronik.listeners.handlers.alter_partition_reassignments import AlterPartitionReassignmentsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
@@ -30,7 +31,9 @@ from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
 from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
 from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
+from chronik.listeners.handlers.describe_quorum import DescribeQuorumHandler
 from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from chronik.listeners.handlers.elect_leaders import ElectLeadersHandler
 from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
 from chronik.listeners.handlers.heartbeat import HeartbeatHandler
@@ -38,8 +41,10 @@ from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlte
 from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
 from chronik.listeners.handlers.join_group import JoinGroupHandler
 from chronik.listeners.handlers.leave_group import LeaveGroupHandler
+from chronik.listeners.handlers.list_config_resources import ListConfigResourcesHandler
 from chronik.listeners.handlers.list_groups import ListGroupsHandler
 from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
+from chronik.listeners.handlers.list_partition_reassignments import ListPartitionReassignmentsHandler
 from chronik.listeners.handlers.metadata import MetadataHandler
 from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
 from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
@@ -108,6 +113,11 @@ def served_apis(
         IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
         DescribeClientQuotasHandler(metadata.quotas),
         AlterClientQuotasHandler(controller, reactor),
+        ListConfigResourcesHandler(metadata),
+        ElectLeadersHandler(metadata),
+        AlterPartitionReassignmentsHandler(metadata),
+        ListPartitionReassignmentsHandler(),
+        DescribeQuorumHandler(metadata),
         FindCoordinatorHandler(groups),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
