@@ -52,5 +52,5 @@ def _alteration(entry: EntryData) -> QuotaAlteration:
 
 def _result(entry: EntryData, error: KafkaError | None) -> EntryDataResult:
     if error is None:
-        return EntryDataResult(entity=entry.entity)
+        return EntryDataResult(entity=entry.entity, error_message=None)
     return EntryDataResult(entity=entry.entity, error_code=error.code, error_message=error.message)

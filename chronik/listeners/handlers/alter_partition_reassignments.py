@@ -35,6 +35,7 @@ class AlterPartitionReassignmentsHandler:
         """A result for each partition."""
         return AlterPartitionReassignmentsResponse(
             allow_replication_factor_change=request.allow_replication_factor_change,
+            error_message=None if request.topics else "",  # as Kafka has it
             responses=[
                 ReassignableTopicResponse(
                     name=topic.name,
@@ -62,7 +63,7 @@ class AlterPartitionReassignmentsHandler:
             return ReassignablePartitionResponse(
                 partition_index=asked.partition_index, error_code=error.code, error_message=error.message
             )
-        return ReassignablePartitionResponse(partition_index=asked.partition_index)
+        return ReassignablePartitionResponse(partition_index=asked.partition_index, error_message=None)
 
     def _check(self, name: str, asked: ReassignablePartition, may_change_factor: bool) -> None:
         """Raises KafkaError unless the partition is already as asked."""

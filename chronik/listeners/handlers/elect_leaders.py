@@ -56,17 +56,16 @@ class ElectLeadersHandler:
         return ElectLeadersResponse(replica_election_results=results)
 
     def refuse(self, request: ElectLeadersRequest, version: int, error: KafkaError) -> ElectLeadersResponse:
-        """`error` for the whole, in version 0 for every partition that is named."""
-        if version > 0:
-            return ElectLeadersResponse(error_code=error.code)
+        """`error` for every partition that is named, and from version 1 on for the whole."""
         return ElectLeadersResponse(
+            error_code=error.code if version > 0 else 0,
             replica_election_results=[
                 ReplicaElectionResult(
                     topic=topic.topic,
                     partition_result=[_failed(index, error.code, error.message) for index in topic.partitions],
                 )
                 for topic in request.topic_partitions or ()
-            ]
+            ],
         )
 
     def _result(self, name: str, index: int, election_type: int) -> PartitionResult:
@@ -74,7 +73,7 @@ class ElectLeadersHandler:
         if topic is None or not 0 <= index < len(topic.partitions):
             return _failed(index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no partition {name[:249]}-{index}")
         if _is_led(topic.partitions[index], election_type):
-            return _failed(index, ErrorCode.ELECTION_NOT_NEEDED, None)
+            return _failed(index, ErrorCode.ELECTION_NOT_NEEDED, "the partition is led as it was asked for")
         return _failed(index, ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, f"no replica of {name}-{index} can lead it now")
 
 

@@ -22,7 +22,7 @@ class ListPartitionReassignmentsHandler:
         self, request: ListPartitionReassignmentsRequest, context: RequestContext
     ) -> ListPartitionReassignmentsResponse:
         """Nothing is being moved, whatever is asked about; as in Kafka, unknown topics are no fault."""
-        return ListPartitionReassignmentsResponse()
+        return ListPartitionReassignmentsResponse(error_message=None)
 
     def refuse(
         self, request: ListPartitionReassignmentsRequest, version: int, error: KafkaError
