@@ -100,7 +100,9 @@ _LIMIT = "a negative limit is no limit beyond the first batch; Kafka fails with 
 _TWICE = "a partition named twice in one request is appended twice; Kafka drops one of the two without a word"
 _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows its name, and answers for that"
 
-_QUORUM = "the quorum has the epoch of the node's registration, its offsets count entries, no controller listens for others"
+_QUORUM = (
+    "the quorum has the epoch of the node's registration, its offsets count entries, no controller listens for others"
+)
 _QUOTAS = "a quota that nothing enforces is refused: mutations and connection rates come with a later release"
 _LOGGERS = "a node's loggers have no configs here"
 
@@ -116,7 +118,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_STRICT, "hostile_frames", "an array of -2*"),
     *(
         Difference(_QUORUM, "metadata_quorum", "of the metadata*", path)
-        for path in ("*leader_epoch", "*high_watermark", "*log_end_offset", "*listeners*")
+        for path in ("*high_watermark", "*log_end_offset", "*listeners*")
     ),
     Difference(_QUOTAS, "quotas_not_enforced", "mutations A*", "*error_*"),
     Difference(_QUOTAS, "quotas_not_enforced", "connections A*", "*error_*"),
