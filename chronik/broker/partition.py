@@ -16,6 +16,7 @@ from typing import NamedTuple
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
 from chronik.broker.recompression import ICompressionThreads, Recompression, target_codec
 from chronik.errors import ErrorCode, KafkaError
+from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
 from chronik.model import PartitionId, PartitionState, TopicPartition
@@ -301,7 +302,11 @@ class Partition:
         upper = self.last_stable_offset if committed_only else high_watermark
         if offset >= upper:
             return Fetched(b"", high_watermark, log.start_offset, False)
-        data, is_all = log.read(offset, max_bytes, upper, at_least_one)
+        try:
+            data, is_all = log.read(offset, max_bytes, upper, at_least_one)
+        except MendingError as error:
+            error.mend(self._threads.soon)
+            raise
         self.metrics.bytes_fetched += len(data)
         return Fetched(data, high_watermark, log.start_offset, not is_all)
 
@@ -331,7 +336,11 @@ class Partition:
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the first committed record at or after `timestamp`."""
-        return self.log.offset_for_timestamp(timestamp, self.high_watermark)
+        try:
+            return self.log.offset_for_timestamp(timestamp, self.high_watermark)
+        except MendingError as error:
+            error.mend(self._threads.soon)
+            raise
 
     def max_timestamp(self) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the committed record with the largest timestamp."""

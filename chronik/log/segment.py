@@ -10,7 +10,8 @@ on are looked at, inside the bytes that are read anyway. Where a read ended is r
 begins there.
 
 **An index is only a hint.** The header at an entry's position must be that of the batch which the entry names; where it
-isn't, the file has rotted, and both indexes are made anew from the batches, once.
+isn't, the file has rotted, and both indexes are made anew from the batches, once: at once in a segment of up to
+`MENDED_AT_ONCE` bytes; in a larger one slice by slice, while look-ups are refused with a `MendingError`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import ParamSpec, TypeVar
 
 from chronik.errors import KafkaError
 from chronik.interfaces import Buffer, IDisk
-from chronik.log.index import OffsetIndex, RottenIndexError, TimeIndex
+from chronik.log.index import MendingError, OffsetIndex, RottenIndexError, TimeIndex
+from chronik.log.mending import Mending
 from chronik.log.scan import SCAN_BYTES, scan_batches
 from chronik.wire.records import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, read_header
 
@@ -33,6 +35,7 @@ DELETED_SUFFIX = ".deleted"
 
 RECENT_BATCHES = 4096
 _REMEMBERED_ENDS = 16
+MENDED_AT_ONCE = 8 << 20
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -56,6 +59,7 @@ class Segment:
         "_last_ends",
         "_max_timestamp",
         "_max_timestamp_offset",
+        "_mending",
         "_path",
         "_rebuilt",
         "_recent_offsets",
@@ -90,6 +94,7 @@ class Segment:
         self._recent_positions: list[int] = []
         self._last_ends: dict[int, int] = {}
         self._rebuilt = False
+        self._mending: Mending | None = None
         # None: not loaded yet. An empty segment has empty ones.
         self._index: OffsetIndex | None = None if size else OffsetIndex()
         self._time_index: TimeIndex | None = None if size else TimeIndex()
@@ -151,6 +156,7 @@ class Segment:
         """Give back what a sealed segment holds in memory and can load again from its index files."""
         self._index = self._time_index = None
         self._rebuilt = False
+        self._mending = None
         self._recent_offsets.clear()
         self._recent_positions.clear()
 
@@ -238,7 +244,7 @@ class Segment:
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
-            return self._mended(self._read_by_index, offset, max_bytes, upper, at_least_one)
+            return self._mended_soon(self._read_by_index, offset, max_bytes, upper, at_least_one)
         positions = self._recent_positions
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
@@ -339,6 +345,32 @@ class Segment:
             self.rebuild()
             return look_up(*args, **options)
 
+    def _mended_soon(self, look_up: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        """As `_mended`, for look-ups that can be tried again later. Raises MendingError, in a large segment."""
+        if self._mending is None:
+            try:
+                return look_up(*args, **options)
+            except RottenIndexError:
+                if self._rebuilt or self.size <= MENDED_AT_ONCE:
+                    return self._mended(look_up, *args, **options)
+            directory, _, _ = self._path.rpartition("/")
+            twin = Segment(self._disk, directory, self.base_offset, self.index_interval, self.created_ms)
+            self._mending = Mending(self, twin)
+            raise MendingError(self._path, self._mending.begin)
+        raise MendingError(self._path, lambda _: None)  # somebody has it go on already
+
+    def mended_by(self, twin: Segment | None) -> None:
+        """Take the indexes that `twin` has for the same batches; None where they cannot be made."""
+        self._mending, self._rebuilt = None, True
+        if twin is not None:
+            self._index, self._time_index, self._since_index = twin._index, twin._time_index, twin._since_index
+            self._max_timestamp, self._max_timestamp_offset = twin._max_timestamp, twin._max_timestamp_offset
+            self._last_ends.clear()
+
+    def is_mended_by(self, mending: Mending) -> bool:
+        """Whether `mending` is still wanted: the segment may have been cut or released."""
+        return self._mending is mending
+
     def _check(self, entry: tuple[int, int], offset: int, chunk_start: int = 0, chunk: Buffer = b"") -> None:
         """Raise RottenIndexError unless the batch that an `entry` for `offset` names is at its position."""
         relative, position = entry
@@ -383,7 +415,7 @@ class Segment:
 
     def batches_since(self, timestamp: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from a batch on before which none has a record at or after `timestamp`."""
-        position = self._mended(lambda: self._seek_time(self.time_index.floor(timestamp)))
+        position = self._mended_soon(lambda: self._seek_time(self.time_index.floor(timestamp)))
         return scan_batches(self.file, position, self.size, chunk_bytes=4 * self.index_interval + SCAN_BYTES // 16)
 
     # -- cutting ------------------------------------------------------------------------------------------------------
@@ -393,6 +425,7 @@ class Segment:
         position = self.position_of(offset)
         self.file.truncate(position)
         self.size = position
+        self._mending = None
         self.next_offset = self.base_offset
         for _, header in self.replay(scan_batches(self.file, 0, position)):
             self.next_offset = header.next_offset
