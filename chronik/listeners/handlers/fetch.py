@@ -11,11 +11,10 @@ A round of more than `LARGE` partitions is served in slices, with other requests
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
 from chronik.broker.partition import Partition
@@ -24,16 +23,14 @@ from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.large_fetch import LargeFetches, target_of
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
-from chronik.model import Uuid
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
-from chronik.wire.codec import encode_struct
 from chronik.wire.messages.fetch import (
     EpochEndOffset,
     FetchableTopicResponse,
-    FetchPartition,
     FetchRequest,
     FetchResponse,
     LeaderIdAndEpoch,
@@ -101,7 +98,7 @@ class FetchHandler:
         self._answers = answers
         self._throttles = throttles
         self._max_wait_ms = max_wait_ms
-        self._slices = Slices(clock, reactor)
+        self._large = LargeFetches(self, answers, Slices(clock, reactor), clock, reactor)
         self.waiting_partitions = 0
         self._latency = latency
         self._clock = clock
@@ -121,19 +118,20 @@ class FetchHandler:
             (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
         ]
         if len(named) > LARGE:
-            return self._begin_in_slices(named, request, context)
-        fetch_round = self._begin(dict(map(_target, named)), request, context)
+            return self._large.begin(named, request, context)
+        fetch_round = self.begin(dict(map(target_of, named)), request, context)
         if len(fetch_round.targets) > LARGE:
-            return self._serve_in_slices(fetch_round, request, context)
+            return self._large.serve(fetch_round, request, context)
         reading = self.read(fetch_round, request, version)
-        if reading.enough or reading.size >= request.min_bytes or not self._may_wait(fetch_round, request):
-            self._latency.observe(self._clock() - context.received)
+        if reading.enough or reading.size >= request.min_bytes or not self.may_wait(fetch_round, request):
+            self.answered(context)
             return self._respond(fetch_round, reading, context)
         return _DelayedFetch(self, fetch_round, request, context, reading).answer
 
-    def _begin(
+    def begin(
         self, targets: dict[PartitionKey, FetchTarget], request: FetchRequest, context: RequestContext
     ) -> FetchRound:
+        """The round of a session, or of none, that a request is."""
         by_id = context.api_version >= _BY_ID
         return self._sessions.begin(
             request.session_id,
@@ -148,89 +146,14 @@ class FetchHandler:
             context.now_ms(),
         )
 
-    def _may_wait(self, fetch_round: FetchRound, request: FetchRequest) -> bool:
+    def may_wait(self, fetch_round: FetchRound, request: FetchRequest) -> bool:
+        """Whether there is room for this round among those that wait, and it is to."""
         held = self.waiting_partitions + len(fetch_round.targets)
         return request.max_wait_ms > 0 and held <= MAX_WAITING_PARTITIONS
 
     def wait_seconds(self, request: FetchRequest) -> float:
         """How long `request` may wait."""
         return min(request.max_wait_ms, self._max_wait_ms) / 1000
-
-    # -- rounds of many partitions
-
-    async def _begin_in_slices(
-        self, named: list[tuple[str | Uuid, FetchPartition]], request: FetchRequest, context: RequestContext
-    ) -> FetchResponse:
-        targets: dict[PartitionKey, FetchTarget] = {}
-        await self._slices.each(named, lambda part: targets.update(map(_target, part)))
-        return await self._serve_in_slices(self._begin(targets, request, context), request, context)
-
-    async def _serve_in_slices(
-        self, fetch_round: FetchRound, request: FetchRequest, context: RequestContext
-    ) -> FetchResponse:
-        """As `handle`, without holding up the reactor: a round of 20,000 partitions is some 300 ms of work."""
-        version, targets = context.api_version, fetch_round.targets
-        until = self._clock() + (self.wait_seconds(request) if self._may_wait(fetch_round, request) else 0)
-        reading = self._begin_reading(fetch_round, request, False)
-        self.waiting_partitions += len(targets)
-        try:
-            while True:
-                # Watched before it is read, as more may come in between; what is counted twice only wakes it too early.
-                woken: Deferred[object] = Deferred()
-                waiting = WaitingFetch(request.min_bytes, woken.callback)
-                try:
-                    left = until - self._clock()
-                    if left > 0:
-                        await self._slices.each(targets, partial(self._watch, waiting, version))
-                    self._answers.change(-reading.size)
-                    reading = self._begin_reading(fetch_round, request, self._answers.full)
-                    await self._slices.each(targets, partial(self._read_counted, reading, request, version))
-                    is_enough = reading.enough or reading.size >= request.min_bytes
-                    if left <= 0 or (is_enough and (reading.size or not reading.none_at_all)):
-                        break
-                    if not reading.none_at_all:
-                        waiting.more(reading.size)
-                        with suppress(TimeoutError):
-                            await woken.addTimeout(max(0.0, until - self._clock()), self._reactor)
-                    await self._until_there_is_room(until)
-                finally:
-                    await self._slices.each(waiting.watched, partial(_unwatch, waiting))
-            topics: dict[Any, FetchableTopicResponse] = {}
-            may, pause_ms = self._pause(reading, context)
-            select = partial(self._select, fetch_round, topics, version >= _BY_ID, partial(_encoded, version))
-            await self._slices.each(reading.results if may else (), select)
-        finally:
-            self.waiting_partitions -= len(targets)
-            self._answers.change(-reading.size)
-        self._latency.observe(self._clock() - context.received)
-        return FetchResponse(
-            session_id=fetch_round.session_id, throttle_time_ms=pause_ms, responses=list(topics.values())
-        )
-
-    def _watch(self, waiting: WaitingFetch, version: int, targets: Sequence[FetchTarget]) -> None:
-        for target in targets:
-            try:
-                waiting.watch(self.find(target, version >= _BY_ID).fetch_waiters)
-            except KafkaError:
-                waiting.wake()  # it isn't here: the read will say so
-
-    def _read_counted(
-        self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]
-    ) -> None:
-        """Read, and count what was read as an answer: others come in between that do the same."""
-        if self._answers.full:
-            reading.remaining, reading.none_at_all = 0, True
-        before = reading.size
-        self._read_some(reading, request, version, targets)
-        self._answers.change(reading.size - before)
-
-    async def _until_there_is_room(self, until: float) -> None:
-        """Until the node has room for answers, or no time is left."""
-        while self._answers.full and self._clock() < until:
-            drained: Deferred[None] = Deferred()
-            self._answers.when_drained(partial(_fire, drained))
-            with suppress(TimeoutError):
-                await drained.addTimeout(until - self._clock(), self._reactor)
 
     def refuse(self, request: FetchRequest, version: int, error: KafkaError) -> FetchResponse:
         """The error at the top level, where version 7 and later have it, else for every partition."""
@@ -251,17 +174,19 @@ class FetchHandler:
             return self._replicas.partition_by_id(target.topic, target.partition)  # type: ignore[arg-type]
         return self._replicas.partition(target.topic, target.partition)  # type: ignore[arg-type]
 
-    def _begin_reading(self, fetch_round: FetchRound, request: FetchRequest, none_at_all: bool) -> Reading:
+    def begin_reading(self, fetch_round: FetchRound, request: FetchRequest, none_at_all: bool) -> Reading:
+        """An empty pass, with its limit of bytes."""
         limit = 0 if none_at_all else min(request.max_bytes, self._max_bytes)
         return Reading(limit, not fetch_round.targets, none_at_all)
 
     def read(self, fetch_round: FetchRound, request: FetchRequest, version: int, none_at_all: bool = False) -> Reading:
         """One pass over the partitions of a round. With `none_at_all`, no records are read."""
-        reading = self._begin_reading(fetch_round, request, none_at_all)
-        self._read_some(reading, request, version, fetch_round.targets)
+        reading = self.begin_reading(fetch_round, request, none_at_all)
+        self.read_some(reading, request, version, fetch_round.targets)
         return reading
 
-    def _read_some(self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]) -> None:
+    def read_some(self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]) -> None:
+        """Read `targets` as far as they go into `reading`."""
         by_id = version >= _BY_ID
         results, remaining, size, enough = reading.results, reading.remaining, reading.size, reading.enough
         committed_only = request.isolation_level == _READ_COMMITTED
@@ -308,11 +233,15 @@ class FetchHandler:
             results.append((target, data))
         reading.remaining, reading.size, reading.enough = remaining, size, enough
 
+    def answered(self, context: RequestContext) -> None:
+        """A request was served, without a wait on the way."""
+        self._latency.observe(self._clock() - context.received)
+
     def _leader(self, target: FetchTarget, by_id: bool) -> LeaderIdAndEpoch:
         partition = self.find(target, by_id)
         return LeaderIdAndEpoch(leader_id=partition.leader, leader_epoch=partition.leader_epoch)
 
-    def _pause(self, reading: Reading, context: RequestContext) -> tuple[bool, int]:
+    def pause(self, reading: Reading, context: RequestContext) -> tuple[bool, int]:
         """Whether the client may have what was read, and how many ms it has to pause."""
         if not (self._throttles.active and reading.size):
             return True, 0
@@ -320,16 +249,16 @@ class FetchHandler:
 
     def _respond(self, fetch_round: FetchRound, reading: Reading, context: RequestContext) -> FetchResponse:
         version = context.api_version
-        may, pause_ms = self._pause(reading, context)
+        may, pause_ms = self.pause(reading, context)
         if not may:
             return FetchResponse(session_id=fetch_round.session_id, throttle_time_ms=pause_ms)
         topics: dict[Any, FetchableTopicResponse] = {}
-        self._select(fetch_round, topics, version >= _BY_ID, None, reading.results)
+        self.select(fetch_round, topics, version >= _BY_ID, None, reading.results)
         return FetchResponse(
             session_id=fetch_round.session_id, throttle_time_ms=pause_ms, responses=list(topics.values())
         )
 
-    def _select(
+    def select(
         self,
         fetch_round: FetchRound,
         topics: dict[Any, FetchableTopicResponse],
@@ -422,35 +351,6 @@ class _DelayedFetch:
         """The node has room for answers again: those that waited for it take their turns."""
         if not self.answer.called:
             self._ready(self._waiting)
-
-
-def _target(named: tuple[str | Uuid, FetchPartition]) -> tuple[PartitionKey, FetchTarget]:
-    """What a request says of one partition. Of one that is named twice, the last counts."""
-    name, data = named
-    return (name, data.partition), FetchTarget(
-        name,
-        data.partition,
-        data.fetch_offset,
-        data.partition_max_bytes,
-        data.current_leader_epoch,
-        data.last_fetched_epoch,
-        data.log_start_offset,
-    )
-
-
-def _fire(drained: Deferred[None]) -> None:
-    if not drained.called:
-        drained.callback(None)
-
-
-def _unwatch(waiting: WaitingFetch, watched: Sequence[set[WaitingFetch]]) -> None:
-    for waiters in watched:
-        waiters.discard(waiting)
-
-
-def _encoded(version: int, data: PartitionData) -> Any:
-    """`data` encoded, unless it has records: they stay a buffer of their own."""
-    return data if data.records else encode_struct(data, version, FetchResponse.is_flexible(version))
 
 
 def _failed(partition: int, code: int) -> PartitionData:
