@@ -1,7 +1,7 @@
 """Fetch rounds of many partitions, served without holding up the reactor: 20,000 of them are some 300 ms of work.
 
-What `fetch.FetchHandler` does in one piece goes on in slices here, with other requests in between. So more may be committed, and
-the budget of answers spent, while a round is being read.
+What `fetch.FetchHandler` does in one piece goes on in slices here, with other requests in between. So more may be committed,
+and the budget of answers spent, while a round is being read.
 """
 
 from __future__ import annotations
