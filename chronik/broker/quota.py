@@ -18,11 +18,21 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from chronik.model import CLIENT_ID, CONSUMER_BYTE_RATE, PRODUCER_BYTE_RATE, REQUEST_PERCENTAGE, USER, QuotaEntity
+from chronik.model import (
+    CLIENT_ID,
+    CONNECTION_CREATION_RATE,
+    CONSUMER_BYTE_RATE,
+    IP,
+    PRODUCER_BYTE_RATE,
+    REQUEST_PERCENTAGE,
+    USER,
+    QuotaEntity,
+)
 
 MAX_METERS = 20_000
 """Rates that are kept; of more clients than that the one used longest ago is forgotten, and begins anew."""
-KINDS = (PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE)
+OF_REQUESTS = (PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE)
+_KINDS = (*OF_REQUESTS, CONNECTION_CREATION_RATE)
 _NO_LIMIT = math.inf
 
 
@@ -59,15 +69,15 @@ class Quotas:
     def __init__(self, samples: int, window_ms: int) -> None:
         self._samples = samples
         self._window_ms = window_ms
-        self._limits: dict[str, dict[QuotaEntity, float]] = {kind: {} for kind in KINDS}
+        self._limits: dict[str, dict[QuotaEntity, float]] = {kind: {} for kind in _KINDS}
         self._meters: OrderedDict[tuple[str, str | None, str | None], Rate] = OrderedDict()
 
-    def configure(self, quotas: Mapping[QuotaEntity, Mapping[str, float]]) -> bool:
-        """Enforce these from now on, and no others; whether there are any."""
+    def configure(self, quotas: Mapping[QuotaEntity, Mapping[str, float]]) -> set[str]:
+        """Enforce these from now on, and no others; which kinds there are."""
         self._limits = {
-            kind: {entity: values[kind] for entity, values in quotas.items() if kind in values} for kind in KINDS
+            kind: {entity: values[kind] for entity, values in quotas.items() if kind in values} for kind in _KINDS
         }
-        return any(self._limits.values())
+        return {kind for kind, limits in self._limits.items() if limits}
 
     def limit(self, kind: str, user: str, client_id: str) -> tuple[float, str | None, str | None]:
         """(quota a second, user and client id whose rate it is for); infinity where there is none."""
@@ -94,7 +104,21 @@ class Quotas:
         limit, shared_user, shared_id = self.limit(kind, user, client_id)
         if limit == _NO_LIMIT:
             return 0
-        rate = self._meter(kind, shared_user, shared_id)
+        return self._use(self._meter(kind, shared_user, shared_id), limit, value, now_ms, longest_ms)
+
+    def connect(self, address: str, now_ms: float, longest_ms: float) -> int:
+        """An address opened a connection: 0, or the pause in ms after which it may; then it isn't counted."""
+        limits = self._limits[CONNECTION_CREATION_RATE]
+        limit = limits.get(((IP, address),), limits.get(((IP, None),), _NO_LIMIT))
+        if limit == _NO_LIMIT:
+            return 0
+        meter = self._meter(CONNECTION_CREATION_RATE, None, address)
+        pause = self._use(meter, limit, 1, now_ms, longest_ms)
+        if pause:
+            meter.add(-1, now_ms)
+        return pause
+
+    def _use(self, rate: Rate, limit: float, value: float, now_ms: float, longest_ms: float) -> int:
         rate.add(value, now_ms)
         used, over_ms = rate.measure(now_ms)
         allowed = limit * over_ms / 1000

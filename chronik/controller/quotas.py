@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from chronik.controller.commands import AlterClientQuotas, QuotaAlteration
 from chronik.controller.image import MetadataImage
@@ -15,6 +16,7 @@ from chronik.controller.records import ClientQuotaChanged
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import (
     CLIENT_ID,
+    CONNECTION_CREATION_RATE,
     CONSUMER_BYTE_RATE,
     IP,
     PRODUCER_BYTE_RATE,
@@ -23,10 +25,11 @@ from chronik.model import (
     QuotaEntity,
 )
 
-_MOST = 2.0**63
-_WHOLE_NUMBERS = frozenset({PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE})
+_MOST = {PRODUCER_BYTE_RATE: 2.0**63, CONSUMER_BYTE_RATE: 2.0**63, CONNECTION_CREATION_RATE: 2.0**31 - 1}
+"""The quotas that are whole numbers, as in Kafka, and how large they can be."""
 _ENFORCED = frozenset({PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE})
-_NOT_ENFORCED = frozenset({"controller_mutation_rate", "connection_creation_rate"})
+_NOT_ENFORCED = frozenset({"controller_mutation_rate"})
+_OF_ADDRESSES = frozenset({CONNECTION_CREATION_RATE})
 _LONGEST_NAME = 1000
 
 
@@ -66,7 +69,16 @@ def _entity(alteration: QuotaAlteration) -> QuotaEntity:
             raise _invalid(f"the name of a {kind} has 1 to {_LONGEST_NAME} characters, not {len(name)}")
     if IP in names and len(names) > 1:
         raise _invalid("an address cannot be combined with a user or a client id")
+    if names.get(IP) is not None:
+        _check_address(str(names[IP]))
     return tuple(sorted(names.items()))
+
+
+def _check_address(name: str) -> None:
+    try:
+        ip_address(name)
+    except ValueError:
+        raise _invalid(f"{name[:80]!r} is no IP address; names of hosts are not looked up") from None
 
 
 def _changes(alteration: QuotaAlteration) -> dict[str, float | None]:
@@ -80,20 +92,21 @@ def _changes(alteration: QuotaAlteration) -> dict[str, float | None]:
 
 
 def _check(key: str, value: float, is_address: bool) -> None:
-    if key in _NOT_ENFORCED and is_address == (key == "connection_creation_rate"):
+    if key in _NOT_ENFORCED and not is_address:
         raise _invalid(f"quota {key} is not enforced by this release, so it cannot be set")
-    if is_address or key not in _ENFORCED:
+    known = _OF_ADDRESSES if is_address else _ENFORCED
+    if key not in known:
         raise _invalid(
-            f"there is no quota {key[:80]!r} for "
-            + ("an address" if is_address else f"users and client ids: {', '.join(sorted(_ENFORCED))} exist")
+            f"there is no quota {key[:80]!r} for {'an address' if is_address else 'users and client ids'}: "
+            f"{', '.join(sorted(known))} exist"
         )
     if not value > 0 or math.isinf(value):
         raise _invalid(f"quota {key} must be a number greater than 0, not {value}")
-    if key in _WHOLE_NUMBERS:
-        if value > _MOST:
-            raise _invalid(f"quota {key} is at most {_MOST:.0f}, not {value}")
+    if key in _MOST:
+        if value > _MOST[key]:
+            raise _invalid(f"quota {key} is at most {_MOST[key]:.0f}, not {value}")
         if value % 1.0 > 1e-6:
-            raise _invalid(f"quota {key} must be a whole number of bytes a second, not {value}")
+            raise _invalid(f"quota {key} must be a whole number, not {value}")
 
 
 def _invalid(text: str) -> KafkaError:

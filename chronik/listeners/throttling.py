@@ -10,13 +10,52 @@ While no quota is set, nothing is measured: `active` is all that is looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from chronik.broker.quota import Quotas
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from chronik.broker.quota import OF_REQUESTS, Quotas
 from chronik.listeners.context import RequestContext
-from chronik.model import CONSUMER_BYTE_RATE, PRODUCER_BYTE_RATE, REQUEST_PERCENTAGE, QuotaEntity
+from chronik.model import (
+    CONNECTION_CREATION_RATE,
+    CONSUMER_BYTE_RATE,
+    PRODUCER_BYTE_RATE,
+    REQUEST_PERCENTAGE,
+    QuotaEntity,
+)
 
 _LONGEST_MS = 2.0**31 - 1
+_LONGEST_REFUSAL_MS = 10_000.0
 _MEASURED_UP_TO = 2.0**31 - 1  # bytes
+
+
+class RefusedLater(Protocol):
+    """A connection beyond its address's rate: nothing is read from it, and it is cut after a pause, as in Kafka.
+
+    To cut it at once would only have its client dial again. `counted(1)` and `counted(-1)` tell of its life.
+    """
+
+    transport: Any
+
+    def __init__(self, reactor: Any, pause_ms: int, counted: Callable[[int], None]) -> None:
+        self._reactor = reactor
+        self._pause_ms = pause_ms
+        self._counted = counted
+        self._end: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Leave it alone, for a while."""
+        self._counted(1)
+        self.transport.pauseProducing()
+        self._end = self._reactor.callLater(self._pause_ms / 1000, self.transport.abortConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        self._counted(-1)
+        if self._end is not None and self._end.active():
+            self._end.cancel()
 
 
 class Throttles:
@@ -30,15 +69,22 @@ class Throttles:
         window_ms: int = 1000,
     ) -> None:
         self.active = False
+        self.limits_connections = False
         self.clock = clock
         self._source = source
         self._window_ms = window_ms
         self._quotas = Quotas(samples, window_ms)
 
     def refresh(self) -> bool:
-        """Read the quotas anew; whether there are any."""
-        self.active = self._quotas.configure(self._source())
+        """Read the quotas anew; whether there are any of requests."""
+        kinds = self._quotas.configure(self._source())
+        self.active = not kinds.isdisjoint(OF_REQUESTS)
+        self.limits_connections = CONNECTION_CREATION_RATE in kinds
         return self.active
+
+    def connected(self, address: str) -> int:
+        """An address opened a connection; returns in how many ms it is to be closed, 0 to keep it."""
+        return self._quotas.connect(address, self.clock() * 1000, _LONGEST_REFUSAL_MS)
 
     def produced(self, context: RequestContext, size: int) -> int:
         """A client sent a Produce request of `size` bytes; returns the pause in ms."""

@@ -41,7 +41,7 @@ class QuotaTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.quotas = Quotas(11, 1000)
 
-    def configure(self, *quotas: tuple[dict[str, str | None], float]) -> bool:
+    def configure(self, *quotas: tuple[dict[str, str | None], float]) -> set[str]:
         return self.quotas.configure({tuple(sorted(entity.items())): {PRODUCE: value} for entity, value in quotas})
 
     def test_the_most_particular_one_counts(self) -> None:
@@ -77,6 +77,15 @@ class QuotaTests(SynchronousTestCase):
         self.assertGreater(self.quotas.record(PRODUCE, "u", "b", 1, 0, LONG), 0)
         self.quotas.record(PRODUCE, "other", "a", 1000, 0, LONG)
         self.assertEqual(self.quotas.record(PRODUCE, "other", "b", 1, 0, LONG), 0)
+
+    def test_connections(self) -> None:
+        rate = "connection_creation_rate"
+        kinds = self.quotas.configure({(("ip", "::1"),): {rate: 2.0}, (("ip", None),): {rate: 1.0}})
+        self.assertEqual(kinds, {rate})
+        self.assertEqual([self.quotas.connect("::1", 0, LONG) for _ in range(22)], [0] * 20 + [500] * 2)
+        self.assertEqual([self.quotas.connect("10.0.0.1", 0, LONG) for _ in range(11)], [0] * 10 + [1000])
+        self.assertEqual([self.quotas.connect("10.0.0.2", 0, 300) for _ in range(11)], [0] * 10 + [300])
+        self.assertEqual(self.quotas.connect("::1", 11_000, LONG), 0)
 
     def test_what_is_taken_back_does_not_count(self) -> None:
         self.configure(({"user": "u"}, 100))

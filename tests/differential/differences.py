@@ -103,7 +103,7 @@ _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows it
 _QUORUM = (
     "the quorum has the epoch of the node's registration, its offsets count entries, no controller listens for others"
 )
-_QUOTAS = "a quota that nothing enforces is refused: mutations and connection rates come with a later release"
+_QUOTAS = "a quota that nothing enforces is refused: that of mutations comes with a later release"
 _LOGGERS = "a node's loggers have no configs here"
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -121,7 +121,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         for path in ("*high_watermark", "*log_end_offset", "*listeners*")
     ),
     Difference(_QUOTAS, "quotas_not_enforced", "mutations A*", "*error_*"),
-    Difference(_QUOTAS, "quotas_not_enforced", "connections A*", "*error_*"),
     Difference(_LOGGERS, "config_resources", "kinds ?8? *", "*config_resources*"),
     Difference(_OURS, path="*configs[chronik.*", kafka="(absent)"),
     Difference(_ELR, path="*configs[min.insync.replicas].config_source"),

@@ -25,7 +25,7 @@ from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
-from chronik.listeners.throttling import Throttles
+from chronik.listeners.throttling import RefusedLater, Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
 from chronik.wire.apis import ApiKey
@@ -180,6 +180,24 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(len(self.answers()), 3)  # the next, and then it pauses again
         self.protocol.connectionLost()
         self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+
+    def test_connections_above_a_quota_are_left_alone_and_then_cut(self) -> None:
+        rate: dict[Any, dict[str, float]] = {(("ip", "127.0.0.1"),): {"connection_creation_rate": 1}}
+        self.factory.throttles = throttles = Throttles(lambda: rate, lambda: 0.0, samples=2)
+        self.assertFalse(throttles.refresh())  # no request is measured for it
+        peer = IPv4Address("TCP", "127.0.0.1", 50001)
+        self.assertIsInstance(self.factory.buildProtocol(peer), KafkaProtocol)
+        refused = self.factory.buildProtocol(peer)
+        assert isinstance(refused, RefusedLater)
+        transport = Wire()
+        refused.makeConnection(transport)
+        self.assertEqual(transport.producerState, "paused")
+        self.clock.advance(0.9)
+        self.assertFalse(transport.disconnected)
+        self.clock.advance(0.2)
+        self.assertTrue(transport.disconnected)
+        refused.connectionLost()
+        self.assertIsInstance(self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.2", 1)), KafkaProtocol)
 
     def test_what_waits_pauses_when_it_is_answered(self) -> None:
         throttles = Throttles(lambda: {(("client-id", None),): {"request_percentage": 1e-9}}, time.monotonic)

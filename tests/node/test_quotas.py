@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
@@ -34,9 +35,9 @@ class QuotaTests(SynchronousTestCase):
         self.throttled = 0.0
         self.node.create_topic("t")
 
-    def set_quota(self, client_id: str, key: str, value: float | None) -> None:
+    def set_quota(self, name: str, key: str, value: float | None, kind: str = "client-id") -> None:
         op = OpData(key=key, value=value or 0.0, remove=value is None)
-        entry = EntryData(entity=[EntityData(entity_type="client-id", entity_name=client_id)], ops=[op])
+        entry = EntryData(entity=[EntityData(entity_type=kind, entity_name=name)], ops=[op])
         request = AlterClientQuotasRequest(entries=[entry])
         with socket.create_connection(("127.0.0.1", self.node.port), 10) as connection:
             connection.sendall(b"".join(encode_request(request, 1, 7, "admin")))
@@ -107,3 +108,20 @@ class QuotaTests(SynchronousTestCase):
         self.assertLess(slow, 15)
         self.assertGreater(self.throttled, 0)
         self.assertLess(self.consume("fast", len(MESSAGES)), 1)
+
+    def test_connections(self) -> None:
+        self.set_quota("127.0.0.1", "connection_creation_rate", 1, "ip")
+        kept, refused = (socket.create_connection(("127.0.0.1", self.node.port), 10) for _ in range(2))
+        with kept, refused:
+            began = time.monotonic()
+            for connection in (kept, refused):
+                connection.sendall(b"".join(encode_request(AlterClientQuotasRequest(), 1, 7, "c")))
+            self.assertEqual(len(kept.recv(4)), 4)
+            with suppress(ConnectionResetError):
+                self.assertEqual(refused.recv(4), b"")
+            self.assertGreater(time.monotonic() - began, 0.4)
+            self.assertLess(time.monotonic() - began, 5)
+        time.sleep(2.2)
+        with socket.create_connection(("127.0.0.1", self.node.port), 10) as later:
+            later.sendall(b"".join(encode_request(AlterClientQuotasRequest(), 1, 7, "c")))
+            self.assertEqual(len(later.recv(4)), 4)
