@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import struct
 import time
-from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
@@ -117,7 +117,7 @@ class QuotaTests(SynchronousTestCase):
             for connection in (kept, refused):
                 connection.sendall(b"".join(encode_request(AlterClientQuotasRequest(), 1, 7, "c")))
             self.assertEqual(len(kept.recv(4)), 4)
-            with suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(refused.recv(4), b"")
             self.assertGreater(time.monotonic() - began, 0.4)
             self.assertLess(time.monotonic() - began, 5)
