@@ -52,6 +52,7 @@ from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.telemetry.metrics import NodeMetrics
@@ -108,7 +109,7 @@ def served_apis(
         CreateTopicsHandler(controller, configs, reactor),
         DeleteTopicsHandler(controller, configs, reactor),
         CreatePartitionsHandler(controller, reactor),
-        DescribeConfigsHandler(metadata, configs),
+        DescribeConfigsHandler(metadata, configs, Slices(clock, reactor)),
         AlterConfigsHandler(controller, config.node_id, reactor),
         IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
         DescribeClientQuotasHandler(metadata.quotas),

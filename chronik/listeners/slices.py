@@ -20,11 +20,13 @@ class Slices:
         self._clock = clock
         self._reactor = reactor
 
-    async def each(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], object]) -> None:
-        """Call `work` with all of `items`, some at a time, in order. What it raises ends it."""
-        until = self._clock() + SLICE_SECONDS
-        for start in range(0, len(items), _STEP):
-            work(items[start : start + _STEP])
+    async def each(
+        self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], object], step: int | None = None
+    ) -> None:
+        """Call `work` with all of `items`, `step` at a time (64 by default), in order. What it raises ends it."""
+        until, step = self._clock() + SLICE_SECONDS, step or _STEP
+        for start in range(0, len(items), step):
+            work(items[start : start + step])
             if self._clock() >= until:
                 await deferLater(self._reactor, 0)
                 until = self._clock() + SLICE_SECONDS
