@@ -172,11 +172,20 @@ class Group(Joining):
             elif roster.all_joined:
                 self._complete_join(now)
 
-    def die(self, error: ErrorCode) -> Effects:
-        """The group is not coordinated here any longer: whoever waits gets `error`."""
-        self.state = GroupState.DEAD
+    def rebalance(self, now: int) -> Effects:
+        """Have all members join again."""
+        self._prepare_rebalance(now)
+        return self._drain()
+
+    def turn_away(self, error: ErrorCode) -> Effects:
+        """Whoever waits gets `error`, and may come again."""
         for member in self.roster:
             self._answer_join_error(member, error)
             self._answer_sync_error(member, error)
-        self._deadlines = Deadlines()
         return self._drain()
+
+    def die(self, error: ErrorCode) -> Effects:
+        """The group is not coordinated here any longer: whoever waits gets `error`."""
+        self.state = GroupState.DEAD
+        self._deadlines = Deadlines()
+        return self.turn_away(error)

@@ -20,11 +20,12 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chronik.coordinator.effects import Answer, Effects, Store
+from chronik.coordinator.effects import Answer, Append, Effects, Refuse, Store
 from chronik.coordinator.records import Entry
 from chronik.coordinator.replay import Replay
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard
+from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ICommittedReader, IPartitionWriter
 from chronik.model import TopicPartition
@@ -70,10 +71,12 @@ class HostedPartition:
         clock: IReactorTime,
         cooperator: Cooperator,
         wall_clock_ms: Callable[[], int],
+        topics: Topics,
     ) -> None:
         self.name = name
-        self.shard = Shard(settings)
+        self.shard = Shard(settings, topics, wall_clock_ms)
         self._settings = settings
+        self._topics = topics
         self.state = HostState.LOADING
         self._writer = writer
         self._reader = reader
@@ -105,17 +108,17 @@ class HostedPartition:
     async def _load(self) -> None:
         await self.settled()  # of an earlier life: none of its appends may end in the middle of this
         started = self._clock.seconds()
-        self.shard = Shard(self._settings)
+        self.shard = Shard(self._settings, self._topics, self._wall_clock_ms)
         self._replay = replay = Replay(self.name, self._reader, self.shard)
         await self._in_slices(_sliced(replay.steps(), SLICE_RECORDS))
         await self._in_slices(_sliced(self.shard.opening(self.now), GROUPS_A_SLICE))
         self.state = HostState.ACTIVE
         self._retry_seconds = FIRST_RETRY_SECONDS
-        note = self.log.info if self.shard.groups else self.log.debug
+        note = self.log.info if self.shard.group_ids() else self.log.debug
         note(
             "loaded {partition}: {groups} groups from {records} records in {seconds:.3f} s",
             partition=str(self.name),
-            groups=len(self.shard.groups),
+            groups=len(self.shard.group_ids()),
             records=replay.records,
             seconds=self._clock.seconds() - started,
         )
@@ -260,9 +263,26 @@ class HostedPartition:
         for effect in effects:
             if isinstance(effect, Answer):
                 effect.token.callback(effect.response)
+            elif isinstance(effect, Refuse):
+                effect.token.errback(effect.error)
+            elif isinstance(effect, Append):
+                self._append(effect)
             else:
                 self._store(effect)
         self._schedule()
+
+    def _append(self, append: Append) -> None:
+        shard = self.shard
+
+        def ended(result: Failure | None) -> None:
+            error = None
+            if isinstance(result, Failure):
+                failed = result.value
+                error = failed if isinstance(failed, KafkaError) else KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+            if self.state is HostState.ACTIVE and self.shard is shard:
+                self.carry_out(shard.written(append.group_id, error, self.now))
+
+        self.append(append.entries).addBoth(ended)
 
     def _store(self, store: Store) -> None:
         def ended(result: Failure | None) -> None:
@@ -308,11 +328,13 @@ class HostedPartition:
         await self._in_slices(self._cleaning())
 
     def _cleaning(self) -> Iterator[Deferred[None]]:
-        group_ids = iter(list(self.shard.groups))
+        group_ids = iter(self.shard.group_ids())
         while self.state is HostState.ACTIVE and (some := list(islice(group_ids, GROUPS_A_SLICE))):
             wall_ms = self._wall_clock_ms()
             entries = [entry for group_id in some for entry in self.shard.clean(group_id, wall_ms)]
             yield Deferred.fromCoroutine(self.delete(entries))
+            if self.state is HostState.ACTIVE:
+                self.carry_out(self.shard.delete_unused(some))
 
     async def forget_topics(self, names: Collection[str], deleted_ms: int) -> None:
         """Delete all offsets of topics that were deleted at `deleted_ms`. What is committed later is of new topics.

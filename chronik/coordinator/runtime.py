@@ -19,14 +19,22 @@ from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from chronik.coordinator.effects import Joiner
+from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group
+from chronik.coordinator.effects import Answer, Joiner
+from chronik.coordinator.heartbeats import Heartbeater
 from chronik.coordinator.hosted import HostedPartition
 from chronik.coordinator.offsets import Committed
-from chronik.coordinator.records import partition_for
+from chronik.coordinator.records import Entry, partition_for
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionHost, IPartitionWriter, MetadataDelta
 from chronik.model import OFFSETS_TOPIC, PartitionId, TopicPartition
+from chronik.wire.messages.consumer_group_describe import DescribedGroup as ConsumerDescribedGroup
+from chronik.wire.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from chronik.wire.messages.describe_groups import DescribedGroup
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
@@ -81,6 +89,7 @@ class Coordinator:
         self._cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
         self._cleaning: IDelayedCall | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._topics = Topics(metadata)
 
     # Life.
 
@@ -106,7 +115,14 @@ class Coordinator:
             return
         self.partition_resigned(partition, name)
         hosted = self._hosted[name.partition] = HostedPartition(
-            name, self.settings, self._writer, self._reader, self._clock, self._cooperator, self._wall_clock_ms
+            name,
+            self.settings,
+            self._writer,
+            self._reader,
+            self._clock,
+            self._cooperator,
+            self._wall_clock_ms,
+            self._topics,
         )
         hosted.load()
 
@@ -138,6 +154,7 @@ class Coordinator:
                 )
 
     def _metadata_changed(self, delta: MetadataDelta) -> None:
+        self._topics.changed(delta)
         gone = {topic.name for topic in delta.deleted}
         # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
         if gone - {OFFSETS_TOPIC}:
@@ -247,22 +264,24 @@ class Coordinator:
             raise
         shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
 
-    def leave(self, group_id: str, members: list[MemberIdentity]) -> list[MemberResponse]:
+    def leave(self, group_id: str, members: list[MemberIdentity]) -> Deferred[list[MemberResponse]]:
         """LeaveGroup, in the form of many members; every member of an unknown group is unknown."""
         hosted = self._host(group_id)
         shard = hosted.check()
-        if group_id not in shard.groups:
-            return [
-                MemberResponse(
-                    member_id=member.member_id,
-                    group_instance_id=member.group_instance_id,
-                    error_code=ErrorCode.UNKNOWN_MEMBER_ID,
-                )
-                for member in members
-            ]
-        responses, effects = shard.leave(group_id, members, hosted.now)
-        hosted.carry_out(effects)
-        return responses
+        answer: Deferred[list[MemberResponse]] = Deferred()
+        hosted.carry_out(shard.leave(group_id, members, answer, hosted.now))
+        return answer
+
+    def consumer_heartbeat(
+        self, request: ConsumerGroupHeartbeatRequest, version: int, client_id: str | None, client_host: str
+    ) -> Deferred[ConsumerGroupHeartbeatResponse]:
+        """ConsumerGroupHeartbeat: fires when what it changes is in the log."""
+        hosted = self._host(request.group_id)
+        shard = hosted.check()
+        answer: Deferred[ConsumerGroupHeartbeatResponse] = Deferred()
+        sender = Heartbeater(client_id or "", f"/{client_host}", version, self._fresh_id())
+        hosted.carry_out(shard.consumers.heartbeat(request, sender, answer, hosted.now))
+        return answer
 
     # Offsets.
 
@@ -273,14 +292,23 @@ class Coordinator:
         return hosted.append(decision.entries).addCallback(lambda _: decision.response)
 
     async def fetch_offsets(
-        self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
+        self,
+        group_id: str,
+        wanted: Sequence[TopicPartition] | None,
+        require_stable: bool,
+        member_id: str | None = None,
+        member_epoch: int = -1,
     ) -> list[tuple[TopicPartition, Committed | None]]:
         """What the group committed in the `wanted` partitions, None for everywhere. An unknown group has committed nothing.
 
-        With `require_stable` it waits for the commits that are on their way.
+        With `require_stable` it waits for the commits that are on their way. A member of a consumer group may be named, with
+        its epoch. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
         """
         hosted = self._host(group_id, allow_empty=True)
         shard = hosted.check()
+        consumers = shard.consumers.groups.get(group_id)
+        if consumers is not None:
+            check_fetch(consumers, member_id, member_epoch)
         if require_stable and shard.offsets.is_in_flight(group_id):
             await hosted.settled()
             shard = hosted.check()
@@ -307,7 +335,7 @@ class Coordinator:
         for hosted in list(self._hosted.values()):
             shard = hosted.check()
             groups += shard.list(states, types)
-            turn += len(shard.groups)
+            turn += len(shard.group_ids())
             if turn > _GROUPS_A_TURN:
                 turn = 0
                 await deferLater(self._clock, 0)
@@ -320,4 +348,21 @@ class Coordinator:
     async def delete(self, group_id: str) -> None:
         """Delete an empty group with its offsets. Raises KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND)."""
         hosted = self._host(group_id, allow_empty=True)
-        await hosted.delete(hosted.check().delete_group(group_id))
+        shard = hosted.check()
+        turn: Deferred[list[Entry]] = Deferred()
+        hosted.carry_out(
+            shard.consumers.take_turn(
+                group_id, turn, lambda now: [Answer(turn, shard.delete_group(group_id))], hosted.now
+            )
+        )
+        tombstones = await turn
+        try:
+            await hosted.delete(tombstones)
+        finally:
+            hosted.carry_out(shard.written(group_id, None, hosted.now))
+
+    def describe_consumer_group(self, group_id: str) -> ConsumerDescribedGroup:
+        """One group of the consumer protocol. Raises KafkaError(GROUP_ID_NOT_FOUND)."""
+        shard = self._host(group_id).check()
+        group = shard.consumers.existing(group_id)
+        return describe_consumer_group(group, self._topics, self.settings.default_assignor)

@@ -20,6 +20,8 @@ from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHand
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.alter_partition_reassignments import AlterPartitionReassignmentsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
+from chronik.listeners.handlers.consumer_group_describe import ConsumerGroupDescribeHandler
+from chronik.listeners.handlers.consumer_group_heartbeat import ConsumerGroupHeartbeatHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
@@ -124,6 +126,8 @@ def served_apis(
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
         LeaveGroupHandler(groups),
+        ConsumerGroupHeartbeatHandler(groups),
+        ConsumerGroupDescribeHandler(groups),
         OffsetCommitHandler(groups, metadata),
         OffsetFetchHandler(groups),
         DescribeGroupsHandler(groups),

@@ -73,19 +73,29 @@ class OffsetFetchHandler:
         groups = []
         for group in request.groups:
             try:
-                found = await self._fetch_group(group.group_id, group.topics, request.require_stable)
+                found = await self._fetch_group(
+                    group.group_id, group.topics, request.require_stable, group.member_id, group.member_epoch
+                )
                 groups.append(OffsetFetchResponseGroup(group_id=group.group_id, topics=_batched(found)))
             except KafkaError as error:
                 groups.append(OffsetFetchResponseGroup(group_id=group.group_id, error_code=error.code))
         return OffsetFetchResponse(groups=groups)
 
-    async def _fetch_group(self, group_id: str, topics: _Topics, require_stable: bool) -> _Found:
+    async def _fetch_group(
+        self,
+        group_id: str,
+        topics: _Topics,
+        require_stable: bool,
+        member_id: str | None = None,
+        member_epoch: int = -1,
+    ) -> _Found:
         wanted = None
         if topics is not None:
             # No partition is answered twice, however often it was asked for.
             wanted = list(dict.fromkeys(TopicPartition(t.name, index) for t in topics for index in t.partition_indexes))
         found: _Found = {topic.name: [] for topic in topics or ()}
-        for place, committed in await self._coordinator.fetch_offsets(group_id, wanted, require_stable):
+        offsets = await self._coordinator.fetch_offsets(group_id, wanted, require_stable, member_id, member_epoch)
+        for place, committed in offsets:
             found.setdefault(place.topic, []).append((place.partition, committed or _NOTHING))
         return found
 
