@@ -17,6 +17,7 @@ from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionWriter, MetadataDelta
 from chronik.model import OFFSETS_TOPIC, Broker, Endpoint, PartitionId, PartitionState, Topic, TopicPartition
+from chronik.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from chronik.wire.messages.offset_commit import (
     OffsetCommitRequest,
@@ -124,8 +125,11 @@ class OneNode:
 
     def delete(self, name: str) -> None:
         gone = self.all.pop(name)
+        self.tell(MetadataDelta(deleted=[gone]))
+
+    def tell(self, delta: MetadataDelta) -> None:
         for listener in self.listeners:
-            listener(MetadataDelta(deleted=[gone]))
+            listener(delta)
 
     def topic(self, name: str) -> Topic | None:
         return self.all.get(name)
@@ -195,6 +199,13 @@ class World:
     def shard(self) -> Any:
         return self.coordinator._hosted[0].shard
 
+    def beat(self, request: ConsumerGroupHeartbeatRequest, version: int = 1) -> Any:
+        """The answer to a heartbeat of the consumer protocol, or its KafkaError."""
+        try:
+            return self.result(self.coordinator.consumer_heartbeat(request, version, "client", "host"))
+        except KafkaError as error:
+            return error
+
     def result(self, operation: Any) -> Any:
         """What a Deferred or coroutine came to; fails the test when it still waits. KafkaErrors are returned."""
         results: list[Any] = []
@@ -207,6 +218,37 @@ class World:
             self.clock.advance(0)
         assert results, "it still waits"
         return getattr(results[0], "value", results[0])
+
+
+def heartbeat_request(
+    member: str,
+    epoch: int = 0,
+    topics: list[str] | None = None,
+    *,
+    group: str = "g",
+    instance: str | None = None,
+    regex: str | None = None,
+    owned: dict[bytes, Any] | None = None,
+    assignor: str | None = None,
+    rebalance: int | None = None,
+) -> ConsumerGroupHeartbeatRequest:
+    """ConsumerGroupHeartbeat. What joins says in full what it is asked for: `owned` and `rebalance` have defaults then."""
+    if epoch == 0:
+        owned = {} if owned is None else owned
+        rebalance = 60_000 if rebalance is None else rebalance
+    return ConsumerGroupHeartbeatRequest(
+        group_id=group,
+        member_id=member,
+        member_epoch=epoch,
+        instance_id=instance,
+        rebalance_timeout_ms=-1 if rebalance is None else rebalance,
+        subscribed_topic_names=topics,
+        subscribed_topic_regex=regex,
+        server_assignor=assignor,
+        topic_partitions=None
+        if owned is None
+        else [TopicPartitions(topic_id=topic_id, partitions=sorted(parts)) for topic_id, parts in owned.items()],
+    )
 
 
 def subscription(*topics: str) -> bytes:
