@@ -73,7 +73,9 @@ class AssignorTests(SynchronousTestCase):
 
     @settings(max_examples=200, deadline=None)
     @given(groups(homogeneous=True))
-    def test_uniform_moves_as_little_as_balance_takes(self, group: tuple[dict[str, Subscriber], dict[bytes, int]]) -> None:
+    def test_uniform_moves_as_little_as_balance_takes(
+        self, group: tuple[dict[str, Subscriber], dict[bytes, int]]
+    ) -> None:
         members, partitions = group
         before = assign_uniform(members, partitions)
         self.assertEqual(assign_uniform(as_members(members, before), partitions), before)
@@ -114,7 +116,9 @@ class AssignorTests(SynchronousTestCase):
             "y": Subscriber(topic, {}, "i2"),
         }
         assigned = assign_range(members, {TOPICS[0]: 4})
-        self.assertEqual({name: sorted(part[TOPICS[0]]) for name, part in assigned.items()}, {"z": [0, 1], "y": [2], "a": [3]})
+        self.assertEqual(
+            {name: sorted(part[TOPICS[0]]) for name, part in assigned.items()}, {"z": [0, 1], "y": [2], "a": [3]}
+        )
 
     def test_a_chain_of_members_relieves_the_first(self) -> None:
         """A only shares with B, B with C: what A gives to B makes B give to C."""

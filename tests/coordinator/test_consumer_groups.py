@@ -365,7 +365,9 @@ class OffsetTests(Case):
         self.beat("a", -1)
         self.assertEqual(self.commit("a", 2).code, E.UNKNOWN_MEMBER_ID)
         self.beat("b", -1)
-        self.assertEqual(self.commit("", -1).topics[0].partitions[0].error_code, 0, "an administrator, to an empty group")
+        self.assertEqual(
+            self.commit("", -1).topics[0].partitions[0].error_code, 0, "an administrator, to an empty group"
+        )
 
     def test_fetches_may_carry_it(self) -> None:
         self.two_members()
@@ -450,7 +452,9 @@ class LookingTests(Case):
         group = self.describe()
         self.assertEqual((group.group_epoch, group.assignment_epoch, group.assignor_name), (2, 2, "uniform"))
         member = group.members[0]
-        self.assertEqual((member.member_id, member.member_epoch, member.client_id, member.member_type), ("a", 2, "client", 1))
+        self.assertEqual(
+            (member.member_id, member.member_epoch, member.client_id, member.member_type), ("a", 2, "client", 1)
+        )
         place = member.assignment.topic_partitions[0]
         self.assertEqual((place.topic_name, place.topic_id, list(place.partitions)), ("events", EVENTS, list(range(5))))
         self.assertEqual(member.target_assignment, member.assignment)

@@ -205,7 +205,9 @@ class GroupModel(RuleBasedStateMachine):
             request = heartbeat_request(client.member_id, epoch, instance=client.instance)
             client.forget()
             self.ask(
-                client, lambda: self.world.coordinator.consumer_heartbeat(request, 1, client.name, "host"), lambda _: None
+                client,
+                lambda: self.world.coordinator.consumer_heartbeat(request, 1, client.name, "host"),
+                lambda _: None,
             )
 
     @rule(index=st.integers(0, 2))
@@ -431,7 +433,9 @@ class GroupModel(RuleBasedStateMachine):
         assert sorted(owned) == sorted((name, p) for name in wanted for p in range(self.topics[name]))
         committed = {place: found.offset for place, found in self.world.shard.offsets.all(GROUP).items()}
         for place, offset in self.acknowledged.items():
-            assert committed.get(place, -1) >= offset, f"the commit of {offset} at {place} is lost: {committed.get(place)}"
+            assert committed.get(place, -1) >= offset, (
+                f"the commit of {offset} at {place} is lost: {committed.get(place)}"
+            )
 
 
 def _state(group: ConsumerGroup) -> Any:
@@ -453,5 +457,3 @@ class GroupModelTests(SynchronousTestCase):
             max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         )
         run_state_machine_as_test(GroupModel, settings=chosen)
-
-
