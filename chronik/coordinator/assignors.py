@@ -72,7 +72,7 @@ _Held = dict[str, dict[_Place, None]]  # ordered sets: the result must not depen
 
 
 def _kept(members: Mapping[str, Subscriber], partitions: Partitions) -> tuple[_Held, list[_Place]]:
-    """What members may keep of what they had, and the partitions that nobody has. A partition claimed twice goes to the first."""
+    """What members may keep of what they had, and the partitions that nobody has. What two claim goes to the first."""
     held: _Held = {}
     taken: set[_Place] = set()
     for member_id in sorted(members):

@@ -71,7 +71,7 @@ def _assignment(assignment: Assignment, topics: Topics) -> DescribedAssignment:
 
 
 def check_commit(group: ConsumerGroup, member_id: str, epoch: int, version: int) -> None:
-    """Whether offsets may be committed. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH, ILLEGAL_GENERATION, ...)."""
+    """Whether offsets may be committed. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH, ...)."""
     if epoch < 0 and not group.members:
         return  # a consumer that assigns its partitions itself, or an administrator
     member = group.member(member_id)
@@ -84,7 +84,7 @@ def check_commit(group: ConsumerGroup, member_id: str, epoch: int, version: int)
 
 
 def check_fetch(group: ConsumerGroup, member_id: str | None, epoch: int) -> None:
-    """Whether offsets may be fetched; who names no member may. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH, ...)."""
+    """Whether offsets may be fetched; who names no member may. Raises the same."""
     if member_id is None and epoch < 0:
         return
     group.check_epoch(group.member(member_id or ""), epoch)

@@ -160,16 +160,18 @@ class GroupModel(RuleBasedStateMachine):
 
         def answered(answer: Any) -> None:
             if isinstance(answer, KafkaError):
-                if answer.code in (
-                    ErrorCode.UNKNOWN_MEMBER_ID,
-                    ErrorCode.FENCED_MEMBER_EPOCH,
-                    ErrorCode.GROUP_ID_NOT_FOUND,
-                    ErrorCode.GROUP_MAX_SIZE_REACHED,
-                    ErrorCode.UNRELEASED_INSTANCE_ID,
-                    ErrorCode.FENCED_INSTANCE_ID,
+                if (
+                    answer.code
+                    in (
+                        ErrorCode.UNKNOWN_MEMBER_ID,
+                        ErrorCode.FENCED_MEMBER_EPOCH,
+                        ErrorCode.GROUP_ID_NOT_FOUND,
+                        ErrorCode.GROUP_MAX_SIZE_REACHED,
+                        ErrorCode.UNRELEASED_INSTANCE_ID,
+                        ErrorCode.FENCED_INSTANCE_ID,
+                    )
+                    or not client.joined
                 ):
-                    client.forget()
-                elif not client.joined:
                     client.forget()
                 return
             client.epoch = answer.member_epoch
@@ -301,9 +303,10 @@ class GroupModel(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 4))
     def commits(self, index: int) -> None:
-        client = self.clients[index]
-        if not client.joined or not client.owned or client.waiting is not None:
+        able = [client for client in self.clients if client.joined and client.owned and client.waiting is None]
+        if not able:
             return
+        client = able[index % len(able)]
         place = TopicPartition(*min(client.owned))
         self.offset += 1
         offset, group = self.offset, self.group

@@ -16,7 +16,7 @@ from tests.differential.session import Session
 Scenario = Callable[[Session], None]
 
 _modules = ("served", "topics", "produce", "idempotence", "fetch", "fetch_sessions", "offsets", "groups", "group_offsets",
-            "configs", "admin", "quotas", "cluster")  # fmt: skip
+            "consumer_groups", "configs", "admin", "quotas", "cluster")  # fmt: skip
 _found: dict[str, Scenario] = {}
 
 
@@ -73,6 +73,8 @@ VERSIONS = {
     ApiKey.LIST_CONFIG_RESOURCES: (0, 1),
     ApiKey.DESCRIBE_CLUSTER: (0, 2),
     ApiKey.DESCRIBE_PRODUCERS: (0, 0),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: (0, 1),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
 }
 """The APIs of this release with the versions that work: what the version sweeps go through."""
