@@ -104,14 +104,16 @@ _OWN = (
     _fixed("group.max.session.timeout.ms", _I, 1_800_000, "The longest session timeout of a group member."),
     _fixed("group.initial.rebalance.delay.ms", _I, 3_000, "How long a new group waits for more members."),
     _fixed("group.max.size", _I, _INT_MAX, "The most members of a group."),
-    _fixed("group.consumer.session.timeout.ms", _I, 45_000, "How long a member of the consumer protocol may be silent."),
+    _fixed(
+        "group.consumer.session.timeout.ms", _I, 45_000, "How long a member of the consumer protocol may be silent."
+    ),
     _fixed("group.consumer.min.session.timeout.ms", _I, 45_000, "The shortest such time."),
     _fixed("group.consumer.max.session.timeout.ms", _I, 60_000, "The longest such time."),
     _fixed("group.consumer.heartbeat.interval.ms", _I, 5_000, "How often such a member is asked to be heard."),
     _fixed("group.consumer.min.heartbeat.interval.ms", _I, 5_000, "The shortest such interval."),
     _fixed("group.consumer.max.heartbeat.interval.ms", _I, 15_000, "The longest such interval."),
     _fixed("group.consumer.max.size", _I, _INT_MAX, "The most members of a group of the consumer protocol."),
-    _fixed("group.consumer.assignors", _LIST, "uniform,range", "The assignors that its members may ask for."),
+    _fixed("group.consumer.assignors", _LIST, ("uniform", "range"), "The assignors that its members may ask for."),
     _fixed("group.consumer.migration.policy", _S, "bidirectional", "Which way groups may change their protocol."),
 )
 

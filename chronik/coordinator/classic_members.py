@@ -176,7 +176,10 @@ def must_rejoin(group: ConsumerGroup, member: ConsumerMember) -> bool:
 
 
 def leave(draft: Draft, identities: list[MemberIdentity]) -> tuple[list[MemberResponse], list[str]]:
-    """Which classic members leave, each by its member id or its instance id alone: the answers, and their ids."""
+    """Which members leave, each by its member id or its instance id alone: the answers, and their ids.
+
+    An operator may so remove members of the consumer protocol too.
+    """
     group = draft.group
     responses, left = [], []
     for identity in identities:
@@ -196,13 +199,7 @@ def leave(draft: Draft, identities: list[MemberIdentity]) -> tuple[list[MemberRe
 
 def _leaver(group: ConsumerGroup, identity: MemberIdentity) -> ConsumerMember:
     if identity.group_instance_id is None:
-        member = group.member(identity.member_id)
-    else:
-        known = group.static_member(identity.group_instance_id)
-        member_id = identity.member_id or (known.member_id if known is not None else "")
-        member = check_static(known, member_id, identity.group_instance_id)
-    if member.classic is None:
-        raise KafkaError(
-            ErrorCode.UNKNOWN_MEMBER_ID, f"Member {identity.member_id:.200} does not use the classic protocol."
-        )
-    return member
+        return group.member(identity.member_id)
+    known = group.static_member(identity.group_instance_id)
+    member_id = identity.member_id or (known.member_id if known is not None else "")
+    return check_static(known, member_id, identity.group_instance_id)

@@ -260,8 +260,7 @@ class ConsumerGroups:
     # Members of the consumer protocol.
 
     def heartbeat(self, request: ConsumerGroupHeartbeatRequest, sender: Heartbeater, token: Any, now: int) -> Effects:
-        """ConsumerGroupHeartbeat. Raises KafkaError for a request that makes no sense."""
-        heartbeats.check_request(request, sender.api_version, self._settings)
+        """ConsumerGroupHeartbeat, in the group's turn; the request itself has been checked."""
         leaves = request.member_epoch < JOINING_EPOCH
 
         def decide(now: int) -> Effects:

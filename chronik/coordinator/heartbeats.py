@@ -68,11 +68,11 @@ def check_request(request: ConsumerGroupHeartbeatRequest, version: int, settings
         raise _invalid("MemberEpoch is invalid.")
     if request.rebalance_timeout_ms < _UNSET:
         raise _invalid("RebalanceTimeoutMs is invalid.")
-    assignor = request.server_assignor
-    if assignor is not None and assignor not in settings.group_consumer_assignors:
+    assignor, supported = request.server_assignor, settings.group_consumer_assignors
+    if assignor is not None and assignor not in supported:
         raise KafkaError(
             ErrorCode.UNSUPPORTED_ASSIGNOR,
-            f"ServerAssignor {assignor:.200} is not supported. Supported assignors: {', '.join(settings.group_consumer_assignors)}.",
+            f"ServerAssignor {assignor:.200} is not supported. Supported assignors: {', '.join(supported)}.",
         )
 
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group
 from chronik.coordinator.effects import Answer, Joiner
-from chronik.coordinator.heartbeats import Heartbeater
+from chronik.coordinator.heartbeats import Heartbeater, check_request
 from chronik.coordinator.hosted import HostedPartition
 from chronik.coordinator.offsets import Committed
 from chronik.coordinator.records import Entry, partition_for
@@ -276,6 +276,7 @@ class Coordinator:
         self, request: ConsumerGroupHeartbeatRequest, version: int, client_id: str | None, client_host: str
     ) -> Deferred[ConsumerGroupHeartbeatResponse]:
         """ConsumerGroupHeartbeat: fires when what it changes is in the log."""
+        check_request(request, version, self.settings)
         hosted = self._host(request.group_id)
         shard = hosted.check()
         answer: Deferred[ConsumerGroupHeartbeatResponse] = Deferred()

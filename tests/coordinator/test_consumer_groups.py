@@ -118,7 +118,7 @@ class JoiningTests(Case):
         ]
         for request in wrong:
             self.assertEqual(self.world.beat(request).code, E.INVALID_REQUEST, request)
-        self.assertEqual(self.beat("a", 0, ["events"], group="").code, E.INVALID_GROUP_ID)
+        self.assertEqual(self.beat("a", 0, ["events"], group="").code, E.INVALID_REQUEST)
         self.assertEqual(self.beat("a", 0, ["events"], assignor="sticky").code, E.UNSUPPORTED_ASSIGNOR)
         self.assertEqual(self.world.log.batches.get(PARTITION), None)
 

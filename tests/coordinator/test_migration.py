@@ -262,8 +262,15 @@ class ClassicMemberTests(Case):
         self.assertEqual(self.heart("new", 1), E.UNKNOWN_MEMBER_ID)
         self.assertEqual(self.heart("nobody", 1), E.UNKNOWN_MEMBER_ID)
         self.assertEqual(self.sync("new", 1).code, E.UNKNOWN_MEMBER_ID)
-        (left,) = self.world.result(self.coordinator.leave("g", [MemberIdentity(member_id="new")]))
+        (left,) = self.world.result(self.coordinator.leave("g", [MemberIdentity(member_id="nobody")]))
         self.assertEqual(left.error_code, E.UNKNOWN_MEMBER_ID)
+
+    def test_an_operator_removes_any_member(self) -> None:
+        self.beat("new", 0, ["events"])
+        self.beat("fixed", 0, ["events"], instance="one")
+        gone = [MemberIdentity(member_id="new"), MemberIdentity(group_instance_id="one")]
+        self.assertEqual([one.error_code for one in self.world.result(self.coordinator.leave("g", gone))], [0, 0])
+        self.assertEqual(self.groups(), [("consumer", "Empty")])
 
     def test_one_that_does_not_join_again_is_out(self) -> None:
         self.beat("new", 0, ["events"])
