@@ -6,7 +6,7 @@ interface lives in `tests/contracts/` and runs against every provider.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -162,6 +162,9 @@ class IClusterMetadata(Interface):
 
     def broker_configs(node_id: int | None) -> dict[str, str]:
         """Dynamic config overrides of one broker, or the cluster-wide defaults for None."""
+
+    def group_configs(group_id: str) -> Mapping[str, str]:
+        """Config overrides of a group, which need not exist."""
 
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""

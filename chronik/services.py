@@ -40,6 +40,7 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
+from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import IDisk, MetadataDelta
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
@@ -264,7 +265,7 @@ class Node(MultiService):
         self.controller = Controller(
             self.metadata,
             SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
-            Rules(_random_id, config.num_partitions, config.default_replication_factor),
+            Rules(_random_id, config.num_partitions, config.default_replication_factor, _group_times(config)),
         )
         self._undo.append(self.controller.stop)
         await self.controller.start()
@@ -459,8 +460,7 @@ def _group_settings(config: Config) -> GroupSettings:
         group_min_session_timeout_ms=config.group_min_session_timeout_ms,
         group_max_session_timeout_ms=config.group_max_session_timeout_ms,
         group_max_size=config.group_max_size,
-        group_consumer_session_timeout_ms=config.group_consumer_session_timeout_ms,
-        group_consumer_heartbeat_interval_ms=config.group_consumer_heartbeat_interval_ms,
+        group_consumer=_group_times(config),
         group_consumer_max_size=config.group_consumer_max_size,
         group_consumer_assignors=config.group_consumer_assignors,
         group_consumer_migration_policy=config.group_consumer_migration_policy,
@@ -474,6 +474,21 @@ def _group_settings(config: Config) -> GroupSettings:
 def _compression_threads() -> int:
     """One core stays for the reactor."""
     return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+
+
+def _group_times(config: Config) -> GroupTimes:
+    return GroupTimes(
+        Bounded(
+            config.group_consumer_session_timeout_ms,
+            config.group_consumer_min_session_timeout_ms,
+            config.group_consumer_max_session_timeout_ms,
+        ),
+        Bounded(
+            config.group_consumer_heartbeat_interval_ms,
+            config.group_consumer_min_heartbeat_interval_ms,
+            config.group_consumer_max_heartbeat_interval_ms,
+        ),
+    )
 
 
 def _wall_clock_ms() -> int:

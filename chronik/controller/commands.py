@@ -89,6 +89,7 @@ class ResourceType(IntEnum):
 
     TOPIC = 2
     BROKER = 4
+    GROUP = 32
 
 
 class Operation(IntEnum):
@@ -111,7 +112,7 @@ class ConfigOperation:
 
 @dataclass(frozen=True, slots=True)
 class ConfigResource:
-    """The owner of configs: a topic by name, a broker by its id in decimal, or all brokers by the empty name."""
+    """The owner of configs: a topic or a group by name, a broker by its id in decimal, or all brokers by the empty name."""
 
     type: ResourceType
     name: str

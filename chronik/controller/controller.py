@@ -47,6 +47,7 @@ from chronik.controller.records import (
     TopicDeleted,
 )
 from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import KAFKA_TIMES, GroupTimes
 from chronik.model import INTERNAL_TOPICS, ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
 from chronik.topic_config import check_topic_configs
 
@@ -67,6 +68,7 @@ class Rules:
     new_topic_id: Callable[[], Uuid]
     num_partitions: int = 1
     default_replication_factor: int = 1
+    group_times: GroupTimes = KAFKA_TIMES
 
 
 class Decision(NamedTuple):
@@ -339,11 +341,11 @@ def _allocate_producer_ids(image: MetadataImage, command: AllocateProducerIds, r
 
 
 def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_alter_configs(image, command))
+    return Decision(*decide_alter_configs(image, command, rules.group_times))
 
 
 def _replace_configs(image: MetadataImage, command: ReplaceConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_replace_configs(image, command))
+    return Decision(*decide_replace_configs(image, command, rules.group_times))
 
 
 def _alter_client_quotas(image: MetadataImage, command: AlterClientQuotas, rules: Rules) -> Decision:

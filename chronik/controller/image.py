@@ -21,6 +21,7 @@ from chronik.controller.records import (
     BrokerRegistered,
     ClientQuotaChanged,
     EndpointRow,
+    GroupConfigChanged,
     MetadataRecord,
     PartitionRow,
     PartitionsAdded,
@@ -63,6 +64,7 @@ class MetadataImage:
         self._brokers: dict[int, Broker] = {}
         self._incarnations: dict[int, Uuid] = {}
         self._broker_configs: dict[int, dict[str, str]] = {}
+        self._group_configs: dict[str, dict[str, str]] = {}
         self._producer_block: ProducerIdsAllocated | None = None
         self._quotas: dict[QuotaEntity, dict[str, float]] = {}
         self._encoded_topics: dict[Uuid, bytes] = {}
@@ -108,6 +110,10 @@ class MetadataImage:
     def quotas(self) -> Mapping[QuotaEntity, Mapping[str, float]]:
         """The quotas of every entity that has any. Not to be changed."""
         return self._quotas
+
+    def group_configs(self, group_id: str) -> Mapping[str, str]:
+        """Config overrides of a group, which need not exist."""
+        return self._group_configs.get(group_id, {})
 
     def colliding(self, name: str) -> str | None:
         """A topic whose name is the same as `name` when '.' and '_' are not told apart, as in names of metrics; or None."""
@@ -203,6 +209,13 @@ class MetadataImage:
             self._broker_configs.pop(record.node_id, None)
         self._brokers_touched = True
 
+    def _group_config_changed(self, record: GroupConfigChanged) -> None:
+        configs = _changed(self._group_configs.get(record.group_id, {}), record.changes)
+        if configs:
+            self._group_configs[record.group_id] = configs
+        else:
+            self._group_configs.pop(record.group_id, None)
+
     def _broker_registered(self, record: BrokerRegistered) -> None:
         endpoints = tuple(Endpoint(row.listener, row.host, row.port) for row in record.endpoints)
         self._brokers[record.node_id] = Broker(record.node_id, record.epoch, endpoints, record.rack)
@@ -282,6 +295,7 @@ class MetadataImage:
             self._incarnations,
             self._broker_configs,
             self._quotas,
+            self._group_configs,
             self._encoded_topics,
         ):
             state.clear()
@@ -296,6 +310,8 @@ class MetadataImage:
             yield BrokerRegistered(broker.node_id, broker.epoch, incarnation, endpoints, broker.rack, False)
         for node_id, configs in sorted(self._broker_configs.items()):
             yield BrokerConfigChanged(node_id, dict(sorted(configs.items())))
+        for group_id, configs in sorted(self._group_configs.items()):
+            yield GroupConfigChanged(group_id, dict(sorted(configs.items())))
         if self._producer_block is not None:
             yield self._producer_block
         for entity, quotas in sorted(self._quotas.items(), key=repr):
@@ -342,4 +358,5 @@ _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
     BrokerRegistered: MetadataImage._broker_registered,
     ProducerIdsAllocated: MetadataImage._producer_ids_allocated,
     ClientQuotaChanged: MetadataImage._client_quota_changed,
+    GroupConfigChanged: MetadataImage._group_config_changed,
 }

@@ -117,6 +117,14 @@ class ClientQuotaChanged(_Record, frozen=True):
     changes: dict[str, float | None]
 
 
+class GroupConfigChanged(_Record, frozen=True):
+    """Configs of a group were set, or removed where the value is None. The group need not exist."""
+
+    TYPE = 16
+    group_id: str
+    changes: dict[str, str | None]
+
+
 MetadataRecord = (
     TopicCreated
     | TopicDeleted
@@ -126,6 +134,7 @@ MetadataRecord = (
     | BrokerRegistered
     | ProducerIdsAllocated
     | ClientQuotaChanged
+    | GroupConfigChanged
 )
 
 _TYPES: dict[int, type[MetadataRecord]] = {
@@ -139,6 +148,7 @@ _TYPES: dict[int, type[MetadataRecord]] = {
         BrokerRegistered,
         ProducerIdsAllocated,
         ClientQuotaChanged,
+        GroupConfigChanged,
     )
 }
 _ENCODER = msgspec.msgpack.Encoder()

@@ -252,7 +252,7 @@ class ConsumerGroups:
 
     def _expect(self, group_id: str, member: ConsumerMember, now: int) -> None:
         """The member's session runs from now."""
-        session = self._settings.group_consumer_session_timeout_ms
+        session = self._topics.session_timeout_ms(group_id, self._settings.group_consumer)
         if member.classic is not None:
             session = member.classic.session_timeout_ms
         self._set(Timer.SESSION, group_id, member.member_id, now + session)

@@ -111,7 +111,7 @@ def heartbeat(
     response = ConsumerGroupHeartbeatResponse(
         member_id=member_id,
         member_epoch=member.epoch,
-        heartbeat_interval_ms=draft.settings.group_consumer_heartbeat_interval_ms,
+        heartbeat_interval_ms=draft.topics.heartbeat_interval_ms(request.group_id, draft.settings.group_consumer),
     )
     in_full = request.rebalance_timeout_ms != _UNSET and owned is not None
     in_full = in_full and (request.subscribed_topic_names is not None or request.subscribed_topic_regex is not None)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chronik.group_config import KAFKA_TIMES, GroupTimes
+
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
     """Each field is Kafka's setting with `_` for `.`; the last lines name where ours is spelled otherwise.
+
+    `group_consumer` has the six settings of sessions and heartbeats of the consumer protocol.
 
     `group_new_member_join_timeout_ms` is a constant in Kafka: how long a member that never had a session may wait in its
     first JoinGroup before it is given up.
@@ -18,8 +22,7 @@ class GroupSettings:
     group_max_session_timeout_ms: int = 1_800_000
     group_max_size: int = 2_147_483_647
     group_new_member_join_timeout_ms: int = 300_000
-    group_consumer_session_timeout_ms: int = 45_000
-    group_consumer_heartbeat_interval_ms: int = 5_000
+    group_consumer: GroupTimes = KAFKA_TIMES
     group_consumer_max_size: int = 2_147_483_647
     group_consumer_assignors: tuple[str, ...] = ("uniform", "range")
     group_consumer_migration_policy: str = "bidirectional"

@@ -16,6 +16,7 @@ from hashlib import blake2b
 import re2
 
 from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import HEARTBEAT_INTERVAL, SESSION_TIMEOUT, GroupTimes
 from chronik.interfaces import IClusterMetadata, MetadataDelta
 from chronik.model import Topic, Uuid
 
@@ -38,9 +39,10 @@ _OPTIONS = _options()
 
 
 class Topics:
-    """The topics of the cluster, as groups look at them. `version` grows with every change of a topic.
+    """The topics of the cluster, as groups look at them, and what metadata says of the groups themselves.
 
-    `changed` has to be told of every change, before anything here is asked about it.
+    `version` grows with every change of a topic. `changed` has to be told of every change, before anything here is asked
+    about it.
     """
 
     def __init__(self, metadata: IClusterMetadata) -> None:
@@ -67,6 +69,14 @@ class Topics:
         """The name of the topic of that id."""
         topic = self._metadata.topic_by_id(topic_id)
         return None if topic is None else topic.name
+
+    def session_timeout_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How long members of the group may be silent."""
+        return times.session.of(self._metadata.group_configs(group_id), SESSION_TIMEOUT)
+
+    def heartbeat_interval_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How often members of the group shall be heard."""
+        return times.heartbeat.of(self._metadata.group_configs(group_id), HEARTBEAT_INTERVAL)
 
     def matching(self, pattern: str) -> frozenset[str]:
         """The names that `pattern` matches as a whole.

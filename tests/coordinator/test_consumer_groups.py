@@ -18,7 +18,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import MetadataDelta
 from chronik.model import OFFSETS_TOPIC, TopicPartition
 from chronik.wire.records import Record, decode_records, encode_batch
-from tests.coordinator.world import WALL, World, commit_request, heartbeat_request
+from tests.coordinator.world import SHORT_SESSIONS, WALL, World, commit_request, heartbeat_request
 
 E = ErrorCode
 EVENTS = b"events----------"
@@ -36,7 +36,7 @@ def assigned(response: Any) -> dict[bytes, list[int]] | None:
 
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
-        self.world = World(GroupSettings(group_consumer_session_timeout_ms=10_000))
+        self.world = World(GroupSettings(group_consumer=SHORT_SESSIONS))
         self.addCleanup(lambda: self.world.coordinator.stop())
 
     def beat(self, member: str, epoch: int = 0, topics: list[str] | None = None, **more: Any) -> Any:
@@ -340,6 +340,27 @@ class TurnTests(Case):
         self.world.log.release_all()
         self.assertEqual(answers, [E.NOT_COORDINATOR, E.NOT_COORDINATOR])
         self.world.lead()
+
+
+class GroupConfigTests(Case):
+    def test_a_group_may_have_times_of_its_own(self) -> None:
+        times = {"consumer.session.timeout.ms": "4000", "consumer.heartbeat.interval.ms": "7000"}
+        self.world.metadata.groups["g"] = times
+        self.assertEqual(self.beat("a", 0, ["events"]).heartbeat_interval_ms, 7_000)
+        self.assertEqual(self.beat("a", 0, ["events"], group="h").heartbeat_interval_ms, 5_000)
+        self.world.clock.advance(4)
+        self.assertEqual((len(self.describe().members), len(self.describe("h").members)), (0, 1))
+
+    def test_times_are_brought_within_the_bounds_of_the_node(self) -> None:
+        self.world.metadata.groups["g"] = {
+            "consumer.session.timeout.ms": "1",
+            "consumer.heartbeat.interval.ms": "99999",
+        }
+        self.assertEqual(self.beat("a", 0, ["events"]).heartbeat_interval_ms, 15_000)
+        self.world.clock.advance(0.9)
+        self.assertEqual(len(self.describe().members), 1)
+        self.world.clock.advance(0.1)
+        self.assertEqual(len(self.describe().members), 0)
 
 
 class OffsetTests(Case):

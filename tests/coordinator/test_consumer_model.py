@@ -25,6 +25,7 @@ from chronik.interfaces import MetadataDelta
 from chronik.model import TopicPartition
 from chronik.wire.messages.leave_group import MemberIdentity
 from tests.coordinator.world import (
+    SHORT_SESSIONS,
     World,
     commit_request,
     heartbeat_request,
@@ -83,7 +84,7 @@ class GroupModel(RuleBasedStateMachine):
         self.world = World(
             GroupSettings(
                 group_initial_rebalance_delay_ms=0,
-                group_consumer_session_timeout_ms=SESSION_MS,
+                group_consumer=SHORT_SESSIONS,
                 group_consumer_max_size=5,
             )
         )

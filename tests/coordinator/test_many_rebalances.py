@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import TopicPartition
-from tests.coordinator.world import World, commit_request, heartbeat_request
+from tests.coordinator.world import SHORT_SESSIONS, World, commit_request, heartbeat_request
 
 MEMBERS, REBALANCES, PARTITIONS = 20, 1_000, 50
 SESSION_S = 10.0
@@ -29,7 +29,7 @@ class Consumer:
 
 class ManyRebalancesTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.world = World(GroupSettings(group_consumer_session_timeout_ms=int(SESSION_S * 1000)))
+        self.world = World(GroupSettings(group_consumer=SHORT_SESSIONS))
         self.topic_id = self.world.metadata.create("work", PARTITIONS).topic_id
         self.random = Random(848)
         self.living: list[Consumer] = []

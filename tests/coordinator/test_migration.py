@@ -22,6 +22,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.codec import MalformedMessage
 from chronik.wire.messages.leave_group import MemberIdentity
 from tests.coordinator.world import (
+    SHORT_SESSIONS,
     World,
     commit_request,
     heartbeat_request,
@@ -56,7 +57,7 @@ class Case(SynchronousTestCase):
         self.world = World(
             GroupSettings(
                 group_initial_rebalance_delay_ms=0,
-                group_consumer_session_timeout_ms=10_000,
+                group_consumer=SHORT_SESSIONS,
                 group_consumer_migration_policy=self.policy,
             )
         )

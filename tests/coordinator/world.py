@@ -15,6 +15,7 @@ from zope.interface import implementer
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionWriter, MetadataDelta
 from chronik.model import OFFSETS_TOPIC, Broker, Endpoint, PartitionId, PartitionState, Topic, TopicPartition
 from chronik.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
@@ -26,6 +27,9 @@ from chronik.wire.messages.offset_commit import (
 )
 from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from chronik.wire.records import assign_offsets, read_header
+
+SHORT_SESSIONS = GroupTimes(session=Bounded(10_000, 1_000, 60_000))
+"""Members of the consumer protocol may be silent for 10 s."""
 
 WALL = 1_700_000_000_000
 
@@ -115,6 +119,7 @@ class OneNode:
     def __init__(self, **topics: int) -> None:
         self.all: dict[str, Topic] = {}
         self.listeners: list[Any] = []
+        self.groups: dict[str, dict[str, str]] = {}
         for name, partitions in topics.items():
             self.create(name, partitions)
 
@@ -145,6 +150,9 @@ class OneNode:
 
     def broker_configs(self, node_id: int | None) -> dict[str, str]:
         return {}
+
+    def group_configs(self, group_id: str) -> dict[str, str]:
+        return self.groups.get(group_id, {})
 
     def subscribe(self, listener: Any) -> Any:
         self.listeners.append(listener)

@@ -61,7 +61,7 @@ class AlteringHandler(ABC):
     def _alterable(self, resource: Any) -> ConfigResource:
         """What is to be altered. Raises KafkaError(INVALID_REQUEST) for what can't be altered through this broker."""
         kind, name = resource.resource_type, resource.resource_name
-        if kind not in (ResourceType.TOPIC, ResourceType.BROKER):
+        if kind not in (ResourceType.TOPIC, ResourceType.BROKER, ResourceType.GROUP):
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"resources of type {kind} have no configs on this node")
         if kind == ResourceType.BROKER and name not in ("", str(self._node_id)):
             raise KafkaError(

@@ -1,4 +1,4 @@
-"""DescribeConfigs: the configs of topics and of this broker, with where each value comes from."""
+"""DescribeConfigs: the configs of topics, of groups and of this broker, with where each value comes from."""
 
 from __future__ import annotations
 
@@ -83,6 +83,10 @@ class DescribeConfigsHandler:
         name = resource.resource_name
         if resource.resource_type == ResourceType.TOPIC:
             return self._topic_entries(name)
+        if resource.resource_type == ResourceType.GROUP:
+            if not name:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "configs belong to one group: its name is missing")
+            return self._configs.group_entries(name)
         if resource.resource_type != ResourceType.BROKER:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"resources of type {resource.resource_type} have no configs on this node"

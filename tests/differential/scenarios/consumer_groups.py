@@ -233,3 +233,46 @@ def consumer_group_changes_over(s: Session) -> None:
     modern.epoch = 0
     modern.beat("a modern member joins the empty classic group")
     look(s, "changed over", group)
+
+
+@scenario
+def consumer_group_configs(s: Session) -> None:
+    """Configs of a group that is not there."""
+    group = {"resource_type": 32, "resource_name": "modern-configured"}
+    session, heartbeat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+
+    def describe(label: str, name: str = "modern-configured") -> None:
+        resource = {**group, "resource_name": name, "configuration_keys": [session, heartbeat]}
+        body = {"resources": [resource], "include_synonyms": True, "include_documentation": False}
+        s.ask(label, ApiKey.DESCRIBE_CONFIGS, 4, body)
+
+    def alter(
+        label: str, name: str, value: str | None, operation: int = 0, resource: str = "modern-configured"
+    ) -> None:
+        config = {"name": name, "config_operation": operation, "value": value}
+        resources = [{**group, "resource_name": resource, "configs": [config]}]
+        s.ask(label, ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, {"resources": resources, "validate_only": False})
+
+    describe("at its defaults")
+    describe("no name", "")
+    alter("set", session, "50000")
+    s.wait_until(
+        ApiKey.DESCRIBE_CONFIGS,
+        4,
+        {"resources": [{**group, "configuration_keys": [session]}]},
+        lambda answer: answer.results[0].configs[0].value == "50000",
+    )
+    describe("when set")
+    for label, name, value in (
+        ("too short", session, "44999"),
+        ("too long", session, "60001"),
+        ("too seldom", heartbeat, "15001"),
+        ("no number", heartbeat, "often"),
+        ("not there", "consumer.patience", "1"),
+        ("of a topic", "retention.ms", "1"),
+        ("null", session, None),
+    ):
+        alter(f"set, {label}", name, value)
+    alter("appended to", session, "1", 2)
+    alter("set, no name", session, "50000", resource="")
+    alter("deleted", session, None, 1)
