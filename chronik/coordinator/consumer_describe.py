@@ -15,6 +15,8 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.consumer_group_describe import Assignment as DescribedAssignment
 from chronik.wire.messages.consumer_group_describe import DescribedGroup, TopicPartitions
 from chronik.wire.messages.consumer_group_describe import Member as DescribedMember
+from chronik.wire.messages.describe_groups import DescribedGroup as ClassicDescribedGroup
+from chronik.wire.messages.describe_groups import DescribedGroupMember as ClassicDescribedMember
 from chronik.wire.messages.list_groups import ListedGroup
 
 _EPOCHS_SINCE = 9  # of OffsetCommit
@@ -40,6 +42,25 @@ def describe_consumer_group(group: ConsumerGroup, topics: Topics, default_assign
         assignment_epoch=group.target_epoch,
         assignor_name=group.preferred_assignor(default_assignor),
         members=[_member(member, group.target_of(member.member_id), topics) for member in group.members.values()],
+    )
+
+
+def summary(group: ConsumerGroup, default_assignor: str) -> ClassicDescribedGroup:
+    """The group in the form of a classic one, for those who look at groups of either kind; the assignor is its protocol."""
+    return ClassicDescribedGroup(
+        group_id=group.group_id,
+        group_state=group.state.value,
+        protocol_type=CONSUMER_PROTOCOL,
+        protocol_data=group.preferred_assignor(default_assignor),
+        members=[
+            ClassicDescribedMember(
+                member_id=member.member_id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+            )
+            for member in group.members.values()
+        ],
     )
 
 

@@ -19,7 +19,7 @@ from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group
+from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group, summary
 from chronik.coordinator.effects import Answer, Joiner
 from chronik.coordinator.heartbeats import Heartbeater, check_request
 from chronik.coordinator.hosted import HostedPartition
@@ -345,6 +345,12 @@ class Coordinator:
     def describe(self, group_id: str) -> DescribedGroup | None:
         """One group, None when there is none of that name."""
         return self._host(group_id, allow_empty=True).check().describe(group_id)
+
+    def summary(self, group_id: str) -> DescribedGroup | None:
+        """One group of either protocol, None when there is none of that name."""
+        shard = self._host(group_id, allow_empty=True).check()
+        group = shard.consumers.groups.get(group_id)
+        return shard.describe(group_id) if group is None else summary(group, self.settings.default_assignor)
 
     async def delete(self, group_id: str) -> None:
         """Delete an empty group with its offsets. Raises KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND)."""

@@ -53,8 +53,8 @@ class GroupAdministration(Protocol):
     async def list(self) -> Sequence[Any]:
         """The ListedGroup of every group that is coordinated here."""
 
-    def describe(self, group_id: str) -> Any:
-        """The DescribedGroup, None when there is none."""
+    def summary(self, group_id: str) -> Any:
+        """The DescribedGroup, of either protocol; None when there is none."""
 
     async def fetch_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
@@ -208,7 +208,7 @@ class AdminApi:
     async def get_group(self, request: Any, group_id: str) -> schema.GroupDetail:
         """One group, with its lag."""
         self._expect_groups(group_id)
-        group = self._services.groups.describe(group_id)
+        group = self._services.groups.summary(group_id)
         if group is None:
             raise _no_group(group_id)
         offsets = []

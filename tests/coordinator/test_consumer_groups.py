@@ -480,6 +480,9 @@ class LookingTests(Case):
         self.assertEqual((place.topic_name, place.topic_id, list(place.partitions)), ("events", EVENTS, list(range(5))))
         self.assertEqual(member.target_assignment, member.assignment)
         self.assertIsNone(self.world.coordinator.describe("g"), "DescribeGroups knows classic groups only")
+        summary = self.world.coordinator.summary("g")
+        self.assertEqual((summary.group_state, summary.protocol_data, len(summary.members)), ("Stable", "uniform", 2))
+        self.assertIsNone(self.world.coordinator.summary("none"))
         for group_id in ("none", "simple"):
             error = self.assertRaises(KafkaError, self.world.coordinator.describe_consumer_group, group_id)
             self.assertEqual(error.code, E.GROUP_ID_NOT_FOUND)
