@@ -262,7 +262,11 @@ class Coordinator:
             if error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
                 return
             raise
-        shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
+        try:
+            shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
+        finally:
+            if group_id in shard.consumers.groups:
+                hosted.carry_out([])  # a classic member there may have been given time to join again
 
     def leave(self, group_id: str, members: list[MemberIdentity]) -> Deferred[list[MemberResponse]]:
         """LeaveGroup, in the form of many members; every member of an unknown group is unknown."""
@@ -352,8 +356,16 @@ class Coordinator:
         group = shard.consumers.groups.get(group_id)
         return shard.describe(group_id) if group is None else summary(group, self.settings.default_assignor)
 
-    async def delete(self, group_id: str) -> None:
-        """Delete an empty group with its offsets. Raises KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND)."""
+    def delete(self, group_id: str) -> Deferred[None]:
+        """Delete an empty group with its offsets. Fails with KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND).
+
+        Cancelling the result abandons the answer only: the group's requests wait for the deletion, so it has to end.
+        """
+        answer: Deferred[None] = Deferred()
+        Deferred.fromCoroutine(self._delete(group_id)).addCallbacks(answer.callback, answer.errback)
+        return answer
+
+    async def _delete(self, group_id: str) -> None:
         hosted = self._host(group_id, allow_empty=True)
         shard = hosted.check()
         turn: Deferred[list[Entry]] = Deferred()

@@ -10,7 +10,7 @@ Importing this module imports Klein, which installs the reactor: import it late.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,8 +61,8 @@ class GroupAdministration(Protocol):
     ) -> Sequence[tuple[TopicPartition, Any]]:
         """(partition, Committed) of all that the group committed, for `wanted` None."""
 
-    async def delete(self, group_id: str) -> None:
-        """Delete an empty group. Raises KafkaError."""
+    def delete(self, group_id: str) -> Awaitable[None]:
+        """Delete an empty group. Fails with KafkaError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.coordinator.consumer_records import PartitionMetadataKey, PartitionMetadataValue, TopicMetadata
@@ -429,13 +429,25 @@ class OffsetTests(Case):
         self.beat("a", -1)
         self.world.log.holding = True
         answers: list[Any] = []
-        deleted = Deferred.fromCoroutine(self.world.coordinator.delete("g"))
+        deleted = self.world.coordinator.delete("g")
         waiting = self.world.coordinator.consumer_heartbeat(heartbeat_request("b", 0, ["events"]), 1, "", "h")
         waiting.addBoth(answers.append)
         self.assertEqual((len(self.world.log.held), answers), (1, []))
         self.world.log.release_all()
         self.assertIsNone(self.successResultOf(deleted))
         self.assertEqual([answer.member_epoch for answer in answers], [1], "a group that is new")
+
+    def test_a_deletion_that_nobody_waits_for_any_longer_goes_on(self) -> None:
+        self.beat("a", 0, ["events"])
+        self.beat("a", -1)
+        self.world.log.holding = True
+        deleted = self.world.coordinator.delete("g")
+        deleted.cancel()
+        self.failureResultOf(deleted, CancelledError)
+        waiting = self.world.coordinator.consumer_heartbeat(heartbeat_request("b", 0, ["events"]), 1, "", "h")
+        self.assertNoResult(waiting)
+        self.world.log.release_all()
+        self.assertEqual(self.successResultOf(waiting).member_epoch, 1)
 
     def test_what_is_not_used_goes(self) -> None:
         self.two_members()

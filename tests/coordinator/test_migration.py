@@ -286,6 +286,15 @@ class ClassicMemberTests(Case):
             self.world.clock.advance(4.1)
         self.assertEqual(code, E.UNKNOWN_MEMBER_ID)
 
+    def test_the_time_to_join_again_may_be_shorter_than_a_session(self) -> None:
+        self.beat("new", 0, ["events"])
+        joined = self.join(self.join().member_id, rebalance=2_000)
+        self.sync(joined.member_id, joined.generation_id)
+        self.beat("third", 0, ["events"])
+        self.assertEqual(self.heart(joined.member_id, joined.generation_id), E.REBALANCE_IN_PROGRESS)
+        self.world.clock.advance(2.1)
+        self.assertEqual(self.heart(joined.member_id, joined.generation_id), E.UNKNOWN_MEMBER_ID)
+
     def test_one_that_does_not_sync_is_out(self) -> None:
         self.beat("new", 0, ["events"])
         joined = self.join(self.join().member_id, rebalance=5_000)
