@@ -357,6 +357,11 @@ class Operators(GroupTestCase):
         said = self.tool("--describe", *of_group, "--members", "--verbose")
         self.assertEqual(len(re.findall(rf"{group}\s+\S+\s+\S*\s*/127.0.0.1\s+\S+\s+3\s", said)), 2, said)
         self.assertRegex(self.tool("--describe", *of_group, "--state"), rf"{group}\s.*\suniform\s+Stable\s.*2")
+        whose = ("--bootstrap-server", self.bootstrap, "--entity-type", "groups", "--entity-name", group)
+        added = java.run(java.CONFIGS, *whose, "--alter", "--add-config", "consumer.session.timeout.ms=7000")
+        self.assertIn(f"Completed updating config for group {group}", (added.stdout + added.stderr).decode())
+        shown = java.run(java.CONFIGS, *whose, "--describe").stdout.decode()
+        self.assertIn("consumer.session.timeout.ms=7000", shown)
         self.assertIn("GroupNotEmptyException", self.tool("--delete", *of_group))
         self.assertIn("GroupSubscribedToTopic", self.tool("--delete-offsets", *of_group, "--topic", self.topic))
         for member in members:

@@ -97,7 +97,8 @@ class LoadingTests(Case):
             coordinator.delete("g"),
             coordinator.delete_offsets("g", [EVENTS]),
         ):
-            failure = self.failureResultOf(Deferred.fromCoroutine(operation), KafkaError)
+            waiting = operation if isinstance(operation, Deferred) else Deferred.fromCoroutine(operation)
+            failure = self.failureResultOf(waiting, KafkaError)
             self.assertEqual(failure.value.code, loading)
         coordinator.heartbeat("g", "m", None, 1)  # nothing is known against the member
         world.settle()
@@ -467,7 +468,7 @@ class DeletionTests(Case):
         world = World()
         world.log.holding = True
         self.commit(world, {EVENTS: 1})
-        deleted = Deferred.fromCoroutine(world.coordinator.delete("g"))
+        deleted = world.coordinator.delete("g")
         later = self.commit(world, {LOGS: 2})
         world.log.release_all()
         self.successResultOf(deleted)

@@ -20,7 +20,7 @@ from chronik.wire.messages import incremental_alter_configs as altering
 from chronik.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from tests.listeners.handlers.serving import Serving
 
-TOPIC, BROKER, BROKER_LOGGER, GROUP = 2, 4, 8, 32
+TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
 BAD = ErrorCode.INVALID_REQUEST
 
@@ -132,11 +132,21 @@ class ConfigHandlersTests(SynchronousTestCase):
         for kind, name, code in (
             (TOPIC, "x", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), (TOPIC, "a b", ErrorCode.INVALID_TOPIC_EXCEPTION),
             (TOPIC, "", ErrorCode.INVALID_TOPIC_EXCEPTION), (BROKER, "7", BAD), (BROKER, "x", BAD),
-            (BROKER_LOGGER, "0", BAD), (GROUP, "g", BAD), (0, "t", BAD), (9, "t", BAD),
+            (BROKER_LOGGER, "0", BAD), (CLIENT_METRICS, "m", BAD), (GROUP, "", BAD), (0, "t", BAD), (9, "t", BAD),
         ):  # fmt: skip
             result = self.describe(kind, name)
             self.assertEqual((result.error_code, result.configs), (code, []))
             self.assertTrue(result.error_message)
+
+    def test_groups(self) -> None:
+        """A group has configs whether it is there or not; what it doesn't set is the node's default."""
+        name = "consumer.session.timeout.ms"
+        self.assertEqual(self.alter((GROUP, "g", [(name, SET, "50000")])), [0])
+        self.assertEqual(self.alter((GROUP, "g", [(name, SET, "1")])), [ErrorCode.INVALID_CONFIG])
+        for group, value, source in (("g", "50000", 8), ("other", "45000", 5)):
+            found = {config.name: config for config in self.describe(GROUP, group).configs}
+            self.assertEqual(sorted(found), ["consumer.heartbeat.interval.ms", name])
+            self.assertEqual((found[name].value, found[name].config_source), (value, source))
 
     def test_incremental_changes(self) -> None:
         self.assertEqual(self.alter((TOPIC, "t", [("segment.ms", SET, "7"), ("retention.ms", DELETE, None)])), [0])
@@ -148,7 +158,7 @@ class ConfigHandlersTests(SynchronousTestCase):
         codes = self.alter(
             (TOPIC, "x", [("segment.ms", SET, "7")]),
             (TOPIC, "t", [("segment.ms", SET, "7")]),
-            (GROUP, "g", [("a", SET, "7")]),
+            (CLIENT_METRICS, "m", [("a", SET, "7")]),
             (BROKER, "", [("log.retention.ms", SET, "7")]),
         )
         self.assertEqual(codes, [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0, BAD, 0])
@@ -186,7 +196,7 @@ class ConfigHandlersTests(SynchronousTestCase):
             self.assertEqual(self.replace(version, (TOPIC, "t", {"segment.ms": "7"})), [0])
             self.assertEqual(self.configs(), {"segment.ms": "7"})
         self.assertEqual(
-            self.replace(2, (TOPIC, "t", {"segment.ms": None}), (TOPIC, "x", {}), (GROUP, "g", {})),
+            self.replace(2, (TOPIC, "t", {"segment.ms": None}), (TOPIC, "x", {}), (CLIENT_METRICS, "m", {})),
             [BAD, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, BAD],
         )
         self.assertEqual(self.replace(2, (TOPIC, "t", {}), (TOPIC, "t", {})), [BAD, BAD])
