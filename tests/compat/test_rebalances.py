@@ -256,7 +256,7 @@ class Rebalances(unittest.TestCase):
         )
 
     def test_classic_cooperative(self) -> None:
-        """A tenth of them: a member that closes in the midst of a rebalance is only missed after its session, here as on Kafka."""
+        """A tenth of them: members that close amid a rebalance are only missed after their session, here as on Kafka."""
         self.rebalance(
             "cooperative",
             {
