@@ -22,6 +22,7 @@ from typing import ParamSpec, TypeVar
 
 from chronik.errors import KafkaError
 from chronik.interfaces import Buffer, IDisk
+from chronik.log.aborted import AbortedTransactions
 from chronik.log.index import MendingError, OffsetIndex, RottenIndexError, TimeIndex
 from chronik.log.mending import Mending
 from chronik.log.scan import SCAN_BYTES, scan_batches
@@ -50,7 +51,8 @@ class Segment:
     """A segment that begins at `base_offset`. Opening one does no I/O: `size` in bytes and `next_offset` are handed in.
 
     `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch
-    that has it; of a segment that was on disk already they come from the time index, at the first look.
+    that has it; of a segment that was on disk already they come from the time index, at the first look. `aborted` has the
+    transactions whose abort markers are in the segment, None while they are not in memory (`chronik.log.restoring`).
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class Segment:
         "_recent_positions",
         "_since_index",
         "_time_index",
+        "aborted",
         "base_offset",
         "created_ms",
         "file",
@@ -98,6 +101,7 @@ class Segment:
         # None: not loaded yet. An empty segment has empty ones.
         self._index: OffsetIndex | None = None if size else OffsetIndex()
         self._time_index: TimeIndex | None = None if size else TimeIndex()
+        self.aborted: AbortedTransactions | None = None if size else AbortedTransactions()
 
     def path(self, suffix: str) -> str:
         """The path of one of the segment's files."""
@@ -153,8 +157,10 @@ class Segment:
             index.data += b"\xff" * 8 + bytes(4)  # (-1, 0): there are batches, none of them with a timestamp
 
     def release(self) -> None:
-        """Give back what a sealed segment holds in memory and can load again from its index files."""
+        """Give back what a sealed segment holds in memory and can load again from its files."""
         self._index = self._time_index = None
+        if self.aborted:  # one with nothing in it costs nothing, and saves the look
+            self.aborted = None
         self._rebuilt = False
         self._mending = None
         self._recent_offsets.clear()
@@ -236,11 +242,11 @@ class Segment:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool, int]:
         """Whole batches that end at or before offset `upper`, from the one that holds `offset`, in at most `max_bytes`.
 
-        And whether that is all below `upper`. With `at_least_one` the first batch is returned even when it is larger.
-        Raises KafkaError(CORRUPT_MESSAGE).
+        And whether that is all below `upper`, and the offset after them. With `at_least_one` the first batch is returned even
+        when it is larger. Raises KafkaError(CORRUPT_MESSAGE).
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
@@ -249,20 +255,25 @@ class Segment:
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
         # A batch that begins before `upper` and ends after it holds `upper`: it is where the read must stop.
-        stop, all_of_it = self.size, upper <= self.next_offset
-        if upper < self.next_offset:
-            stop = positions[bisect_right(offsets, upper) - 1] if upper > offset else 0
+        stop, all_of_it, end_offset = self.size, upper <= self.next_offset, self.next_offset
+        if upper < end_offset:
+            if upper <= offset:
+                return b"", True, offset
+            last = bisect_right(offsets, upper) - 1
+            stop, end_offset = positions[last], offsets[last]
         if stop - start > max_bytes:
             last = bisect_right(positions, start + max_bytes) - 1
             if last <= first:
                 if not at_least_one:
-                    return b"", False
+                    return b"", False, offset
                 last = first + 1
-            limit = positions[last] if last < len(positions) else self.size
-            stop, all_of_it = limit, all_of_it and limit == stop
-        return self.file.pread(stop - start, start) if stop > start else b"", all_of_it
+            if last < len(positions) and positions[last] < stop:
+                stop, end_offset, all_of_it = positions[last], offsets[last], False
+        if stop <= start:
+            return b"", all_of_it, offset
+        return self.file.pread(stop - start, start), all_of_it, end_offset
 
-    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
+    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool, int]:
         begin, entry = self._last_ends.get(offset, -1), (0, 0)
         if begin < 0:
             entry = self.index.floor(offset - self.base_offset)
@@ -272,11 +283,11 @@ class Segment:
         self._check(entry, offset, begin, chunk)
         start, first = self._find(offset, begin, chunk)
         if first is None or first.next_offset > upper:
-            return b"", upper <= self.next_offset
+            return b"", upper <= self.next_offset, offset
         limit = min(start + max_bytes, self.size)
         if start + first.size > limit:
             if not at_least_one:
-                return b"", False
+                return b"", False, offset
             stop, end_offset = start + first.size, first.next_offset
         else:
             stop, end_offset = self._find_stop(start, first, limit, upper, begin, chunk)
@@ -287,7 +298,7 @@ class Segment:
             chunk = self.file.pread(stop - start, start)
         elif start > begin or stop - begin < len(chunk):
             chunk = memoryview(chunk)[start - begin : stop - begin]
-        return chunk, end_offset >= upper
+        return chunk, end_offset >= upper, end_offset
 
     def _find(self, offset: int, position: int, chunk: Buffer) -> tuple[int, BatchHeader | None]:
         """Position and header of the first batch from `position` on that ends after `offset`; None at the segment's end."""
@@ -421,11 +432,12 @@ class Segment:
     # -- cutting ------------------------------------------------------------------------------------------------------
 
     def truncate(self, offset: int) -> None:
-        """Cut off the batch that holds `offset` and all after it."""
+        """Cut off the batch that holds `offset` and all after it. Aborted transactions are to be noted anew."""
         position = self.position_of(offset)
         self.file.truncate(position)
         self.size = position
         self._mending = None
         self.next_offset = self.base_offset
+        self.aborted = AbortedTransactions()
         for _, header in self.replay(scan_batches(self.file, 0, position)):
             self.next_offset = header.next_offset

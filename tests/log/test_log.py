@@ -100,7 +100,7 @@ class LogMachine(RuleBasedStateMachine):
     def read(self, data, max_bytes, at_least_one):
         offset = data.draw(st.integers(self.start, self.end))
         upper = data.draw(st.integers(self.start, self.end))
-        got, is_all = self.log.read(offset, max_bytes, upper, at_least_one)
+        got, is_all, end_offset = self.log.read(offset, max_bytes, upper, at_least_one)
         found = [(h.base_offset, h.next_offset) for _, h in split_batches(got)]
         wanted = [(b[0], b[1]) for b in self.batches if b[1] > offset and b[1] <= upper]
         assert found == wanted[: len(found)], (found, wanted)
@@ -110,6 +110,8 @@ class LogMachine(RuleBasedStateMachine):
         assert len(got) <= max_bytes or (at_least_one and len(found) == 1)
         if wanted and at_least_one:
             assert found
+        if found:
+            assert end_offset == found[-1][1]
         if wanted and not found:
             assert not at_least_one
 
