@@ -118,6 +118,8 @@ def expired_offsets(group: ConsumerGroup, offsets: OffsetStore, now_ms: int, ret
         due = committed.committed_ms + retention_ms
         if committed.expires_ms != NO_TIMESTAMP:
             due = committed.expires_ms
-        if now_ms >= due and not group.subscribes_to(place.topic) and not offsets.is_in_flight(group.group_id, place):
+        if now_ms < due or group.subscribes_to(place.topic) or offsets.pending.has(group.group_id, place):
+            continue
+        if not offsets.is_in_flight(group.group_id, place):
             entries.append(tombstone(group.group_id, place))
     return entries

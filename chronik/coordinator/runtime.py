@@ -22,13 +22,21 @@ from zope.interface import implementer
 from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group, summary
 from chronik.coordinator.effects import Answer, Joiner
 from chronik.coordinator.heartbeats import Heartbeater, check_request
-from chronik.coordinator.hosted import HostedPartition
-from chronik.coordinator.offsets import Committed
+from chronik.coordinator.hosted import HostedPartition, InTransaction
+from chronik.coordinator.offsets import FetchedOffset
 from chronik.coordinator.records import Entry, partition_for
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionHost, IPartitionWriter, MetadataDelta
+from chronik.interfaces import (
+    IClusterMetadata,
+    ICommittedReader,
+    IMarkerListener,
+    IPartitionHost,
+    ITransactionalWriter,
+    ITransactions,
+    MetadataDelta,
+)
 from chronik.model import OFFSETS_TOPIC, PartitionId, TopicPartition
 from chronik.wire.messages.consumer_group_describe import DescribedGroup as ConsumerDescribedGroup
 from chronik.wire.messages.consumer_group_heartbeat import (
@@ -41,6 +49,7 @@ from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 _GROUPS_A_TURN = 500
 
@@ -53,12 +62,12 @@ class FoundCoordinator(NamedTuple):
     port: int
 
 
-@implementer(IPartitionHost)
+@implementer(IPartitionHost, IMarkerListener)
 class Coordinator:
     """Coordinates the groups of all partitions of `__consumer_offsets` that this node leads.
 
     `ensure_offsets_topic` creates that topic where it is missing, and fires when it exists. `fresh_id` makes the random part
-    of member ids. `wall_clock_ms` is the time since 1970.
+    of member ids. `wall_clock_ms` is the time since 1970. `transactions` are asked before a transaction commits offsets.
     """
 
     log = Logger()
@@ -67,13 +76,14 @@ class Coordinator:
         self,
         settings: GroupSettings,
         metadata: IClusterMetadata,
-        writer: IPartitionWriter,
+        writer: ITransactionalWriter,
         reader: ICommittedReader,
         clock: IReactorTime,
         *,
         wall_clock_ms: Callable[[], int],
         fresh_id: Callable[[], str],
         ensure_offsets_topic: Callable[[], Deferred[None]],
+        transactions: ITransactions | None = None,
     ) -> None:
         self.settings = settings
         self._metadata = metadata
@@ -82,6 +92,7 @@ class Coordinator:
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._fresh_id = fresh_id
+        self._transactions = transactions
         self._ensure_offsets_topic = ensure_offsets_topic
         self._creating: list[Deferred[None]] | None = None
         self._hosted: dict[int, HostedPartition] = {}
@@ -132,6 +143,12 @@ class Coordinator:
             hosted = self._hosted.pop(name.partition, None)
             if hosted is not None:
                 hosted.resign()
+
+    def marker_committed(self, partition: TopicPartition, next_offset: int) -> None:
+        """A transaction was ended in a partition of `__consumer_offsets`: its offsets count now, or are gone."""
+        hosted = self._hosted.get(partition.partition) if partition.topic == OFFSETS_TOPIC else None
+        if hosted is not None:
+            hosted.caught_up(next_offset)
 
     def _clean_later(self) -> None:
         seconds = self.settings.offsets_retention_check_interval_ms / 1000
@@ -296,6 +313,36 @@ class Coordinator:
         decision = hosted.check().commit(request, version, hosted.now, self._wall_clock_ms())
         return hosted.append(decision.entries).addCallback(lambda _: decision.response)
 
+    async def commit_in_transaction(self, request: TxnOffsetCommitRequest, implicit: bool) -> TxnOffsetCommitResponse:
+        """TxnOffsetCommit: the offsets count when the transaction is committed; answered when they are in the log.
+
+        With `implicit` the partition of the group is added to the transaction (transactions v2), otherwise it must be in
+        it. The member is looked at after that, right before the append, so that no rebalance comes in between. Raises
+        KafkaError: what `ITransactions.join` fails with, and what the group has against it.
+        """
+        hosted = self._host(request.group_id)
+        hosted.check()
+        producer_id, epoch = request.producer_id, request.producer_epoch
+        if producer_id < 0 or epoch < 0:
+            raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, f"there is no producer {producer_id}")
+        check = self._writer.check_transaction(hosted.name, producer_id, epoch)
+        if check is not None:
+            await self._join(request, hosted.name, implicit)
+        decision = hosted.check().commit_in_transaction(request, self._wall_clock_ms())
+        await hosted.append(decision.entries, InTransaction(producer_id, epoch, check))
+        return decision.response
+
+    async def _join(self, request: TxnOffsetCommitRequest, partition: TopicPartition, implicit: bool) -> None:
+        """Have the transaction's coordinator agree that the partition belongs to it."""
+        if self._transactions is None:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
+        codes = await self._transactions.join(
+            request.transactional_id, request.producer_id, request.producer_epoch, [partition], not implicit
+        )
+        code = codes.get(partition, ErrorCode.INVALID_TXN_STATE)
+        if code is not ErrorCode.NONE:
+            raise KafkaError(code, f"{partition} is not in the producer's transaction")
+
     async def fetch_offsets(
         self,
         group_id: str,
@@ -303,10 +350,11 @@ class Coordinator:
         require_stable: bool,
         member_id: str | None = None,
         member_epoch: int = -1,
-    ) -> list[tuple[TopicPartition, Committed | None]]:
+    ) -> list[FetchedOffset]:
         """What the group committed in the `wanted` partitions, None for everywhere. An unknown group has committed nothing.
 
-        With `require_stable` it waits for the commits that are on their way. A member of a consumer group may be named, with
+        With `require_stable` it waits for the commits that are on their way, and an offset that a transaction is about to
+        replace is not told. A member of a consumer group may be named, with
         its epoch. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
         """
         hosted = self._host(group_id, allow_empty=True)
@@ -318,9 +366,13 @@ class Coordinator:
             await hosted.settled()
             shard = hosted.check()
         offsets = shard.offsets.all(group_id)
-        if wanted is None:
-            return list(offsets.items())
-        return [(place, offsets.get(place)) for place in wanted]
+        pending = shard.offsets.pending
+        return [
+            FetchedOffset(place, None, is_unstable=True)
+            if require_stable and pending.has(group_id, place)
+            else FetchedOffset(place, offsets.get(place))
+            for place in (offsets if wanted is None else wanted)
+        ]
 
     async def delete_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from chronik.coordinator import offsets
 from chronik.coordinator.consumer_describe import check_commit, consumer_listing, expired_offsets
+from chronik.coordinator.consumer_group import ConsumerGroup
 from chronik.coordinator.consumer_shard import ConsumerGroups
 from chronik.coordinator.deadlines import Deadlines
 from chronik.coordinator.effects import Answer, Effect, Effects, GroupState, Joiner, Store, join_refused
@@ -39,6 +40,8 @@ from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from chronik.wire.messages.sync_group import SyncGroupRequest
+from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
+from chronik.wire.records import NO_PRODUCER_ID
 
 CLASSIC = "classic"
 CONSUMER = "consumer"
@@ -53,6 +56,13 @@ class Decision(NamedTuple):
 
     entries: list[Entry]
     response: OffsetCommitResponse
+
+
+class TransactionalDecision(NamedTuple):
+    """As `Decision`, for records that belong to a transaction."""
+
+    entries: list[Entry]
+    response: TxnOffsetCommitResponse
 
 
 class Shard:
@@ -70,12 +80,12 @@ class Shard:
 
     # The log.
 
-    def replay(self, entry: Entry) -> None:
-        """Take over one record, in the order of the log."""
+    def replay(self, entry: Entry, offset: int = -1, producer_id: int = NO_PRODUCER_ID) -> None:
+        """Take over the record at `offset`, in the order of the log; of a transaction if there is a `producer_id`."""
         key, value = entry
         if isinstance(key, OffsetCommitKey):
             assert value is None or isinstance(value, OffsetCommitValue)
-            self.offsets.replay(key, value)
+            self.offsets.replay(key, value, offset, producer_id)
             if self._live and value is not None and not self._has(key.group):
                 self.groups[key.group] = Group(key.group, self.settings)
         elif not isinstance(key, GroupMetadataKey):
@@ -83,7 +93,7 @@ class Shard:
             self.consumers.replay(key, value)
             if value is not None and self.groups.pop(key.group, None) is not None:
                 self._deadlines.cancel(key.group)  # it has changed its protocol; nobody waits in it
-            elif self._live and value is None and not self._has(key.group) and self.offsets.all(key.group):
+            elif self._live and value is None and not self._has(key.group) and self._has_offsets(key.group):
                 self.groups[key.group] = Group(key.group, self.settings)
         elif isinstance(value, GroupMetadataValue):
             self.stored[key.group] = value
@@ -92,7 +102,7 @@ class Shard:
         else:
             self.stored.pop(key.group, None)
             group = self.groups.get(key.group)
-            if group is not None and group.is_unused and not self.offsets.all(key.group):
+            if group is not None and group.is_unused and not self._has_offsets(key.group):
                 del self.groups[key.group]
 
     def _has(self, group_id: str) -> bool:
@@ -104,6 +114,13 @@ class Shard:
         if value.members:
             group.rebalance(self._now)
         self._settle(group_id)
+
+    def _has_offsets(self, group_id: str) -> bool:
+        return bool(self.offsets.all(group_id)) or self.offsets.pending.has(group_id)
+
+    def end_transaction(self, producer_id: int, committed: bool) -> None:
+        """Take over a marker, in the order of the log: what the producer's transaction committed counts, or is gone."""
+        self.offsets.end_transaction(producer_id, committed)
 
     def opening(self, now: int) -> Iterator[None]:
         """The log is read: bring the groups to life, a step a group. Nothing else may happen to the shard meanwhile."""
@@ -259,6 +276,21 @@ class Shard:
         entries, response = offsets.commit(request, wall_ms, self.settings.offset_metadata_max_bytes)
         return Decision(entries, response)
 
+    def commit_in_transaction(self, request: TxnOffsetCommitRequest, wall_ms: int) -> TransactionalDecision:
+        """TxnOffsetCommit. Raises KafkaError when the member may not commit at all."""
+        group = self.groups.get(request.group_id)
+        consumers = self.consumers.groups.get(request.group_id)
+        if consumers is not None:
+            if request.generation_id >= 0 or request.member_id:
+                _check_consumer(consumers, request)
+        elif group is not None:
+            group.check_transactional_commit(request.member_id, request.group_instance_id, request.generation_id)
+        elif request.generation_id >= 0:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, f"Group {request.group_id} not found.")
+        return TransactionalDecision(
+            *offsets.commit_in_transaction(request, wall_ms, self.settings.offset_metadata_max_bytes)
+        )
+
     def delete_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition]
     ) -> tuple[list[Entry], list[tuple[TopicPartition, ErrorCode]]]:
@@ -378,6 +410,16 @@ class Shard:
                 for member in group.roster
             ],
         )
+
+
+def _check_consumer(group: ConsumerGroup, request: TxnOffsetCommitRequest) -> None:
+    """Whether a member of a consumer group may commit in a transaction; its clients know the error of classic groups."""
+    try:
+        check_commit(group, request.member_id, request.generation_id, _GROUP_ID_NOT_FOUND_SINCE)
+    except KafkaError as error:
+        if error.code is ErrorCode.STALE_MEMBER_EPOCH:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, error.message) from None
+        raise
 
 
 def _deletable(subscribed: bool) -> ErrorCode:

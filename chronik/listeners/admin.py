@@ -58,7 +58,7 @@ class GroupAdministration(Protocol):
 
     async def fetch_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
-    ) -> Sequence[tuple[TopicPartition, Any]]:
+    ) -> Sequence[tuple[TopicPartition, Any, bool]]:
         """(partition, Committed) of all that the group committed, for `wanted` None."""
 
     def delete(self, group_id: str) -> Awaitable[None]:
@@ -212,7 +212,7 @@ class AdminApi:
         if group is None:
             raise _no_group(group_id)
         offsets = []
-        for place, committed in sorted(await self._services.groups.fetch_offsets(group_id, None, False)):
+        for place, committed, _ in sorted(await self._services.groups.fetch_offsets(group_id, None, False)):
             _, high_watermark = self._bounds(place)
             lag = None if high_watermark is None else max(0, high_watermark - committed.offset)
             offsets.append(

@@ -286,7 +286,7 @@ class CoordinatorModel(RuleBasedStateMachine):
             for record in decode_records(batch, 1 << 20):
                 entry = decode_entry(record.key, record.value)
                 assert entry is not None
-                replayed.replay(entry)
+                replayed.replay(entry, record.offset)
         live = self.world.shard
         assert (live.stored, live.offsets._groups) == (replayed.stored, replayed.offsets._groups)
 

@@ -36,7 +36,7 @@ class Case(SynchronousTestCase):
 
     def committed(self, world: World, group: str = "g", stable: bool = False) -> dict[TopicPartition, int]:
         found = world.result(world.coordinator.fetch_offsets(group, None, stable))
-        return {place: committed.offset for place, committed in found}
+        return {place: committed.offset for place, committed, _ in found}
 
     def codes(self, response: Any) -> list[int]:
         return [p.error_code for topic in response.topics for p in topic.partitions]
@@ -223,8 +223,8 @@ class CommitTests(Case):
         self.commit(world, {EVENTS: 1}, metadata="é metadata")
         self.commit(world, {EVENTS: 2, LOGS: 3}, metadata="é metadata")
         found = world.result(world.coordinator.fetch_offsets("g", None, True))
-        self.assertEqual(sorted(place for place, _ in found), [EVENTS, LOGS])
-        self.assertEqual({(c.metadata, c.leader_epoch) for _, c in found}, {("é metadata", 3)})
+        self.assertEqual(sorted(place for place, _, _ in found), [EVENTS, LOGS])
+        self.assertEqual({(c.metadata, c.leader_epoch) for _, c, _ in found}, {("é metadata", 3)})
 
     def test_metadata_limit(self) -> None:
         """4096 UTF-16 units are let through, one more is refused, for that partition alone."""

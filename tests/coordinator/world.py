@@ -16,8 +16,18 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import Bounded, GroupTimes
-from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionWriter, MetadataDelta
-from chronik.model import OFFSETS_TOPIC, Broker, Endpoint, PartitionId, PartitionState, Topic, TopicPartition
+from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, MetadataDelta
+from chronik.model import (
+    OFFSETS_TOPIC,
+    Broker,
+    Endpoint,
+    PartitionId,
+    PartitionState,
+    Topic,
+    TopicPartition,
+    TransactionMarker,
+)
+from chronik.wire.markers import encode_marker
 from chronik.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from chronik.wire.messages.offset_commit import (
@@ -34,13 +44,16 @@ SHORT_SESSIONS = GroupTimes(session=Bounded(10_000, 1_000, 60_000))
 WALL = 1_700_000_000_000
 
 
-@implementer(IPartitionWriter, ICommittedReader)
+@implementer(ITransactionalWriter, ICommittedReader)
 class MemoryLog:
     """Partitions as lists of batches. While `holding`, appends wait for `release`; `failing` makes new ones fail.
 
     With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer. While
     `unreadable`, reads fail; `reads` counts them. While `late`, appends are written at once, and `answers` has who waits for
     which offset.
+
+    `checks` has (producer id, epoch) of each transaction that the coordinator was to ask about, and `open` those that have
+    written something.
     """
 
     def __init__(self) -> None:
@@ -53,6 +66,8 @@ class MemoryLog:
         self.unreadable = False
         self.reads = 0
         self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
+        self.checks: list[tuple[int, int]] = []
+        self.open: set[tuple[int, int]] = set()
 
     def end(self, partition: TopicPartition) -> int:
         batches = self.batches.get(partition)
@@ -71,6 +86,26 @@ class MemoryLog:
             self.held.append((partition, batch, waiting))
             return waiting
         return succeed(self._write(partition, batch))
+
+    def check_transaction(
+        self, partition: TopicPartition, producer_id: int, producer_epoch: int
+    ) -> tuple[int, int] | None:
+        if (producer_id, producer_epoch) in self.open:
+            return None
+        self.checks.append((producer_id, producer_epoch))
+        return producer_id, producer_epoch
+
+    def append_transactional(self, partition: TopicPartition, batch: bytearray, check: Any) -> Deferred[int]:
+        header = read_header(batch)
+        assert header.transactional
+        producer = header.producer_id, header.producer_epoch
+        assert check == producer or producer in self.open
+        self.open.add(producer)
+        return self.append(partition, batch)
+
+    def write_marker(self, partition: TopicPartition, marker: TransactionMarker) -> None:
+        self.open = {producer for producer in self.open if producer[0] != marker.producer_id}
+        self._write(partition, encode_marker(marker, WALL))
 
     def _write(self, partition: TopicPartition, batch: bytearray) -> int:
         base = self.end(partition)
