@@ -318,6 +318,7 @@ class Node(MultiService):
             ensure_offsets_topic=self._create_offsets_topic,
         )
         self.replicas.add_host(self.coordinator)
+        self.replicas.add_marker_listener(self.coordinator)
         metrics.storage_usage = self.replicas.topic_sizes
         self._throttles = Throttles(
             self.metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000

@@ -10,16 +10,18 @@ Pure: time is an argument, the log and the syncing are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from chronik.broker.checks import TransactionCheck, TransactionChecks, UncheckedTransaction
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
 from chronik.broker.recompression import ICompressionThreads, Recompression, target_codec
 from chronik.errors import ErrorCode, KafkaError
+from chronik.log.aborted import AbortedTransaction
 from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
-from chronik.model import PartitionId, PartitionState, TopicPartition
+from chronik.model import PartitionId, PartitionState, TopicPartition, TransactionMarker
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
@@ -46,12 +48,16 @@ class Appended(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read."""
+    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read.
+
+    `aborted` has the aborted transactions that concern what was read, where only what is stable was asked for.
+    """
 
     records: Buffer
     high_watermark: int
     log_start: int
     limited: bool
+    aborted: Sequence[AbortedTransaction] = ()
 
 
 class Partition:
@@ -83,7 +89,9 @@ class Partition:
         "partition_id",
         "recompression",
         "settings",
+        "stable_waiters",
         "syncs_first",
+        "transaction_checks",
     )
 
     def __init__(
@@ -107,9 +115,12 @@ class Partition:
         self._in_sync = len(state.isr)
         self._replicas = len(state.replicas)
         self.high_watermark = log.end_offset
+        log.producers.committed(log.end_offset)
         self.commits = CommitQueue()
         self._cuts = CommitQueue()  # of log starts
-        self.fetch_waiters: set[WaitingFetch] = set()
+        self.fetch_waiters: set[WaitingFetch] = set()  # for what is committed
+        self.stable_waiters: set[WaitingFetch] = set()  # for what is stable
+        self.transaction_checks = TransactionChecks()
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
         self._threads = threads
@@ -152,7 +163,9 @@ class Partition:
     @property
     def last_stable_offset(self) -> int:
         """The first offset that an open transaction still holds back; without transactions the high watermark."""
-        return self.high_watermark
+        log = self.log
+        high_watermark, unstable = self.high_watermark, log.producers.first_unstable
+        return high_watermark if unstable >= high_watermark else max(unstable, log.start_offset)
 
     def check_leader_epoch(self, epoch: int) -> None:
         """Refuse a client whose idea of the leader epoch is older or newer than ours (KIP-320); below 0 is no idea."""
@@ -164,13 +177,16 @@ class Partition:
 
     # -- appends ------------------------------------------------------------------------------------------------------
 
-    def append(self, batch: Buffer | None, now_ms: int, acks: int = 1) -> Appended:
+    def append(
+        self, batch: Buffer | None, now_ms: int, acks: int = 1, check: TransactionCheck | None = None
+    ) -> Appended:
         """Check and append one record batch, which is patched in place where it is writable, in the codec that it has.
 
         Where there is a `recompression`, its `append` is the one to call.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
-        again: it is answered with the offsets that it got the first time.
+        again: it is answered with the offsets that it got the first time. A transactional batch of a producer whose
+        transaction is not open here raises UncheckedTransaction; with a `check` that has succeeded it opens it.
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
@@ -185,8 +201,9 @@ class Partition:
         header = records.check_produced(batch)
         size = len(batch)
         metrics = self.metrics
-        metrics.messages_received += header.record_count
-        metrics.bytes_received += size
+        if check is None:  # otherwise this is its second time
+            metrics.messages_received += header.record_count
+            metrics.bytes_received += size
         append_time = -1
         if (
             self._stamp
@@ -194,6 +211,8 @@ class Partition:
             or header.attributes & _NOT_OPAQUE
             or not self._oldest < header.max_timestamp - now_ms <= self._newest
         ):
+            if header.attributes & TRANSACTIONAL_BIT:
+                self._require_transaction(batch, header, check)
             batch, header, append_time = self._adapted(batch, header, now_ms)
             size = len(batch)
         log = self.log
@@ -213,6 +232,61 @@ class Partition:
             append_time = known[1] if known else -1
         return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
 
+    def append_offsets(self, batch: bytearray, now_ms: int, check: TransactionCheck | None) -> Appended:
+        """Append a transactional batch of the group coordinator, which has no sequence. `check` is as in `append`.
+
+        Raises KafkaError: MESSAGE_TOO_LARGE, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, KAFKA_STORAGE_ERROR.
+        """
+        header = records.read_header(batch)
+        if len(batch) > self._max_bytes:
+            raise self.too_large(len(batch))
+        self._require_transaction(batch, header, check)
+        base_offset = self.log.append(batch, header, self.leader_epoch, now_ms)
+        end_offset = base_offset + header.record_count
+        self._grown(end_offset, header.record_count, len(batch))
+        return Appended(base_offset, end_offset, -1, self.log.start_offset)
+
+    def append_marker(self, marker: TransactionMarker, now_ms: int) -> int:
+        """End a producer's transaction; the offset behind the marker. What it ends is stable once that is committed.
+
+        Raises KafkaError: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
+        """
+        end_offset, size = self.log.append_marker(marker, self.leader_epoch, now_ms)
+        self.transaction_checks.ended(marker.producer_id)
+        self._grown(end_offset, 1, size)
+        return end_offset
+
+    def _grown(self, end_offset: int, count: int, size: int) -> None:
+        """`count` records in `size` bytes were appended, other than by `append`."""
+        self.metrics.messages_stored += count
+        self.metrics.bytes_stored += size
+        self._uncommitted_bytes += size
+        if self._syncs:
+            self._sync_by_settings(end_offset)
+        else:
+            self._commit(end_offset)
+
+    def check_transaction(self, producer_id: int, epoch: int, sequence: int, implicit: bool) -> TransactionCheck | None:
+        """What must succeed before the producer's next batch may open its transaction; None where that is open.
+
+        `sequence` is that of the batch, -1 for none; `implicit` says that its client takes part in transactions v2.
+        """
+        if self.log.producers.in_transaction(producer_id, epoch):
+            return None
+        return self.transaction_checks.begin(producer_id, epoch, sequence, implicit)
+
+    def _require_transaction(
+        self, batch: bytearray | memoryview, header: BatchHeader, check: TransactionCheck | None
+    ) -> None:
+        """Raises KafkaError unless a transactional batch belongs to a transaction that its coordinator knows."""
+        producers = self.log.producers
+        producer_id = header.producer_id
+        if producers.in_transaction(producer_id, header.producer_epoch) or producers.check(header) is not None:
+            return
+        if check is None:
+            raise UncheckedTransaction(self.name, batch, header)
+        self.transaction_checks.require(check, header, producers.is_new(producer_id))
+
     def _adapted(
         self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int
     ) -> tuple[bytearray | memoryview, BatchHeader, int]:
@@ -227,8 +301,6 @@ class Partition:
             append_time = now_ms
         else:
             self._check_timestamp(header.max_timestamp, now_ms)
-        if header.transactional:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
         if append_time >= 0:
             records.stamp_append_time(batch, append_time)
             header = records.read_header(batch)
@@ -265,12 +337,26 @@ class Partition:
 
     def _commit(self, high_watermark: int) -> None:
         """Move the high watermark: first the producers that wait are answered, then waiting fetches are woken."""
+        producers = self.log.producers
+        transactions = producers.first_unstable < high_watermark
+        stable = self.last_stable_offset if transactions else 0
         self.high_watermark = high_watermark
+        if transactions:
+            producers.committed(high_watermark)
         if self.commits:
             self.commits.committed(high_watermark)
         committed, self._uncommitted_bytes = self._uncommitted_bytes, 0
         if self.fetch_waiters:
             bytes_committed(self.fetch_waiters, committed)
+        if self.stable_waiters:
+            if not transactions:
+                bytes_committed(self.stable_waiters, committed)
+            elif self.last_stable_offset > stable:
+                self._wake(self.stable_waiters)
+
+    def _wake(self, waiters: set[WaitingFetch]) -> None:
+        for waiter in tuple(waiters):
+            waiter.wake()
 
     def _check_timestamp(self, timestamp: int, now_ms: int) -> None:
         settings = self.settings
@@ -303,12 +389,13 @@ class Partition:
         if offset >= upper:
             return Fetched(b"", high_watermark, log.start_offset, False)
         try:
-            data, is_all = log.read(offset, max_bytes, upper, at_least_one)
+            data, is_all, end_offset = log.read(offset, max_bytes, upper, at_least_one)
+            aborted = log.aborted_between(offset, end_offset) if committed_only and data else ()
         except MendingError as error:
             error.mend(self._threads.soon)
             raise
         self.metrics.bytes_fetched += len(data)
-        return Fetched(data, high_watermark, log.start_offset, not is_all)
+        return Fetched(data, high_watermark, log.start_offset, not is_all, aborted)
 
     def diverging_epoch(self, last_fetched_epoch: int, fetch_offset: int) -> tuple[int, int] | None:
         """(epoch, end offset) where a reader's history leaves ours, or None when it doesn't (KIP-595).
@@ -399,5 +486,5 @@ class Partition:
             self.recompression.fail(error)
         self.commits.fail(error)
         self._cuts.fail(error)
-        for waiter in tuple(self.fetch_waiters):
-            waiter.wake()
+        self._wake(self.fetch_waiters)
+        self._wake(self.stable_waiters)

@@ -7,7 +7,7 @@ deleted topic's directories are renamed at once, which frees the name and makes 
 
 A sync that fails here, on the reactor, is told to `on_fatal` as one that fails on the flusher's thread is.
 
-It also gives the node's own tiers their way to partitions: `IPartitionWriter` and `ICommittedReader`.
+What the node's own tiers do with partitions is the layer below, `node_topics`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
@@ -25,17 +25,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chronik.broker.directories import PartitionDirectories
+from chronik.broker.node_topics import NodeTopics
 from chronik.broker.opening import Verification, log_config
-from chronik.broker.partition import Appended, Partition
+from chronik.broker.partition import Partition
 from chronik.broker.recompression import ICompressionThreads
 from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
-    ICommittedReader,
     IDisk,
     ILogDirectory,
     IPartitionHost,
-    IPartitionWriter,
     MetadataDelta,
 )
 from chronik.log.flusher import Flusher
@@ -58,8 +57,8 @@ def _raise(_: PartitionId, error: Exception) -> None:
     raise error
 
 
-@implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
-class Replicas:
+@implementer(ILogDirectory)
+class Replicas(NodeTopics):
     """The partitions of one node under the directory `path`. `start` opens them; afterwards it follows `metadata`."""
 
     log = Logger()
@@ -84,6 +83,7 @@ class Replicas:
         random: Callable[[], float],
         threads: ICompressionThreads,
     ) -> None:
+        super().__init__(wall_clock_ms)
         self.path = path
         self._metadata = metadata
         self._node_id = node_id
@@ -95,7 +95,6 @@ class Replicas:
         self._producer_expiration_ms = producer_expiration_ms
         self._flush_bytes = flush_bytes
         self._hosts: list[IPartitionHost] = []
-        self._now_ms = wall_clock_ms
         self._cooperator = cooperator
         self._on_fatal = on_fatal
         self._clock = clock
@@ -201,47 +200,6 @@ class Replicas:
         raise KafkaError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"{name}-{index} cannot be opened: {self._refused[partition_id]}"
         )
-
-    # -- for the node's own tiers -------------------------------------------------------------------------------------
-
-    def append(self, partition: TopicPartition, batch: bytearray) -> Deferred[int]:
-        """See `IPartitionWriter`."""
-        committed: Deferred[int] = Deferred()
-        try:
-            leading = self.partition(*partition)
-
-            def appended(outcome: Appended | Exception) -> None:
-                if isinstance(outcome, Exception):
-                    committed.errback(outcome)
-                elif leading.high_watermark >= outcome.end_offset:
-                    committed.callback(outcome.base_offset)
-                else:
-                    leading.commits.wait(outcome.end_offset, partial(done, outcome.base_offset))
-
-            def done(base_offset: int, error: Exception | None) -> None:
-                if error is None:
-                    committed.callback(base_offset)
-                else:
-                    committed.errback(error)
-
-            if leading.recompression is None:
-                appended(leading.append(batch, self._now_ms()))
-            else:
-                outcome = leading.recompression.append(batch, self._now_ms(), _LEADER_ONLY, appended)
-                if isinstance(outcome, Appended):
-                    appended(outcome)
-        except KafkaError as error:
-            return fail(error)
-        return committed
-
-    def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
-        """See `ICommittedReader`."""
-        found = self.partition(*partition)
-        return found.log_start_offset, found.high_watermark, found.last_stable_offset
-
-    def read(self, partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
-        """See `ICommittedReader`."""
-        return bytes(self.partition(*partition).read(offset, max_bytes, True, at_least_one=True).records)
 
     # -- what is on disk ----------------------------------------------------------------------------------------------
 

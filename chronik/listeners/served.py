@@ -14,6 +14,7 @@ from chronik.config import Config
 from chronik.controller.image import MetadataImage
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
+from chronik.interfaces import ITransactions
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
@@ -54,6 +55,7 @@ from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
@@ -75,8 +77,12 @@ def served_apis(
     groups: Coordinator,
     answers: AnswerBacklog,
     throttles: Throttles,
+    transactions: ITransactions | None = None,
 ) -> list[Any]:
-    """One handler for each API. `table` returns the table that is made of them."""
+    """One handler for each API. `table` returns the table that is made of them.
+
+    Without `transactions`, transactional batches are refused and TxnOffsetCommit is not served.
+    """
     sessions = FetchSessions(
         config.max_incremental_fetch_session_cache_slots,
         _FETCH_SESSION_EVICTION_MS,
@@ -86,7 +92,7 @@ def served_apis(
     clock = time.monotonic
     return [
         ApiVersionsHandler(table),
-        ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
+        ProduceHandler(replicas, metrics.produce_latency, clock, reactor, transactions),
         FetchHandler(
             replicas,
             sessions,
@@ -134,4 +140,5 @@ def served_apis(
         ListGroupsHandler(groups),
         DeleteGroupsHandler(groups),
         OffsetDeleteHandler(groups, metadata),
+        *([TxnOffsetCommitHandler(groups, metadata)] if transactions is not None else ()),
     ]

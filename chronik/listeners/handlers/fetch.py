@@ -5,6 +5,9 @@ limits are used up; the first one with data always gives at least one batch, how
 `min_bytes` the round waits in the purgatory of its partitions, is read again when enough was committed there, and is answered
 by `max_wait_ms` in any case. Records are handed on as the log has them, without a copy.
 
+A reader of isolation level read_committed sees what lies below the last stable offset, waits for that to move, and is told
+the aborted transactions among what it gets, which it leaves out itself.
+
 A round of more than `LARGE` partitions is served in slices, with other requests in between.
 """
 
@@ -17,7 +20,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
-from chronik.broker.partition import Partition
+from chronik.broker.partition import Fetched, Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
@@ -29,6 +32,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.fetch import (
+    AbortedTransaction,
     EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
@@ -218,7 +222,7 @@ class FetchHandler:
                         high_watermark=fetched.high_watermark,
                         last_stable_offset=partition.last_stable_offset,
                         log_start_offset=fetched.log_start,
-                        aborted_transactions=[] if committed_only else None,
+                        aborted_transactions=_aborted(fetched) if committed_only else None,
                         records=fetched.records,
                     )
                     count = len(fetched.records)
@@ -306,9 +310,11 @@ class _DelayedFetch:
 
     def _watch(self, reading: Reading) -> None:
         handler = self._handler
+        stable = self._request.isolation_level == _READ_COMMITTED
         self._waiting = WaitingFetch(self._request.min_bytes - reading.size, self._ready)
         for target in self._round.targets:
-            self._waiting.watch(handler.find(target, self._context.api_version >= _BY_ID).fetch_waiters)
+            partition = handler.find(target, self._context.api_version >= _BY_ID)
+            self._waiting.watch(partition.stable_waiters if stable else partition.fetch_waiters)
 
     def _ready(self, _: WaitingFetch) -> None:
         self._handler._wakeups.add(partial(self._finish, False))
@@ -351,6 +357,13 @@ class _DelayedFetch:
         """The node has room for answers again: those that waited for it take their turns."""
         if not self.answer.called:
             self._ready(self._waiting)
+
+
+def _aborted(fetched: Fetched) -> list[AbortedTransaction]:
+    return [
+        AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+        for aborted in fetched.aborted
+    ]
 
 
 def _failed(partition: int, code: int) -> PartitionData:

@@ -9,6 +9,9 @@ its connection stands still.
 A connection repeats itself: what is common to its requests is kept as a `ProduceShape`, and `handle_shaped` serves those
 that fit it without decoding or encoding a message.
 
+A transactional batch whose producer has no transaction open in the partition comes back unappended, and is appended by
+`broker.transactional` once the transaction's coordinator has agreed. Such a producer must want an answer (acks).
+
 Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
 """
 
@@ -22,10 +25,13 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chronik.broker.checks import UncheckedTransaction
 from chronik.broker.partition import Appended, Partition
 from chronik.broker.recompression import Recompression, Turn
 from chronik.broker.replicas import Replicas
+from chronik.broker.transactional import PendingBatch, TransactionalAppends, produce_error
 from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import ITransactions
 from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.telemetry.metrics import Histogram
@@ -60,8 +66,43 @@ _AT_FAULT = frozenset(
     }
 )
 """What is wrong with the records themselves, other than their size and checksum."""
+_ABORTABLE_SINCE = 11
+"""Clients of this version know TRANSACTION_ABORTABLE."""
+_IMPLICIT_SINCE = 12
+"""Clients of this version leave it to the broker to add partitions to their transactions (transactions v2)."""
 _Wait = tuple[Partition, int, PartitionProduceResponse]
 """What an answer waits for: that a partition commits all below an offset."""
+
+
+class _Unchecked:
+    """A batch that the coordinator of its transaction has to be asked about. `appended` fires with where it went."""
+
+    __slots__ = ("appended", "data", "pending")
+
+    def __init__(
+        self,
+        error: UncheckedTransaction,
+        partition: Partition,
+        data: PartitionProduceData,
+        now_ms: int,
+        acks: int,
+        version: int,
+    ) -> None:
+        self.appended: Deferred[Appended] = Deferred()
+        self.data = data
+        self.pending = PendingBatch(
+            partition, error.batch, error.header, now_ms, acks, partial(self._done, version >= _ABORTABLE_SINCE)
+        )
+
+    def _done(self, abortable: bool, _: PendingBatch, result: Appended | Exception) -> None:
+        if self.appended.called:
+            return  # its client is gone
+        if isinstance(result, KafkaError):
+            self.appended.errback(produce_error(result, abortable))
+        elif isinstance(result, Exception):
+            self.appended.errback(result)
+        else:
+            self.appended.callback(result)
 
 
 class ProduceHandler:
@@ -75,8 +116,16 @@ class ProduceHandler:
 
     log = Logger()
 
-    def __init__(self, replicas: Replicas, latency: Histogram, clock: Callable[[], float], reactor: Any) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        latency: Histogram,
+        clock: Callable[[], float],
+        reactor: Any,
+        transactions: ITransactions | None = None,
+    ) -> None:
         self._replicas = replicas
+        self._transactional = TransactionalAppends(transactions)
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
@@ -87,13 +136,13 @@ class ProduceHandler:
         acks = request.acks
         if acks not in _ACKS:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
-        by_id, zstd_is_known = context.api_version >= _BY_ID, context.api_version >= _ZSTD_SINCE
-        return self._append(request, by_id, zstd_is_known, context.now_ms(), context.received)
+        return self._append(request, context.api_version, context.now_ms(), context.received)
 
     def _append(
-        self, request: ProduceRequest, by_id: bool, zstd_is_known: bool, now_ms: int, received: float
+        self, request: ProduceRequest, version: int, now_ms: int, received: float
     ) -> ProduceResponse | Deferred[Any] | None:
-        acks = request.acks
+        acks, by_id, zstd_is_known = request.acks, version >= _BY_ID, version >= _ZSTD_SINCE
+        unchecked: list[_Unchecked] = []
         responses: list[TopicProduceResponse] = []
         waits: list[_Wait] = []
         turns: list[Deferred[Any]] = []
@@ -109,6 +158,14 @@ class ProduceHandler:
                         outcome: Appended | Deferred[Appended] = partition.append(data.records, now_ms, acks)
                     else:
                         outcome = self._append_in_turn(partition.recompression, data, now_ms, acks, request.timeout_ms)
+                    if isinstance(outcome, Deferred) and acks:
+                        outcome.addErrback(self._recheck, partition, request, data, version, now_ms)
+                except UncheckedTransaction as error:
+                    if not acks:  # who learns of failures by a closed connection cannot be told of one later
+                        answers.append(self._not_appended(topic, data, by_id, error))
+                        continue
+                    unchecked.append(_Unchecked(error, partition, data, now_ms, acks, version))
+                    outcome = unchecked[-1].appended
                 except Exception as error:
                     answers.append(self._not_appended(topic, data, by_id, error))
                     continue
@@ -124,6 +181,8 @@ class ProduceHandler:
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
             )
         response = ProduceResponse(responses=responses)
+        if unchecked:
+            self._check(unchecked, request, version)
         if turns:
             return self._after_turns(response, turns, waits, request, received)
         if not acks:
@@ -133,6 +192,30 @@ class ProduceHandler:
             self._latency.observe(self._clock() - received)
             return response
         return self._when_committed(response, waits, request.timeout_ms, received)
+
+    def _check(self, unchecked: list[_Unchecked], request: ProduceRequest, version: int) -> None:
+        """Append what the coordinator of the request's transaction agrees to."""
+        pending = [item.pending for item in unchecked]
+        self._transactional.append(pending, request.transactional_id, version >= _IMPLICIT_SINCE)
+        for item in unchecked:
+            item.data.records = item.pending.batch  # a copy, where it has to wait
+
+    def _recheck(
+        self,
+        failure: Failure,
+        partition: Partition,
+        request: ProduceRequest,
+        data: PartitionProduceData,
+        version: int,
+        now_ms: int,
+    ) -> Any:
+        """What had to wait for its turn to be compressed, and may turn out then to need the coordinator."""
+        error = failure.value
+        if not isinstance(error, UncheckedTransaction):
+            return failure
+        item = _Unchecked(error, partition, data, now_ms, request.acks, version)
+        self._check([item], request, version)
+        return item.appended
 
     def _append_in_turn(
         self, recompression: Recompression, data: PartitionProduceData, now_ms: int, acks: int, timeout_ms: int
@@ -223,8 +306,10 @@ class ProduceHandler:
             else:
                 partition = self._replicas.partition(shape.topic, index)
             if partition.recompression is not None:
-                return self._append(shape.request(index, batch), by_id, True, now_ms, received)
+                return self._append(shape.request(index, batch), shape.key_and_version & 0xFFFF, now_ms, received)
             base_offset, end_offset, append_time, log_start = partition.append(batch, now_ms, acks)
+        except UncheckedTransaction:
+            return self._append(shape.request(index, batch), shape.key_and_version & 0xFFFF, now_ms, received)
         except Exception as error:
             (topic,) = shape.request(index, batch).topic_data
             answer = self._not_appended(topic, topic.partition_data[0], by_id, error)
