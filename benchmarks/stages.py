@@ -18,12 +18,14 @@ from twisted.internet.testing import StringTransport
 
 from benchmarks.results import Results
 from benchmarks.schedule import Schedule
+from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.partition import Partition
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import Throttles
 from chronik.log.config import LogConfig
 from chronik.log.disk import RealDisk
 from chronik.log.log import Log
@@ -127,6 +129,7 @@ def _partition(home: Path) -> Partition:
         topic_settings({}, {}),
         TopicMetrics("raw"),
         lambda _: None,
+        CompressionThreads(Clock(), 1, lambda _: None),
     )
 
 
@@ -197,7 +200,7 @@ def _connection(home: Path, count: int) -> Callable[[], None]:
     factory = KafkaFactory(
         "PLAINTEXT", ApiTable([_handler(home)]), BufferPool(1 << 26), RequestMetrics(time.monotonic), reactor,
         max_request_bytes=1 << 26, max_connections=10, max_connections_per_ip=10, max_idle_ms=1 << 30,
-        wall_clock_ms=lambda: _NOW,
+        wall_clock_ms=lambda: _NOW, throttles=Throttles(dict, time.monotonic),
     )  # fmt: skip
     protocol = factory.buildProtocol(None)
     assert isinstance(protocol, KafkaProtocol)

@@ -86,6 +86,8 @@ _OWN = (
     _fixed("delete.topic.enable", _B, True, "Whether topics can be deleted."),
     _fixed("socket.request.max.bytes", _I, 104_857_600, "The largest request, in bytes."),
     _fixed("max.connections", _I, _INT_MAX, "The most connections at a time."),
+    _fixed("quota.window.num", _I, 11, "Windows of time over which the rates of clients are measured.", at_least(1)),
+    _fixed("quota.window.size.seconds", _I, 1, "The length of each of these windows.", at_least(1)),
     _fixed("connections.max.idle.ms", _L, 600_000, "Idle time after which a connection is closed."),
     _fixed(
         "fetch.max.bytes", _I, 57_671_680, "The most bytes that one fetch response carries, whatever was asked for."
@@ -115,6 +117,17 @@ _OWN = (
     _fixed("group.max.session.timeout.ms", _I, 1_800_000, "The longest session timeout of a group member."),
     _fixed("group.initial.rebalance.delay.ms", _I, 3_000, "How long a new group waits for more members."),
     _fixed("group.max.size", _I, _INT_MAX, "The most members of a group."),
+    _fixed(
+        "group.consumer.session.timeout.ms", _I, 45_000, "How long a member of the consumer protocol may be silent."
+    ),
+    _fixed("group.consumer.min.session.timeout.ms", _I, 45_000, "The shortest such time."),
+    _fixed("group.consumer.max.session.timeout.ms", _I, 60_000, "The longest such time."),
+    _fixed("group.consumer.heartbeat.interval.ms", _I, 5_000, "How often such a member is asked to be heard."),
+    _fixed("group.consumer.min.heartbeat.interval.ms", _I, 5_000, "The shortest such interval."),
+    _fixed("group.consumer.max.heartbeat.interval.ms", _I, 15_000, "The longest such interval."),
+    _fixed("group.consumer.max.size", _I, _INT_MAX, "The most members of a group of the consumer protocol."),
+    _fixed("group.consumer.assignors", _LIST, ("uniform", "range"), "The assignors that its members may ask for."),
+    _fixed("group.consumer.migration.policy", _S, "bidirectional", "Which way groups may change their protocol."),
 )
 
 BROKER_CONFIGS: Mapping[str, ConfigDef] = dict(

@@ -22,9 +22,15 @@ from chronik.options import CONFIG_PATH_VARIABLE, Option, Section, canonical, de
 from chronik.topic_config import TOPIC_CONFIGS
 
 ROLES = ("all", "controller", "ingest", "query")
-MILLISECONDS, BYTES = "milliseconds", "bytes"
+MILLISECONDS, SECONDS, BYTES = "milliseconds", "seconds", "bytes"
 INT32_MAX = 2**31 - 1
 MEBIBYTE = 1024 * 1024
+ASSIGNORS = ("uniform", "range")
+"""The assignors of the consumer protocol, by name; the first is the default."""
+_ASSIGNOR_CLASSES = {
+    "org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
+    "org.apache.kafka.coordinator.group.assignor.RangeAssignor": "range",
+}
 
 
 def _parse_role(text: str) -> str:
@@ -51,6 +57,16 @@ def _parse_directory(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("a directory name is needed")
     return os.path.abspath(os.path.expanduser(text))
+
+
+def _parse_assignors(text: str) -> tuple[str, ...]:
+    names = [_ASSIGNOR_CLASSES.get(name.strip(), name.strip()) for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in ASSIGNORS:
+            raise ValueError(f"assignor {name!r} is unknown; the assignors are {', '.join(ASSIGNORS)}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{text!r} does not name one or two assignors; the assignors are {', '.join(ASSIGNORS)}")
+    return tuple(names)
 
 
 def _parse_admin(text: str) -> ListenerAddress | None:
@@ -167,6 +183,16 @@ class Config:
         low=MEBIBYTE,
         unit=BYTES,
         kafka="queued.max.request.bytes",
+    )
+    quota_window_num: int = LISTENERS.integer(
+        11,
+        "Windows of time over which the rates of clients that have a quota are measured.",
+        low=1,
+        high=1000,
+        kafka="quota.window.num",
+    )
+    quota_window_size_seconds: int = LISTENERS.integer(
+        1, "The length of each of them.", low=1, high=86_400, unit=SECONDS, kafka="quota.window.size.seconds"
     )
 
     num_partitions: int = TOPICS.integer(
@@ -291,6 +317,75 @@ class Config:
     group_max_size: int = GROUPS.integer(
         INT32_MAX, "Members that one group may have.", low=1, high=INT32_MAX, kafka="group.max.size"
     )
+    group_consumer_session_timeout_ms: int = GROUPS.integer(
+        45_000,
+        "How long a member of the consumer protocol may be silent.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.session.timeout.ms",
+    )
+    group_consumer_min_session_timeout_ms: int = GROUPS.integer(
+        45_000,
+        "The shortest such time, for all groups and for one.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.min.session.timeout.ms",
+    )
+    group_consumer_max_session_timeout_ms: int = GROUPS.integer(
+        60_000,
+        "The longest such time.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.max.session.timeout.ms",
+    )
+    group_consumer_heartbeat_interval_ms: int = GROUPS.integer(
+        5_000,
+        "How often a member of the consumer protocol is asked to be heard.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.heartbeat.interval.ms",
+    )
+    group_consumer_min_heartbeat_interval_ms: int = GROUPS.integer(
+        5_000,
+        "The shortest such interval, for all groups and for one.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.min.heartbeat.interval.ms",
+    )
+    group_consumer_max_heartbeat_interval_ms: int = GROUPS.integer(
+        15_000,
+        "The longest such interval.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="group.consumer.max.heartbeat.interval.ms",
+    )
+    group_consumer_max_size: int = GROUPS.integer(
+        INT32_MAX,
+        "Members that one group of the consumer protocol may have.",
+        low=1,
+        high=INT32_MAX,
+        kafka="group.consumer.max.size",
+    )
+    group_consumer_assignors: tuple[str, ...] = GROUPS.custom(
+        ASSIGNORS,
+        "The assignors that its members may ask for, comma-separated; the first is for those that ask for none.",
+        _parse_assignors,
+        "uniform, range or both",
+        kafka="group.consumer.assignors",
+    )
+    group_consumer_migration_policy: str = GROUPS.choice(
+        "bidirectional",
+        "Whether groups of classic consumers become groups of the consumer protocol when such a member joins (upgrade), "
+        "and classic ones again when the last such member leaves (downgrade).",
+        ("bidirectional", "upgrade", "downgrade", "disabled"),
+        kafka="group.consumer.migration.policy",
+    )
     offsets_topic_num_partitions: int = GROUPS.integer(
         50,
         "Partitions of __consumer_offsets; counts when the topic is first created.",
@@ -381,11 +476,20 @@ class Config:
                     f"{self.source('advertised_listeners')}: advertised_listeners: there is no listener named "
                     f"{address.name}; the listeners are {', '.join(sorted(names))}"
                 )
-        if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
+        self._check_order("group_min_session_timeout_ms", "group_max_session_timeout_ms")
+        for what in ("session_timeout_ms", "heartbeat_interval_ms"):
+            low, value, high = f"group_consumer_min_{what}", f"group_consumer_{what}", f"group_consumer_max_{what}"
+            self._check_order(low, high)
+            self._check_order(low, value)
+            self._check_order(value, high)
+        self._check_order("group_consumer_heartbeat_interval_ms", "group_consumer_session_timeout_ms")
+
+    def _check_order(self, low: str, high: str) -> None:
+        """Whether option `low` is not above option `high`. Raises ConfigError."""
+        if getattr(self, low) > getattr(self, high):
             raise ConfigError(
-                f"group_min_session_timeout_ms ({self.group_min_session_timeout_ms}, "
-                f"{self.source('group_min_session_timeout_ms')}) is above group_max_session_timeout_ms "
-                f"({self.group_max_session_timeout_ms}, {self.source('group_max_session_timeout_ms')})"
+                f"{low} ({getattr(self, low)}, {self.source(low)}) is above {high} "
+                f"({getattr(self, high)}, {self.source(high)})"
             )
 
 

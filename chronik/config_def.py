@@ -30,13 +30,14 @@ class ConfigType(IntEnum):
 
 
 class ConfigSource(IntEnum):
-    """Where a config's value comes from, by Kafka's numbers. The lower number wins, between 1 and 5."""
+    """Where a config's value comes from, by Kafka's numbers. The lower number wins, between 1 and 5; GROUP wins always."""
 
     TOPIC = 1
     DYNAMIC_BROKER = 2
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
+    GROUP = 8
 
 
 _INTEGER_BOUNDS = {

@@ -6,8 +6,8 @@ interface lives in `tests/contracts/` and runs against every provider.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -163,6 +163,9 @@ class IClusterMetadata(Interface):
     def broker_configs(node_id: int | None) -> dict[str, str]:
         """Dynamic config overrides of one broker, or the cluster-wide defaults for None."""
 
+    def group_configs(group_id: str) -> Mapping[str, str]:
+        """Config overrides of a group, which need not exist."""
+
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""
 
@@ -177,7 +180,7 @@ class IController(Interface):
 class MetadataDelta:
     """What one replayed entry changed, by topic: created, changed (partitions or configs) and deleted ones."""
 
-    __slots__ = ("brokers_changed", "changed", "created", "deleted")
+    __slots__ = ("brokers_changed", "changed", "created", "deleted", "quotas_changed")
 
     def __init__(
         self,
@@ -185,11 +188,13 @@ class MetadataDelta:
         changed: Sequence[Topic] = (),
         deleted: Sequence[Topic] = (),
         brokers_changed: bool = False,
+        quotas_changed: bool = False,
     ) -> None:
         self.created = created
         self.changed = changed
         self.deleted = deleted
         self.brokers_changed = brokers_changed
+        self.quotas_changed = quotas_changed
 
 
 class IPartitionWriter(Interface):
@@ -200,6 +205,30 @@ class IPartitionWriter(Interface):
 
         Fails with KafkaError(NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR).
         """
+
+
+class ITransactionalWriter(IPartitionWriter):
+    """Appends of the node's own topics that belong to clients' transactions: the group coordinator's offsets."""
+
+    def check_transaction(partition: TopicPartition, producer_id: int, producer_epoch: int) -> Any:
+        """What stands for the question that the transaction's coordinator must be asked before the next append.
+
+        None when the producer's transaction is open there already. Raises KafkaError as `append` fails.
+        """
+
+    def append_transactional(partition: TopicPartition, batch: bytearray, check: Any) -> Deferred[int]:
+        """As `append`, for a transactional batch without a sequence; `check` is what was asked about, and agreed to.
+
+        Fails with KafkaError also: INVALID_TXN_STATE where nothing was asked or the transaction was ended meanwhile,
+        INVALID_PRODUCER_EPOCH.
+        """
+
+
+class IMarkerListener(Interface):
+    """Told of markers, where transactions end in records that the node itself acts upon."""
+
+    def marker_committed(partition: TopicPartition, next_offset: int) -> None:
+        """A marker is committed, and all before it: what is below `next_offset` can be read. It must not raise."""
 
 
 class IMarkerWriter(Interface):
@@ -234,7 +263,7 @@ class ITransactions(Interface):
 
 
 class ICommittedReader(Interface):
-    """Reads of what is committed in one partition: below the high watermark, with log start and aborted ranges applied."""
+    """Reads of what is committed in one partition: below the high watermark, and not below the log start."""
 
     def bounds(partition: TopicPartition) -> tuple[int, int, int]:
         """(log start offset, high watermark, last stable offset). Raises KafkaError when the partition isn't here."""
@@ -242,7 +271,8 @@ class ICommittedReader(Interface):
     def read(partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
         """Whole batches from the one that holds `offset`, up to the high watermark; empty at the end.
 
-        At least one batch is returned where there is one, even above `max_bytes`. Raises KafkaError(OFFSET_OUT_OF_RANGE).
+        Those of open and of aborted transactions are among them, and markers. At least one batch is returned where there is
+        one, even above `max_bytes`. Raises KafkaError(OFFSET_OUT_OF_RANGE).
         """
 
 

@@ -25,6 +25,15 @@ OFFSETS_TOPIC = "__consumer_offsets"
 TRANSACTIONS_TOPIC = "__transaction_state"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC})
 
+USER, CLIENT_ID, IP = "user", "client-id", "ip"
+"""The kinds of entities that can have a quota."""
+QuotaEntity = tuple[tuple[str, str | None], ...]
+"""Whom a quota is for: (kind, name) pairs in the order of the kinds; the name is None for the default of its kind."""
+PRODUCER_BYTE_RATE = "producer_byte_rate"
+CONSUMER_BYTE_RATE = "consumer_byte_rate"
+REQUEST_PERCENTAGE = "request_percentage"
+CONNECTION_CREATION_RATE = "connection_creation_rate"
+
 
 def uuid_to_text(value: Uuid) -> str:
     """Kafka's text form of a 16-byte id: 22 characters, URL-safe base64 without padding."""

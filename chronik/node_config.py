@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from chronik.broker_config import BROKER_CONFIGS
 from chronik.config_def import ConfigDef, ConfigSource, ConfigValue
+from chronik.group_config import GROUP_CONFIGS
 from chronik.interfaces import IClusterMetadata
 from chronik.model import Topic
 from chronik.topic_config import TOPIC_CONFIGS, TopicSettings, default_value, topic_settings
@@ -100,6 +101,17 @@ class NodeConfig:
     def broker_entries(self) -> list[ConfigEntry]:
         """Every broker config of this node, by name."""
         return [self._broker_entry(definition) for definition in BROKER_CONFIGS.values()]
+
+    def group_entries(self, group_id: str) -> list[ConfigEntry]:
+        """Every config of a group, by name."""
+        configs = self._metadata.group_configs(group_id)
+        entries = []
+        for name, definition in sorted(GROUP_CONFIGS.items()):
+            text, source = configs.get(name), ConfigSource.GROUP
+            if text is None:  # what the node was started with is the default, and is shown as such
+                text, source = str(self.number(definition.synonyms[0].name)), ConfigSource.DEFAULT
+            entries.append(ConfigEntry(definition, text, source, False, (ConfigSynonym(name, text, source),)))
+        return entries
 
     def cluster_entries(self) -> list[ConfigEntry]:
         """The dynamic configs that hold for all brokers, by name."""

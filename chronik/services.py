@@ -9,6 +9,7 @@ A start that fails undoes what was done and tells `on_fatal`, which ends the pro
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
@@ -29,6 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.addresses import ListenerAddress
+from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
@@ -39,7 +41,8 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
-from chronik.interfaces import IDisk
+from chronik.group_config import Bounded, GroupTimes
+from chronik.interfaces import IDisk, MetadataDelta
 from chronik.janitor.compaction import CleanerSettings, Compaction
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
@@ -49,6 +52,7 @@ from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
+from chronik.listeners.throttling import Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult
 from chronik.log.disk import RealDisk
@@ -268,14 +272,17 @@ class Node(MultiService):
         self.controller = Controller(
             self.metadata,
             SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
-            Rules(_random_id, config.num_partitions, config.default_replication_factor),
+            Rules(_random_id, config.num_partitions, config.default_replication_factor, _group_times(config)),
         )
         self._undo.append(self.controller.stop)
         await self.controller.start()
 
     def _close_partitions(self) -> None:
         self._flusher.stop()
-        self.replicas.stop()
+        try:
+            self.replicas.stop()
+        finally:
+            self._threads.stop()
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -287,6 +294,8 @@ class Node(MultiService):
         cooperator = Cooperator(lambda: lambda: True, scheduler=lambda turn: reactor.callLater(0, turn))
         self._flusher = Flusher(reactor, self._on_fatal, config.flush_interval_ms)
         trash = Trash(self._disk, reactor)
+        self._pool = BufferPool(config.queued_max_request_bytes)
+        self._threads = CompressionThreads(reactor, _compression_threads(), self._pool.answers.change)
         self.replicas = Replicas(
             metadata=self.metadata,
             node_id=config.node_id,
@@ -303,6 +312,7 @@ class Node(MultiService):
             on_fatal=self._on_fatal,
             clock=reactor,
             random=random.random,
+            threads=self._threads,
         )
         self.coordinator = Coordinator(
             _group_settings(config),
@@ -315,7 +325,13 @@ class Node(MultiService):
             ensure_offsets_topic=self._create_offsets_topic,
         )
         self.replicas.add_host(self.coordinator)
+        self.replicas.add_marker_listener(self.coordinator)
         metrics.storage_usage = self.replicas.topic_sizes
+        self._throttles = Throttles(
+            self.metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
+        )
+        self._throttles.refresh()
+        self.metadata.subscribe(self._metadata_changed)
         self.table = ApiTable(
             served_apis(
                 config,
@@ -327,6 +343,8 @@ class Node(MultiService):
                 metadata=self.metadata,
                 configs=self.configs,
                 groups=self.coordinator,
+                answers=self._pool.answers,
+                throttles=self._throttles,
             )
         )
         retention = Retention(
@@ -370,6 +388,11 @@ class Node(MultiService):
         )
         return [pool, compaction]
 
+    def _metadata_changed(self, delta: MetadataDelta) -> None:
+        if delta.quotas_changed and self._throttles.refresh():
+            for factory in self._factories:
+                factory.quotas_changed()
+
     def _create_offsets_topic(self) -> Deferred[Any]:
         return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
 
@@ -378,14 +401,13 @@ class Node(MultiService):
     async def _bind_kafka(self) -> None:
         """Bind the Kafka ports, so that their addresses are known; connections wait in the backlog until they are served."""
         config = self.config
-        pool = BufferPool(config.queued_max_request_bytes)
         poller = ConnectionPoller(self._reactor)
         self._undo.append(poller.close)
         for address in config.listeners:
             factory = KafkaFactory(
                 address.name,
                 self.table,
-                pool,
+                self._pool,
                 self.metrics.requests,
                 self._reactor,
                 max_request_bytes=config.socket_request_max_bytes,
@@ -393,6 +415,7 @@ class Node(MultiService):
                 max_connections_per_ip=config.max_connections_per_ip,
                 max_idle_ms=config.connections_max_idle_ms,
                 wall_clock_ms=_wall_clock_ms,
+                throttles=self._throttles,
             )
             port = await self._listen(address, factory)
             port.stopReading()
@@ -429,7 +452,7 @@ class Node(MultiService):
             for connection in list(factory.connections):
                 connection.pauseProducing()
         until = self._reactor.seconds() + _FAREWELL_SECONDS
-        while self._reactor.seconds() < until and any(partition.commits for partition in self.replicas.partitions()):
+        while self._reactor.seconds() < until and any(partition.is_awaited for partition in self.replicas.partitions()):
             await deferLater(self._reactor, 0.01)
         for factory in self._factories:
             factory.close_all()
@@ -480,10 +503,34 @@ def _group_settings(config: Config) -> GroupSettings:
         group_min_session_timeout_ms=config.group_min_session_timeout_ms,
         group_max_session_timeout_ms=config.group_max_session_timeout_ms,
         group_max_size=config.group_max_size,
+        group_consumer=_group_times(config),
+        group_consumer_max_size=config.group_consumer_max_size,
+        group_consumer_assignors=config.group_consumer_assignors,
+        group_consumer_migration_policy=config.group_consumer_migration_policy,
         offset_metadata_max_bytes=config.offset_metadata_max_bytes,
         offsets_retention_minutes=config.offsets_retention_minutes,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _compression_threads() -> int:
+    """One core stays for the reactor."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+
+
+def _group_times(config: Config) -> GroupTimes:
+    return GroupTimes(
+        Bounded(
+            config.group_consumer_session_timeout_ms,
+            config.group_consumer_min_session_timeout_ms,
+            config.group_consumer_max_session_timeout_ms,
+        ),
+        Bounded(
+            config.group_consumer_heartbeat_interval_ms,
+            config.group_consumer_min_heartbeat_interval_ms,
+            config.group_consumer_max_heartbeat_interval_ms,
+        ),
     )
 
 

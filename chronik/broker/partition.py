@@ -10,46 +10,29 @@ Pure: time is an argument, the log and the syncing are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from chronik.broker.key_check import UncheckedKeys, check_keys_at_once
+from chronik.broker.checks import TransactionCheck, TransactionChecks, UncheckedTransaction
+from chronik.broker.preparation import ICompressionThreads, Preparation, prepares
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
 from chronik.errors import ErrorCode, KafkaError
+from chronik.log.aborted import AbortedTransaction
+from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
-from chronik.model import INTERNAL_TOPICS, PartitionId, PartitionState, TopicPartition
+from chronik.model import PartitionId, PartitionState, TopicPartition, TransactionMarker
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
-from chronik.wire.batches import CODEC_BITS, LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
+from chronik.wire.batches import LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
 from chronik.wire.codec import Buffer
-from chronik.wire.compression import Codec
 
 _NO_EPOCH = -1
 _ALL = -1
 _NO_LIMIT = 2**63 - 1
 _NOT_OPAQUE = TRANSACTIONAL_BIT | LOG_APPEND_TIME_BIT
 _new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
-_CODECS = {
-    "uncompressed": Codec.NONE,
-    "gzip": Codec.GZIP,
-    "snappy": Codec.SNAPPY,
-    "lz4": Codec.LZ4,
-    "zstd": Codec.ZSTD,
-}
-
-MAX_CHECKED_BYTES = 128 << 20
-_EXPANSION = 4
-_MAX_EXPANDED_BYTES = 16 << 20
-
-
-def max_decompressed_bytes(max_message_bytes: int) -> int:
-    """What one batch may decompress to where the broker compresses anew (compression.type), while all others wait.
-
-    Four times max.message.bytes, and 16 MiB at most; but never less than an uncompressed batch may have anyway.
-    """
-    return max(max_message_bytes, min(_EXPANSION * max_message_bytes, _MAX_EXPANDED_BYTES))
 
 
 class Appended(NamedTuple):
@@ -65,27 +48,27 @@ class Appended(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read."""
+    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read.
+
+    `aborted` has the aborted transactions that concern what was read, where only what is stable was asked for.
+    """
 
     records: Buffer
     high_watermark: int
     log_start: int
     limited: bool
+    aborted: Sequence[AbortedTransaction] = ()
 
 
 class Partition:
     """A partition that this node leads. `request_sync(partition)` is called after appends that must reach the disk first."""
 
     __slots__ = (
-        "_adapts",
-        "_codec",
         "_cuts",
         "_flush_asked",
         "_flush_messages",
         "_in_sync",
-        "_keyed",
         "_lacks_replicas",
-        "_levels",
         "_max_bytes",
         "_newest",
         "_oldest",
@@ -93,19 +76,22 @@ class Partition:
         "_request_sync",
         "_stamp",
         "_syncs",
+        "_threads",
         "_uncommitted_bytes",
         "commits",
         "fetch_waiters",
         "high_watermark",
-        "keys_wait",
         "leader",
         "leader_epoch",
         "log",
         "metrics",
         "name",
         "partition_id",
+        "preparation",
         "settings",
+        "stable_waiters",
         "syncs_first",
+        "transaction_checks",
     )
 
     def __init__(
@@ -117,6 +103,7 @@ class Partition:
         settings: TopicSettings,
         metrics: TopicMetrics,
         request_sync: Callable[[Partition], None],
+        threads: ICompressionThreads,
     ) -> None:
         self.name = name
         self.partition_id = partition_id
@@ -128,12 +115,18 @@ class Partition:
         self._in_sync = len(state.isr)
         self._replicas = len(state.replicas)
         self.high_watermark = log.end_offset
+        log.producers.committed(log.end_offset)
         self.commits = CommitQueue()
         self._cuts = CommitQueue()  # of log starts
-        self.fetch_waiters: set[WaitingFetch] = set()
-        self.keys_wait = False
+        self.fetch_waiters: set[WaitingFetch] = set()  # for what is committed
+        self.stable_waiters: set[WaitingFetch] = set()  # for what is stable
+        self.transaction_checks = TransactionChecks()
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
+        self._threads = threads
+        self.preparation: Preparation | None = None
+        """Where batches are to be appended, in place of `append`, while there is one: they are compressed anew, their keys are
+        checked, or they queue."""
         self._flush_asked = 0  # the end offset at which flush.messages last asked for a sync
         self.configure(settings)
 
@@ -147,17 +140,15 @@ class Partition:
         if not self.syncs_first and self.high_watermark < log.end_offset and log.offline is None:
             self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
         self._stamp = settings.message_timestamp_type == "LogAppendTime"
-        self._codec = _CODECS.get(settings.compression_type)  # None for "producer": stored as it came
-        self._keyed = settings.compacted and self.name.topic not in INTERNAL_TOPICS
-        self._adapts = self._stamp or self._codec is not None or self._keyed
         self._max_bytes = settings.max_message_bytes
         self._oldest, self._newest = -settings.message_timestamp_before_max_ms, settings.message_timestamp_after_max_ms
         self._count_replicas()
-        self._levels = {
-            Codec.GZIP: settings.compression_gzip_level,
-            Codec.LZ4: settings.compression_lz4_level,
-            Codec.ZSTD: settings.compression_zstd_level,
-        }
+        if self.preparation is None and prepares(self.name, settings):
+            self.preparation = Preparation(self, self._threads)
+        if self.preparation is not None:
+            self.preparation.configure(settings)
+            if not self.preparation:
+                self.nothing_waits()
 
     def _count_replicas(self) -> None:
         """Whether acks=all is refused. No more replicas can be in sync than there are, whatever is asked (KIP-966)."""
@@ -173,7 +164,9 @@ class Partition:
     @property
     def last_stable_offset(self) -> int:
         """The first offset that an open transaction still holds back; without transactions the high watermark."""
-        return self.high_watermark
+        log = self.log
+        high_watermark, unstable = self.high_watermark, log.producers.first_unstable
+        return high_watermark if unstable >= high_watermark else max(unstable, log.start_offset)
 
     def check_leader_epoch(self, epoch: int) -> None:
         """Refuse a client whose idea of the leader epoch is older or newer than ours (KIP-320); below 0 is no idea."""
@@ -185,12 +178,16 @@ class Partition:
 
     # -- appends ------------------------------------------------------------------------------------------------------
 
-    def append(self, batch: Buffer | None, now_ms: int, acks: int = 1, *, keys_checked: bool = False) -> Appended:
-        """Check and append one record batch, which is patched in place where it is writable.
+    def append(
+        self, batch: Buffer | None, now_ms: int, acks: int = 1, check: TransactionCheck | None = None
+    ) -> Appended:
+        """Check and append one record batch, which is patched in place where it is writable, in the codec that it has.
+
+        Where there is a `preparation`, its `append` is the one to call.
 
         Raises KafkaError with Kafka's code for what is wrong. A retry of a batch that is already here is not appended
-        again: it is answered with the offsets that it got the first time. On a compacted topic, a batch with many records,
-        or behind such a one, raises UncheckedKeys: `broker.keys` appends it when they are `keys_checked`.
+        again: it is answered with the offsets that it got the first time. A transactional batch of a producer whose
+        transaction is not open here raises UncheckedTransaction; with a `check` that has succeeded it opens it.
         """
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
@@ -205,18 +202,18 @@ class Partition:
         header = records.check_produced(batch)
         size = len(batch)
         metrics = self.metrics
-        if not keys_checked:  # otherwise this is its second time
+        if check is None:  # otherwise this is its second time
             metrics.messages_received += header.record_count
             metrics.bytes_received += size
         append_time = -1
         if (
-            self._adapts
+            self._stamp
             or size > self._max_bytes
             or header.attributes & _NOT_OPAQUE
             or not self._oldest < header.max_timestamp - now_ms <= self._newest
         ):
-            if self._keyed and not keys_checked and size <= self._max_bytes:
-                self._check_keys(batch, header)
+            if header.attributes & TRANSACTIONAL_BIT:
+                self._require_transaction(batch, header, check)
             batch, header, append_time = self._adapted(batch, header, now_ms)
             size = len(batch)
         log = self.log
@@ -236,15 +233,60 @@ class Partition:
             append_time = known[1] if known else -1
         return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
 
-    def _check_keys(self, batch: Buffer, header: BatchHeader) -> None:
-        if self.keys_wait:
-            raise UncheckedKeys(self.name)
-        check_keys_at_once(self.name, batch, header)
+    def append_offsets(self, batch: bytearray, now_ms: int, check: TransactionCheck | None) -> Appended:
+        """Append a transactional batch of the group coordinator, which has no sequence. `check` is as in `append`.
 
-    @property
-    def max_checked_bytes(self) -> int:
-        """What a batch may decompress to while its keys are checked."""
-        return max(MAX_CHECKED_BYTES, self._max_bytes)
+        Raises KafkaError: MESSAGE_TOO_LARGE, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, KAFKA_STORAGE_ERROR.
+        """
+        header = records.read_header(batch)
+        if len(batch) > self._max_bytes:
+            raise self.too_large(len(batch))
+        self._require_transaction(batch, header, check)
+        base_offset = self.log.append(batch, header, self.leader_epoch, now_ms)
+        end_offset = base_offset + header.record_count
+        self._grown(end_offset, header.record_count, len(batch))
+        return Appended(base_offset, end_offset, -1, self.log.start_offset)
+
+    def append_marker(self, marker: TransactionMarker, now_ms: int) -> int:
+        """End a producer's transaction; the offset behind the marker. What it ends is stable once that is committed.
+
+        Raises KafkaError: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
+        """
+        end_offset, size = self.log.append_marker(marker, self.leader_epoch, now_ms)
+        self.transaction_checks.ended(marker.producer_id)
+        self._grown(end_offset, 1, size)
+        return end_offset
+
+    def _grown(self, end_offset: int, count: int, size: int) -> None:
+        """`count` records in `size` bytes were appended, other than by `append`."""
+        self.metrics.messages_stored += count
+        self.metrics.bytes_stored += size
+        self._uncommitted_bytes += size
+        if self._syncs:
+            self._sync_by_settings(end_offset)
+        else:
+            self._commit(end_offset)
+
+    def check_transaction(self, producer_id: int, epoch: int, sequence: int, implicit: bool) -> TransactionCheck | None:
+        """What must succeed before the producer's next batch may open its transaction; None where that is open.
+
+        `sequence` is that of the batch, -1 for none; `implicit` says that its client takes part in transactions v2.
+        """
+        if self.log.producers.in_transaction(producer_id, epoch):
+            return None
+        return self.transaction_checks.begin(producer_id, epoch, sequence, implicit)
+
+    def _require_transaction(
+        self, batch: bytearray | memoryview, header: BatchHeader, check: TransactionCheck | None
+    ) -> None:
+        """Raises KafkaError unless a transactional batch belongs to a transaction that its coordinator knows."""
+        producers = self.log.producers
+        producer_id = header.producer_id
+        if producers.in_transaction(producer_id, header.producer_epoch) or producers.check(header) is not None:
+            return
+        if check is None:
+            raise UncheckedTransaction(self.name, batch, header)
+        self.transaction_checks.require(check, header, producers.is_new(producer_id))
 
     def _adapted(
         self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int
@@ -254,20 +296,12 @@ class Partition:
         Raises KafkaError for one that is not stored at all.
         """
         if len(batch) > self._max_bytes:
-            raise self._too_large(len(batch))
+            raise self.too_large(len(batch))
         append_time = -1
         if self._stamp:
             append_time = now_ms
         else:
             self._check_timestamp(header.max_timestamp, now_ms)
-        if header.transactional:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, f"{self.name}: transactions are not served yet")
-        codec = self._codec
-        if codec is not None and header.attributes & CODEC_BITS != codec:
-            batch = self._recompressed(batch, codec)
-            header = records.read_header(batch)
-            if len(batch) > self._max_bytes:
-                raise self._too_large(len(batch))
         if append_time >= 0:
             records.stamp_append_time(batch, append_time)
             header = records.read_header(batch)
@@ -276,14 +310,8 @@ class Partition:
             header = records.read_header(batch)
         return batch, header, append_time
 
-    def _recompressed(self, batch: Buffer, codec: Codec) -> bytearray:
-        limit = max_decompressed_bytes(self.settings.max_message_bytes)
-        try:
-            return records.recompress(batch, codec, limit, self._levels.get(codec))
-        except KafkaError as error:
-            raise KafkaError(error.code, f"{self.name}: cannot be compressed anew: {error.message}") from None
-
-    def _too_large(self, size: int) -> KafkaError:
+    def too_large(self, size: int) -> KafkaError:
+        """The refusal of a batch of `size` bytes."""
         return KafkaError(
             ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {self._max_bytes}"
         )
@@ -302,17 +330,34 @@ class Partition:
         """A flush has ended: everything below `offset` is on disk."""
         if self._cuts:
             self._cuts.committed(self.log.durable_start)
+            if self._cuts and self.log.flush_error is not None:
+                text = f"{self.name}: the new start of the log is not on disk, for now: {self.log.flush_error}"
+                self._cuts.fail(KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, text))
         if offset > self.high_watermark:
             self._commit(min(offset, self.log.end_offset))
 
     def _commit(self, high_watermark: int) -> None:
         """Move the high watermark: first the producers that wait are answered, then waiting fetches are woken."""
+        producers = self.log.producers
+        transactions = producers.first_unstable < high_watermark
+        stable = self.last_stable_offset if transactions else 0
         self.high_watermark = high_watermark
+        if transactions:
+            producers.committed(high_watermark)
         if self.commits:
             self.commits.committed(high_watermark)
         committed, self._uncommitted_bytes = self._uncommitted_bytes, 0
         if self.fetch_waiters:
             bytes_committed(self.fetch_waiters, committed)
+        if self.stable_waiters:
+            if not transactions:
+                bytes_committed(self.stable_waiters, committed)
+            elif self.last_stable_offset > stable:
+                self._wake(self.stable_waiters)
+
+    def _wake(self, waiters: set[WaitingFetch]) -> None:
+        for waiter in tuple(waiters):
+            waiter.wake()
 
     def _check_timestamp(self, timestamp: int, now_ms: int) -> None:
         settings = self.settings
@@ -344,9 +389,14 @@ class Partition:
         upper = self.last_stable_offset if committed_only else high_watermark
         if offset >= upper:
             return Fetched(b"", high_watermark, log.start_offset, False)
-        data, is_all = log.read(offset, max_bytes, upper, at_least_one)
+        try:
+            data, is_all, end_offset = log.read(offset, max_bytes, upper, at_least_one)
+            aborted = log.aborted_between(offset, end_offset) if committed_only and data else ()
+        except MendingError as error:
+            error.mend(self._threads.soon)
+            raise
         self.metrics.bytes_fetched += len(data)
-        return Fetched(data, high_watermark, log.start_offset, not is_all)
+        return Fetched(data, high_watermark, log.start_offset, not is_all, aborted)
 
     def diverging_epoch(self, last_fetched_epoch: int, fetch_offset: int) -> tuple[int, int] | None:
         """(epoch, end offset) where a reader's history leaves ours, or None when it doesn't (KIP-595).
@@ -374,7 +424,11 @@ class Partition:
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the first committed record at or after `timestamp`."""
-        return self.log.offset_for_timestamp(timestamp, self.high_watermark)
+        try:
+            return self.log.offset_for_timestamp(timestamp, self.high_watermark)
+        except MendingError as error:
+            error.mend(self._threads.soon)
+            raise
 
     def max_timestamp(self) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the committed record with the largest timestamp."""
@@ -389,7 +443,8 @@ class Partition:
     def delete_records(self, before: int, done: Callable[[Exception | None], None]) -> int:
         """Give up what lies below `before`: the new log start, which counts at once.
 
-        `done(None)` is called when it is durable, or `done(error)` if this node leads no more. Raises
+        `done(None)` is called when it is durable; `done(error)` if this node leads no more, or if the disk is full: then it
+        isn't durable before a later flush. Raises
         KafkaError(OFFSET_OUT_OF_RANGE) beyond what is committed, and then doesn't call it.
         """
         if before < 0 or before > self.high_watermark:
@@ -416,9 +471,21 @@ class Partition:
         self._replicas = len(state.replicas)
         self._count_replicas()
 
+    def nothing_waits(self) -> None:
+        """The queue of what is prepared is empty: where batches are stored as they come there is no use for it."""
+        if not prepares(self.name, self.settings):
+            self.preparation = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether producers wait here: for a batch's turn or for its commit."""
+        return bool(self.commits) or bool(self.preparation)
+
     def resign(self, error: KafkaError) -> None:
         """Stop leading: whoever waits here is answered with `error` or looks again."""
+        if self.preparation is not None:
+            self.preparation.fail(error)
         self.commits.fail(error)
         self._cuts.fail(error)
-        for waiter in tuple(self.fetch_waiters):
-            waiter.wake()
+        self._wake(self.fetch_waiters)
+        self._wake(self.stable_waiters)

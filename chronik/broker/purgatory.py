@@ -45,18 +45,18 @@ class CommitQueue:
 class WaitingFetch:
     """A fetch that waits for `missing` more bytes on any of the partitions it watches, or for an event on one of them."""
 
-    __slots__ = ("_ready", "_watched", "is_ready", "missing")
+    __slots__ = ("_ready", "is_ready", "missing", "watched")
 
     def __init__(self, missing: int, ready: Callable[[WaitingFetch], None]) -> None:
         self.missing = missing
         self.is_ready = False
         self._ready = ready
-        self._watched: list[set[WaitingFetch]] = []
+        self.watched: list[set[WaitingFetch]] = []
 
     def watch(self, waiters: set[WaitingFetch]) -> None:
         """Be told what is committed in the partition of `waiters`."""
         waiters.add(self)
-        self._watched.append(waiters)
+        self.watched.append(waiters)
 
     def more(self, count: int) -> None:
         """`count` more bytes can be read from a watched partition."""
@@ -72,9 +72,9 @@ class WaitingFetch:
 
     def forget(self) -> None:
         """Stop watching: the fetch was answered, timed out, or its client is gone."""
-        for waiters in self._watched:
+        for waiters in self.watched:
             waiters.discard(self)
-        self._watched.clear()
+        self.watched.clear()
 
 
 def bytes_committed(waiters: set[WaitingFetch], count: int) -> None:

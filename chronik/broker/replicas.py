@@ -7,7 +7,7 @@ deleted topic's directories are renamed at once, which frees the name and makes 
 
 A sync that fails here, on the reactor, is told to `on_fatal` as one that fails on the flusher's thread is.
 
-It also gives the node's own tiers their way to partitions: `IPartitionWriter` and `ICommittedReader`.
+What the node's own tiers do with partitions is the layer below, `node_topics`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator
 from twisted.logger import Logger
@@ -25,16 +25,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chronik.broker.directories import PartitionDirectories
+from chronik.broker.node_topics import NodeTopics
 from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
+from chronik.broker.preparation import ICompressionThreads
 from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
-    ICommittedReader,
     IDisk,
     ILogDirectory,
     IPartitionHost,
-    IPartitionWriter,
     MetadataDelta,
 )
 from chronik.log.flusher import Flusher
@@ -49,6 +49,7 @@ _NotOpened = (OSError, CorruptLogError, KafkaError)
 _SLICE_SECONDS = 0.001
 _START_SLICE_SECONDS = 0.05  # nobody is served yet
 _RETRY_SECONDS = 5.0
+_LEADER_ONLY = 1
 
 
 def _raise(_: PartitionId, error: Exception) -> None:
@@ -56,8 +57,8 @@ def _raise(_: PartitionId, error: Exception) -> None:
     raise error
 
 
-@implementer(IPartitionWriter, ICommittedReader, ILogDirectory)
-class Replicas:
+@implementer(ILogDirectory)
+class Replicas(NodeTopics):
     """The partitions of one node under the directory `path`. `start` opens them; afterwards it follows `metadata`."""
 
     log = Logger()
@@ -80,7 +81,9 @@ class Replicas:
         on_fatal: Callable[[Failure], object],
         clock: IReactorTime,
         random: Callable[[], float],
+        threads: ICompressionThreads,
     ) -> None:
+        super().__init__(wall_clock_ms)
         self.path = path
         self._metadata = metadata
         self._node_id = node_id
@@ -92,11 +95,11 @@ class Replicas:
         self._producer_expiration_ms = producer_expiration_ms
         self._flush_bytes = flush_bytes
         self._hosts: list[IPartitionHost] = []
-        self._now_ms = wall_clock_ms
         self._cooperator = cooperator
         self._on_fatal = on_fatal
         self._clock = clock
         self._random = random
+        self._threads = threads
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
         self._unopened: dict[PartitionId, _Begin] = {}
@@ -197,37 +200,6 @@ class Replicas:
         raise KafkaError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"{name}-{index} cannot be opened: {self._refused[partition_id]}"
         )
-
-    # -- for the node's own tiers -------------------------------------------------------------------------------------
-
-    def append(self, partition: TopicPartition, batch: bytearray) -> Deferred[int]:
-        """See `IPartitionWriter`."""
-        try:
-            leading = self.partition(*partition)
-            appended = leading.append(batch, self._now_ms())
-        except KafkaError as error:
-            return fail(error)
-        if leading.high_watermark >= appended.end_offset:
-            return succeed(appended.base_offset)
-        committed: Deferred[int] = Deferred()
-
-        def done(error: Exception | None) -> None:
-            if error is None:
-                committed.callback(appended.base_offset)
-            else:
-                committed.errback(error)
-
-        leading.commits.wait(appended.end_offset, done)
-        return committed
-
-    def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
-        """See `ICommittedReader`."""
-        found = self.partition(*partition)
-        return found.log_start_offset, found.high_watermark, found.last_stable_offset
-
-    def read(self, partition: TopicPartition, offset: int, max_bytes: int) -> bytes:
-        """See `ICommittedReader`."""
-        return bytes(self.partition(*partition).read(offset, max_bytes, True, at_least_one=True).records)
 
     # -- what is on disk ----------------------------------------------------------------------------------------------
 
@@ -373,7 +345,14 @@ class Replicas:
             except OSError as error:
                 self.log.warn("{partition}: no checkpoint for now: {error}", partition=str(name), error=error)
         partition = Partition(
-            name, partition_id, log, state, settings, self._metrics_for(topic.name), self._flusher_request
+            name,
+            partition_id,
+            log,
+            state,
+            settings,
+            self._metrics_for(topic.name),
+            self._flusher_request,
+            self._threads,
         )
         self._flusher.watch(log, partition.synced)
         self._by_id[topic.topic_id][state.partition] = partition

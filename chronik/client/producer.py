@@ -32,14 +32,13 @@ from chronik.client.batches import (
 )
 from chronik.client.cluster import ClusterClient
 from chronik.client.errors import ClientError, ConnectionClosed, DeliveryTimedOut, Unreachable, check, error_code
+from chronik.client.produce_requests import ProduceRequests
 from chronik.client.queues import RecordMetadata, RecordQueues
 from chronik.errors import RETRIABLE, ErrorCode, KafkaError
 from chronik.model import TopicPartition
 from chronik.wire.messages.init_producer_id import InitProducerIdRequest
-from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from chronik.wire.records import Codec, Record, encode_batch
+from chronik.wire.records import Codec
 
-LANE = "produce"
 _RETRY_PAUSE = 0.1
 _MAX_REQUEST_BYTES = 4 * 1024 * 1024
 _IDENTITY_WAIT = frozenset(
@@ -83,9 +82,7 @@ class Producer:
             raise ValueError(f"1 to 5 requests may be in flight, not {max_in_flight}: brokers remember five batches")
         self._cluster = cluster
         self._reactor = cluster.reactor
-        self._acks = acks
-        self._codec = Codec[compression.upper()]
-        self._level = compression_level
+        self._send = ProduceRequests(cluster, acks, Codec[compression.upper()], compression_level)
         self._linger = linger
         self._buffer_bytes = buffer_bytes
         self._delivery_timeout = delivery_timeout
@@ -244,7 +241,7 @@ class Producer:
     async def _deliver(self, node_id: int, taken: list[tuple[PartitionQueue, ProducerBatch]]) -> None:
         """Send one request and settle its batches by the answer."""
         try:
-            response = await self._produce(node_id, taken)
+            response = await self._send.batches(node_id, [(queue.partition, batch) for queue, batch in taken])
         except CancelledError:
             raise
         except (ClientError, KafkaError) as problem:
@@ -260,36 +257,6 @@ class Producer:
         finally:
             self._requests[node_id] -= 1
         self._drain()
-
-    async def _produce(self, node_id: int, taken: list[tuple[PartitionQueue, ProducerBatch]]) -> Any:
-        metadata = self._cluster.metadata
-        topics: dict[str, TopicProduceData] = {}
-        for queue, batch in taken:
-            name, partition = queue.partition
-            if batch.encoded is None:
-                batch.encoded = self._encode(batch)
-            topic = topics.get(name)
-            if topic is None:
-                topic = topics[name] = TopicProduceData(name=name, topic_id=metadata.topic_id(name))
-            topic.partition_data.append(PartitionProduceData(index=partition, records=batch.encoded))
-        timeout = self._cluster.request_timeout
-        request = ProduceRequest(acks=self._acks, timeout_ms=int(timeout * 1000), topic_data=list(topics.values()))
-        connection = await self._cluster.connection(node_id, LANE)
-        version = connection.version_of(ProduceRequest, 13 if metadata.have_ids(topics) else 12)
-        # The broker answers within its own timeout; ours comes after it.
-        return await connection.request(
-            request, version=version, timeout=timeout + 5.0, expects_response=self._acks != 0
-        )
-
-    def _encode(self, batch: ProducerBatch) -> bytearray:
-        return encode_batch(
-            [Record(i, r.timestamp_ms, r.key, r.value, r.headers) for i, r in enumerate(batch.records)],
-            codec=self._codec,
-            level=self._level,
-            producer_id=batch.identity.producer_id,
-            producer_epoch=batch.identity.epoch,
-            base_sequence=batch.sequence,
-        )
 
     # --- settling
 

@@ -19,8 +19,9 @@ from chronik.controller.commands import (
     ResourceType,
 )
 from chronik.controller.image import CLUSTER_WIDE, MetadataImage
-from chronik.controller.records import BrokerConfigChanged, MetadataRecord, TopicConfigChanged
+from chronik.controller.records import BrokerConfigChanged, GroupConfigChanged, MetadataRecord, TopicConfigChanged
 from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import GROUP_CONFIGS, GroupTimes
 from chronik.model import topic_name_fault
 from chronik.topic_config import TOPIC_CONFIGS, check_topic_configs
 
@@ -28,19 +29,19 @@ Changes = dict[str, str | None]
 Answer = tuple[Sequence[MetadataRecord], tuple[KafkaError | None, ...]]
 
 
-def decide_alter_configs(image: MetadataImage, command: AlterConfigs) -> Answer:
-    """The records and the answers of an incremental change."""
+def decide_alter_configs(image: MetadataImage, command: AlterConfigs, times: GroupTimes) -> Answer:
+    """The records and the answers of an incremental change. `times` bounds the configs of groups."""
     return _decide_each(
-        [(resource, _incremental(image, resource, operations)) for resource, operations in command.changes],
+        [(resource, _incremental(image, resource, operations, times)) for resource, operations in command.changes],
         image,
         command.validate_only,
     )
 
 
-def decide_replace_configs(image: MetadataImage, command: ReplaceConfigs) -> Answer:
-    """The records and the answers of a replacement."""
+def decide_replace_configs(image: MetadataImage, command: ReplaceConfigs, times: GroupTimes) -> Answer:
+    """The records and the answers of a replacement. `times` bounds the configs of groups."""
     return _decide_each(
-        [(resource, _replacement(image, resource, configs)) for resource, configs in command.configs],
+        [(resource, _replacement(image, resource, configs, times)) for resource, configs in command.configs],
         image,
         command.validate_only,
     )
@@ -72,6 +73,9 @@ def _check_resource_name(resource: ConfigResource) -> None:
         fault = topic_name_fault(resource.name)
         if fault is not None:
             raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, fault)
+    elif resource.type is ResourceType.GROUP:
+        if not resource.name:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "configs belong to one group: its name is missing")
     elif resource.name:
         _node_id(resource)
 
@@ -91,12 +95,14 @@ def _current(image: MetadataImage, resource: ConfigResource) -> Mapping[str, str
     if resource.type is ResourceType.BROKER:
         node_id = _node_id(resource)
         return image.broker_configs(None if node_id == CLUSTER_WIDE else node_id)
+    if resource.type is ResourceType.GROUP:
+        return image.group_configs(resource.name)
     topic = image.topic(resource.name)
     return {} if topic is None else topic.configs
 
 
 def _incremental(
-    image: MetadataImage, resource: ConfigResource, operations: tuple[ConfigOperation, ...]
+    image: MetadataImage, resource: ConfigResource, operations: tuple[ConfigOperation, ...], times: GroupTimes
 ) -> Callable[[], Changes]:
     def plan() -> Changes:
         current = _current(image, resource)
@@ -106,7 +112,7 @@ def _incremental(
             if each.value is None and each.operation is not Operation.DELETE:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"config {each.name[:80]!r} has no value")
         changes = {each.name: _changed_value(resource, current, each) for each in operations}
-        return _checked(resource, current, changes)
+        return _checked(resource, current, changes, times)
 
     return plan
 
@@ -132,12 +138,19 @@ def _changed_value(resource: ConfigResource, current: Mapping[str, str], change:
     return ",".join(items)
 
 
+_DEFINITIONS: Mapping[ResourceType, Mapping[str, ConfigDef]] = {
+    ResourceType.TOPIC: TOPIC_CONFIGS,
+    ResourceType.BROKER: BROKER_CONFIGS,
+    ResourceType.GROUP: GROUP_CONFIGS,
+}
+
+
 def _definition(resource: ConfigResource, name: str) -> ConfigDef | None:
-    return (TOPIC_CONFIGS if resource.type is ResourceType.TOPIC else BROKER_CONFIGS).get(name)
+    return _DEFINITIONS[resource.type].get(name)
 
 
 def _replacement(
-    image: MetadataImage, resource: ConfigResource, configs: tuple[tuple[str, str | None], ...]
+    image: MetadataImage, resource: ConfigResource, configs: tuple[tuple[str, str | None], ...], times: GroupTimes
 ) -> Callable[[], Changes]:
     def plan() -> Changes:
         current = _current(image, resource)
@@ -146,16 +159,19 @@ def _replacement(
         for name, value in configs:
             if value is None:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"config {name[:80]!r} has no value")
-        return _checked(resource, current, {**dict.fromkeys(current), **dict(configs)})
+        return _checked(resource, current, {**dict.fromkeys(current), **dict(configs)}, times)
 
     return plan
 
 
-def _checked(resource: ConfigResource, current: Mapping[str, str], changes: Changes) -> Changes:
+def _checked(resource: ConfigResource, current: Mapping[str, str], changes: Changes, times: GroupTimes) -> Changes:
     """`changes` without those that change nothing, after the values that are set were checked."""
     values = {name: value for name, value in changes.items() if value is not None}
     if resource.type is ResourceType.TOPIC:
         check_topic_configs(values)
+    elif resource.type is ResourceType.GROUP:
+        after = {**current, **changes}
+        times.check(values, {name: value for name, value in after.items() if value is not None})
     else:
         check_broker_configs(values)
     return {name: value for name, value in changes.items() if current.get(name) != value}
@@ -167,6 +183,8 @@ def _record(image: MetadataImage, resource: ConfigResource, changes: Changes) ->
         if node_id != CLUSTER_WIDE and image.broker(node_id) is None:
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"broker {node_id} is not registered")
         return BrokerConfigChanged(node_id, changes)
+    if resource.type is ResourceType.GROUP:
+        return GroupConfigChanged(resource.name, changes)
     topic = image.topic(resource.name)
     if topic is None:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {resource.name!r}")

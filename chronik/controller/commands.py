@@ -89,6 +89,7 @@ class ResourceType(IntEnum):
 
     TOPIC = 2
     BROKER = 4
+    GROUP = 32
 
 
 class Operation(IntEnum):
@@ -111,7 +112,7 @@ class ConfigOperation:
 
 @dataclass(frozen=True, slots=True)
 class ConfigResource:
-    """The owner of configs: a topic by name, a broker by its id in decimal, or all brokers by the empty name."""
+    """The owner of configs: a topic or a group by name, a broker by its id in decimal, or all brokers by the empty name."""
 
     type: ResourceType
     name: str
@@ -160,6 +161,22 @@ class ProducerIdBlock:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaAlteration:
+    """Changes of one entity's quotas: (key, value) each, None to remove. `entity` pairs kinds with names, in any order."""
+
+    entity: tuple[tuple[str, str | None], ...]
+    changes: tuple[tuple[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlterClientQuotas:
+    """Change quotas. Answers with a KafkaError or None for each alteration; each changes whole or not."""
+
+    alterations: tuple[QuotaAlteration, ...]
+    validate_only: bool = False
+
+
 Command = (
     CreateTopics
     | DeleteTopics
@@ -168,4 +185,5 @@ Command = (
     | ReplaceConfigs
     | RegisterBroker
     | AllocateProducerIds
+    | AlterClientQuotas
 )

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from chronik.controller.alterations import decide_alter_configs, decide_replace_configs
 from chronik.controller.commands import (
     AllocateProducerIds,
+    AlterClientQuotas,
     AlterConfigs,
     Command,
     CreatePartitions,
@@ -34,6 +35,7 @@ from chronik.controller.commands import (
 )
 from chronik.controller.image import MetadataImage
 from chronik.controller.placement import check_assignment, place_replicas
+from chronik.controller.quotas import decide_alter_client_quotas
 from chronik.controller.records import (
     BrokerRegistered,
     EndpointRow,
@@ -45,6 +47,7 @@ from chronik.controller.records import (
     TopicDeleted,
 )
 from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import KAFKA_TIMES, GroupTimes
 from chronik.model import ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
 from chronik.topic_config import check_topic_configs
 
@@ -65,6 +68,7 @@ class Rules:
     new_topic_id: Callable[[], Uuid]
     num_partitions: int = 1
     default_replication_factor: int = 1
+    group_times: GroupTimes = KAFKA_TIMES
 
 
 class Decision(NamedTuple):
@@ -88,6 +92,8 @@ def decide(image: MetadataImage, command: Command, rules: Rules) -> Decision:
 def _items(command: Command) -> int:
     if isinstance(command, CreateTopics | DeleteTopics | CreatePartitions):
         return len(command.topics)
+    if isinstance(command, AlterClientQuotas):
+        return len(command.alterations)
     if isinstance(command, AlterConfigs):
         return len(command.changes)
     return len(command.configs) if isinstance(command, ReplaceConfigs) else 1
@@ -335,11 +341,15 @@ def _allocate_producer_ids(image: MetadataImage, command: AllocateProducerIds, r
 
 
 def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_alter_configs(image, command))
+    return Decision(*decide_alter_configs(image, command, rules.group_times))
 
 
 def _replace_configs(image: MetadataImage, command: ReplaceConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_replace_configs(image, command))
+    return Decision(*decide_replace_configs(image, command, rules.group_times))
+
+
+def _alter_client_quotas(image: MetadataImage, command: AlterClientQuotas, rules: Rules) -> Decision:
+    return Decision(*decide_alter_client_quotas(image, command))
 
 
 _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
@@ -350,4 +360,5 @@ _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     ReplaceConfigs: _replace_configs,
     RegisterBroker: _register_broker,
     AllocateProducerIds: _allocate_producer_ids,
+    AlterClientQuotas: _alter_client_quotas,
 }

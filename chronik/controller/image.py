@@ -1,4 +1,4 @@
-"""The cluster metadata as replayed from its log: brokers, topics, partitions, configs, producer ids.
+"""The cluster metadata as replayed from its log: brokers, topics, partitions, configs, producer ids, quotas.
 
 `MetadataImage` is the one state behind everything: the controller decides against one, and every broker answers from one.
 It changes only by `replay`, record by record, and is the same on every node that has replayed as far. Topics and brokers are
@@ -19,7 +19,9 @@ from zope.interface import implementer
 from chronik.controller.records import (
     BrokerConfigChanged,
     BrokerRegistered,
+    ClientQuotaChanged,
     EndpointRow,
+    GroupConfigChanged,
     MetadataRecord,
     PartitionRow,
     PartitionsAdded,
@@ -32,7 +34,7 @@ from chronik.controller.records import (
 )
 from chronik.errors import CorruptLogError
 from chronik.interfaces import IClusterMetadata, IStateMachine, MetadataDelta
-from chronik.model import Broker, Endpoint, PartitionState, Topic, Uuid
+from chronik.model import Broker, Endpoint, PartitionState, QuotaEntity, Topic, Uuid
 
 CLUSTER_WIDE = -1
 """The node id under which broker configs are kept that hold for all brokers."""
@@ -62,13 +64,15 @@ class MetadataImage:
         self._brokers: dict[int, Broker] = {}
         self._incarnations: dict[int, Uuid] = {}
         self._broker_configs: dict[int, dict[str, str]] = {}
+        self._group_configs: dict[str, dict[str, str]] = {}
         self._producer_block: ProducerIdsAllocated | None = None
+        self._quotas: dict[QuotaEntity, dict[str, float]] = {}
         self._encoded_topics: dict[Uuid, bytes] = {}
         self._sorted_topics: tuple[Topic, ...] | None = ()
         self._sorted_brokers: tuple[Broker, ...] = ()
         self._listeners: list[Callable[[MetadataDelta], None]] = []
         self._touched: dict[Uuid, Topic | None] = {}
-        self._brokers_touched = False
+        self._brokers_touched = self._quotas_touched = False
 
     # -- what readers see
 
@@ -103,12 +107,20 @@ class MetadataImage:
         """Dynamic config overrides of one broker, or the cluster-wide defaults for None."""
         return dict(self._broker_configs.get(CLUSTER_WIDE if node_id is None else node_id, ()))
 
+    def quotas(self) -> Mapping[QuotaEntity, Mapping[str, float]]:
+        """The quotas of every entity that has any. Not to be changed."""
+        return self._quotas
+
+    def group_configs(self, group_id: str) -> Mapping[str, str]:
+        """Config overrides of a group, which need not exist."""
+        return self._group_configs.get(group_id, {})
+
     def colliding(self, name: str) -> str | None:
         """A topic whose name is the same as `name` when '.' and '_' are not told apart, as in names of metrics; or None."""
         return min((other for other in self._unified.get(unify(name), ()) if other != name), default=None)
 
     def subscribe(self, listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
-        """Call `listener` after every entry that touched topics or brokers; returns what ends the subscription."""
+        """Call `listener` after every entry that touched topics, brokers or quotas; returns what ends the subscription."""
         self._listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -156,7 +168,7 @@ class MetadataImage:
             self.replay(decode_record(data))
         self.version = index
         self._touched = {topic_id: before.get(topic_id) for topic_id in {**before, **self._names}}
-        self._brokers_touched = True
+        self._brokers_touched = self._quotas_touched = True
         self._publish()
 
     # -- replaying
@@ -197,6 +209,13 @@ class MetadataImage:
             self._broker_configs.pop(record.node_id, None)
         self._brokers_touched = True
 
+    def _group_config_changed(self, record: GroupConfigChanged) -> None:
+        configs = _changed(self._group_configs.get(record.group_id, {}), record.changes)
+        if configs:
+            self._group_configs[record.group_id] = configs
+        else:
+            self._group_configs.pop(record.group_id, None)
+
     def _broker_registered(self, record: BrokerRegistered) -> None:
         endpoints = tuple(Endpoint(row.listener, row.host, row.port) for row in record.endpoints)
         self._brokers[record.node_id] = Broker(record.node_id, record.epoch, endpoints, record.rack)
@@ -220,6 +239,15 @@ class MetadataImage:
         self.next_producer_id = record.next_producer_id
         self._producer_block = record
 
+    def _client_quota_changed(self, record: ClientQuotaChanged) -> None:
+        quotas = {**self._quotas.get(record.entity, {}), **record.changes}
+        left = {key: value for key, value in quotas.items() if value is not None}
+        if left:
+            self._quotas[record.entity] = left
+        else:
+            self._quotas.pop(record.entity, None)
+        self._quotas_touched = True
+
     # -- inside
 
     def _known(self, topic_id: Uuid) -> Topic:
@@ -240,8 +268,8 @@ class MetadataImage:
         self._sorted_topics = None
 
     def _publish(self) -> None:
-        """Tell the listeners how topics and brokers differ from the last time."""
-        if not self._touched and not self._brokers_touched:
+        """Tell the listeners how topics, brokers and quotas differ from the last time."""
+        if not (self._touched or self._brokers_touched or self._quotas_touched):
             return
         created, changed, deleted = [], [], []
         for topic_id, before in self._touched.items():
@@ -253,8 +281,8 @@ class MetadataImage:
                 deleted.append(before)
             elif now != before:
                 changed.append(now)
-        delta = MetadataDelta(created, changed, deleted, self._brokers_touched)
-        self._touched, self._brokers_touched = {}, False
+        delta = MetadataDelta(created, changed, deleted, self._brokers_touched, self._quotas_touched)
+        self._touched, self._brokers_touched, self._quotas_touched = {}, False, False
         for listener in tuple(self._listeners):
             listener(delta)
 
@@ -266,6 +294,8 @@ class MetadataImage:
             self._brokers,
             self._incarnations,
             self._broker_configs,
+            self._quotas,
+            self._group_configs,
             self._encoded_topics,
         ):
             state.clear()
@@ -280,8 +310,12 @@ class MetadataImage:
             yield BrokerRegistered(broker.node_id, broker.epoch, incarnation, endpoints, broker.rack, False)
         for node_id, configs in sorted(self._broker_configs.items()):
             yield BrokerConfigChanged(node_id, dict(sorted(configs.items())))
+        for group_id, configs in sorted(self._group_configs.items()):
+            yield GroupConfigChanged(group_id, dict(sorted(configs.items())))
         if self._producer_block is not None:
             yield self._producer_block
+        for entity, quotas in sorted(self._quotas.items(), key=repr):
+            yield ClientQuotaChanged(entity, dict(sorted(quotas.items())))
 
     def _encoded_topic(self, topic: Topic) -> bytes:
         encoded = self._encoded_topics.get(topic.topic_id)
@@ -323,4 +357,6 @@ _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
     BrokerConfigChanged: MetadataImage._broker_config_changed,
     BrokerRegistered: MetadataImage._broker_registered,
     ProducerIdsAllocated: MetadataImage._producer_ids_allocated,
+    ClientQuotaChanged: MetadataImage._client_quota_changed,
+    GroupConfigChanged: MetadataImage._group_config_changed,
 }

@@ -1,4 +1,4 @@
-"""The records of the metadata log: what was decided about topics, brokers, configs and producer ids.
+"""The records of the metadata log: what was decided about topics, brokers, configs, producer ids and quotas.
 
 Each record is two bytes, its type and its version, and then its fields as a msgpack array. Fields are only ever added, at
 the end and with a default, together with a higher version; so an older record always reads, and a newer one, or one of an
@@ -109,6 +109,22 @@ class ProducerIdsAllocated(_Record, frozen=True):
     next_producer_id: int
 
 
+class ClientQuotaChanged(_Record, frozen=True):
+    """Quotas of an entity were set, or removed where the value is None. `entity` is as `chronik.model.QuotaEntity`."""
+
+    TYPE = 8
+    entity: tuple[tuple[str, str | None], ...]
+    changes: dict[str, float | None]
+
+
+class GroupConfigChanged(_Record, frozen=True):
+    """Configs of a group were set, or removed where the value is None. The group need not exist."""
+
+    TYPE = 16
+    group_id: str
+    changes: dict[str, str | None]
+
+
 MetadataRecord = (
     TopicCreated
     | TopicDeleted
@@ -117,6 +133,8 @@ MetadataRecord = (
     | BrokerConfigChanged
     | BrokerRegistered
     | ProducerIdsAllocated
+    | ClientQuotaChanged
+    | GroupConfigChanged
 )
 
 _TYPES: dict[int, type[MetadataRecord]] = {
@@ -129,6 +147,8 @@ _TYPES: dict[int, type[MetadataRecord]] = {
         BrokerConfigChanged,
         BrokerRegistered,
         ProducerIdsAllocated,
+        ClientQuotaChanged,
+        GroupConfigChanged,
     )
 }
 _ENCODER = msgspec.msgpack.Encoder()

@@ -40,6 +40,10 @@ class Deadlines(Generic[_K]):
         """Forget `key`, which need not be set."""
         self._due.pop(key, None)
 
+    def is_set(self, key: _K) -> bool:
+        """Whether `key` is to fall due at some time."""
+        return key in self._due
+
     def next(self) -> int | None:
         """When the earliest key falls due, None when nothing is set."""
         heap = self._heap

@@ -8,10 +8,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.coordinator.member import Member
-from chronik.coordinator.records import GroupMetadataValue
-from chronik.errors import ErrorCode
+from chronik.coordinator.records import Entry, GroupMetadataValue
+from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.join_group import JoinGroupResponse
-from chronik.wire.messages.sync_group import SyncGroupResponse
 
 if TYPE_CHECKING:
     from chronik.coordinator.rounds import Rounds
@@ -40,7 +39,7 @@ class Answer(NamedTuple):
     """The request of `token` is answered."""
 
     token: Any
-    response: JoinGroupResponse | SyncGroupResponse
+    response: Any
 
 
 def join_refused(member_id: str, error: ErrorCode) -> JoinGroupResponse:
@@ -57,7 +56,22 @@ class Store:
     reason: Assigned | StaticRejoined | None
 
 
-Effects = list[Answer | Store]
+class Refuse(NamedTuple):
+    """The request of `token` fails."""
+
+    token: Any
+    error: KafkaError
+
+
+class Append(NamedTuple):
+    """Append `entries` as one batch, then tell `shard.written(group_id, error, now)`."""
+
+    group_id: str
+    entries: list[Entry]
+
+
+Effect = Answer | Store | Refuse | Append
+Effects = list[Effect]
 """To be carried out in order."""
 
 

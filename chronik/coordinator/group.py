@@ -118,6 +118,19 @@ class Group(Joining):
             raise KafkaError(ErrorCode.REBALANCE_IN_PROGRESS)
         self._expect(member, now)
 
+    def check_transactional_commit(self, member_id: str, instance_id: str | None, generation: int) -> None:
+        """Whether a transaction may commit offsets of the group. Raises KafkaError when it may not.
+
+        Clients from before KIP-447 name no member: they fence by their transactional id alone. A rebalance that is under way
+        is nothing against it, since the transaction may be of the generation before.
+        """
+        if self.state is GroupState.DEAD:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the group is being moved or deleted")
+        if generation < 0 and (self.state is GroupState.EMPTY or not (member_id or instance_id is not None)):
+            return
+        self.roster.check(member_id, instance_id)
+        self._check_generation(generation)
+
     def leave(self, members: list[MemberIdentity], now: int) -> tuple[list[MemberResponse], Effects]:
         """Take members out, each by its member id, or by its instance id alone. Answers one by one."""
         if self.state is GroupState.DEAD:
@@ -172,11 +185,20 @@ class Group(Joining):
             elif roster.all_joined:
                 self._complete_join(now)
 
-    def die(self, error: ErrorCode) -> Effects:
-        """The group is not coordinated here any longer: whoever waits gets `error`."""
-        self.state = GroupState.DEAD
+    def rebalance(self, now: int) -> Effects:
+        """Have all members join again."""
+        self._prepare_rebalance(now)
+        return self._drain()
+
+    def turn_away(self, error: ErrorCode) -> Effects:
+        """Whoever waits gets `error`, and may come again."""
         for member in self.roster:
             self._answer_join_error(member, error)
             self._answer_sync_error(member, error)
-        self._deadlines = Deadlines()
         return self._drain()
+
+    def die(self, error: ErrorCode) -> Effects:
+        """The group is not coordinated here any longer: whoever waits gets `error`."""
+        self.state = GroupState.DEAD
+        self._deadlines = Deadlines()
+        return self.turn_away(error)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from itertools import islice
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,15 +21,16 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chronik.coordinator.effects import Answer, Effects, Store
+from chronik.coordinator.effects import Answer, Append, Effects, Refuse, Store
 from chronik.coordinator.records import Entry
 from chronik.coordinator.replay import Replay
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard
+from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import ICommittedReader, IPartitionWriter
+from chronik.interfaces import ICommittedReader, ITransactionalWriter
 from chronik.model import TopicPartition
-from chronik.wire.records import Record, encode_batch
+from chronik.wire.records import NO_PRODUCER_ID, Record, encode_batch
 
 SLICE_RECORDS = 200
 """Records replayed before the reactor gets its turn: about 3 ms."""
@@ -56,6 +58,14 @@ class HostState(Enum):
     RESIGNED = "resigned"
 
 
+class InTransaction(NamedTuple):
+    """Whose transaction records belong to; `check` is what its coordinator has agreed to (`ITransactionalWriter`)."""
+
+    producer_id: int
+    producer_epoch: int
+    check: Any
+
+
 class HostedPartition:
     """A shard and its log. `load` comes first, `resign` last."""
 
@@ -65,15 +75,17 @@ class HostedPartition:
         self,
         name: TopicPartition,
         settings: GroupSettings,
-        writer: IPartitionWriter,
+        writer: ITransactionalWriter,
         reader: ICommittedReader,
         clock: IReactorTime,
         cooperator: Cooperator,
         wall_clock_ms: Callable[[], int],
+        topics: Topics,
     ) -> None:
         self.name = name
-        self.shard = Shard(settings)
+        self.shard = Shard(settings, topics, wall_clock_ms)
         self._settings = settings
+        self._topics = topics
         self.state = HostState.LOADING
         self._writer = writer
         self._reader = reader
@@ -105,17 +117,18 @@ class HostedPartition:
     async def _load(self) -> None:
         await self.settled()  # of an earlier life: none of its appends may end in the middle of this
         started = self._clock.seconds()
-        self.shard = Shard(self._settings)
+        self.shard = Shard(self._settings, self._topics, self._wall_clock_ms)
         self._replay = replay = Replay(self.name, self._reader, self.shard)
         await self._in_slices(_sliced(replay.steps(), SLICE_RECORDS))
         await self._in_slices(_sliced(self.shard.opening(self.now), GROUPS_A_SLICE))
+        replay.catch_up()  # markers may have been written meanwhile
         self.state = HostState.ACTIVE
         self._retry_seconds = FIRST_RETRY_SECONDS
-        note = self.log.info if self.shard.groups else self.log.debug
+        note = self.log.info if self.shard.group_ids() else self.log.debug
         note(
             "loaded {partition}: {groups} groups from {records} records in {seconds:.3f} s",
             partition=str(self.name),
-            groups=len(self.shard.groups),
+            groups=len(self.shard.group_ids()),
             records=replay.records,
             seconds=self._clock.seconds() - started,
         )
@@ -190,8 +203,8 @@ class HostedPartition:
 
     # The log.
 
-    def append(self, entries: Sequence[Entry]) -> Deferred[None]:
-        """Append `entries` as one batch; fires when they are committed and replayed.
+    def append(self, entries: Sequence[Entry], transaction: InTransaction | None = None) -> Deferred[None]:
+        """Append `entries` as one batch, part of a `transaction` or of none; fires when they are committed and replayed.
 
         Fails with the KafkaError that a group's client is to be told. Cancelling the result abandons the answer only.
         """
@@ -201,7 +214,7 @@ class HostedPartition:
             return succeed(None)
         done: Deferred[None] = Deferred()
         wall_ms = self._wall_clock_ms()
-        batch = encode_batch(Record(i, wall_ms, *entry.encode()) for i, entry in enumerate(entries))
+        records = [Record(i, wall_ms, *entry.encode()) for i, entry in enumerate(entries)]
         self._sequence += 1
         sequence = self._sequence
         self._outstanding.add(sequence)
@@ -210,7 +223,7 @@ class HostedPartition:
 
         def ended(result: int | Failure) -> None:
             offsets.end(entries)
-            error = self._ended(result, entries)
+            error = self._ended(result, entries, NO_PRODUCER_ID if transaction is None else transaction.producer_id)
             self._outstanding.discard(sequence)
             if error is None:
                 done.callback(None)
@@ -218,10 +231,29 @@ class HostedPartition:
                 done.errback(error)
             self._settle()
 
-        maybeDeferred(self._writer.append, self.name, batch).addBoth(ended)
+        maybeDeferred(self._write, records, transaction).addBoth(ended)
         return done
 
-    def _ended(self, result: int | Failure, entries: Sequence[Entry]) -> KafkaError | None:
+    def _write(self, records: Sequence[Record], transaction: InTransaction | None) -> Deferred[int]:
+        if transaction is None:
+            return self._writer.append(self.name, encode_batch(records))
+        batch = encode_batch(
+            records,
+            producer_id=transaction.producer_id,
+            producer_epoch=transaction.producer_epoch,
+            transactional=True,
+        )
+        return self._writer.append_transactional(self.name, batch, transaction.check)
+
+    def caught_up(self, next_offset: int) -> None:
+        """Bring memory up to a marker that ends at `next_offset`. While the partition is loaded, that reads it anyway."""
+        if self.state is HostState.ACTIVE and self._replay is not None:
+            try:
+                self._replay.catch_up(next_offset)
+            except Exception:  # a wall: as in `_ended`
+                self._failed(Failure())  # type: ignore[no-untyped-call]
+
+    def _ended(self, result: int | Failure, entries: Sequence[Entry], producer_id: int) -> KafkaError | None:
         """Bring memory up to the log after an append; the error to answer when it failed."""
         failed = _answerable(result, self.log) if isinstance(result, Failure) else None
         if self.state is not HostState.ACTIVE or self._replay is None:
@@ -230,7 +262,7 @@ class HostedPartition:
             if isinstance(result, Failure):
                 self._replay.catch_up()
             else:
-                self._replay.appended(result, entries)
+                self._replay.appended(result, entries, producer_id)
         except Exception:  # a wall: whatever went wrong in reading, the next load has to put it right
             self._failed(Failure())  # type: ignore[no-untyped-call]
             return KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.name} is not readable")
@@ -260,9 +292,26 @@ class HostedPartition:
         for effect in effects:
             if isinstance(effect, Answer):
                 effect.token.callback(effect.response)
+            elif isinstance(effect, Refuse):
+                effect.token.errback(effect.error)
+            elif isinstance(effect, Append):
+                self._append(effect)
             else:
                 self._store(effect)
         self._schedule()
+
+    def _append(self, append: Append) -> None:
+        shard = self.shard
+
+        def ended(result: Failure | None) -> None:
+            error = None
+            if isinstance(result, Failure):
+                failed = result.value
+                error = failed if isinstance(failed, KafkaError) else KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+            if self.state is HostState.ACTIVE and self.shard is shard:
+                self.carry_out(shard.written(append.group_id, error, self.now))
+
+        self.append(append.entries).addBoth(ended)
 
     def _store(self, store: Store) -> None:
         def ended(result: Failure | None) -> None:
@@ -308,11 +357,13 @@ class HostedPartition:
         await self._in_slices(self._cleaning())
 
     def _cleaning(self) -> Iterator[Deferred[None]]:
-        group_ids = iter(list(self.shard.groups))
+        group_ids = iter(self.shard.group_ids())
         while self.state is HostState.ACTIVE and (some := list(islice(group_ids, GROUPS_A_SLICE))):
             wall_ms = self._wall_clock_ms()
             entries = [entry for group_id in some for entry in self.shard.clean(group_id, wall_ms)]
             yield Deferred.fromCoroutine(self.delete(entries))
+            if self.state is HostState.ACTIVE:
+                self.carry_out(self.shard.delete_unused(some))
 
     async def forget_topics(self, names: Collection[str], deleted_ms: int) -> None:
         """Delete all offsets of topics that were deleted at `deleted_ms`. What is committed later is of new topics.

@@ -1,7 +1,11 @@
 """Committed offsets: what groups have committed, what may be committed, and what has expired.
 
-Pure. Decisions return the records to append and never change anything; `OffsetStore.replay` alone does. An offset whose commit
-is on its way to the log counts as present for deletion and as fresh for expiry: `begin` and `end` mark it.
+Pure. Decisions return the records to append and never change anything; `OffsetStore.replay` and `end_transaction`, which
+follow the log, alone do. An offset whose commit is on its way to the log counts as present for deletion and as fresh for
+expiry: `begin` and `end` mark it. So does one that a transaction has committed which is not over yet.
+
+Of an offset that a transaction commits and one committed outside of it in the meantime, the later record counts,
+wherever the marker is: compaction may have moved that closer.
 
 Sources: KIP-211 (when offsets expire), KIP-496 (OffsetDelete), KIP-320 (leader epochs).
 """
@@ -14,15 +18,25 @@ from typing import NamedTuple
 
 from chronik.coordinator.effects import GroupState
 from chronik.coordinator.group import Group
+from chronik.coordinator.pending import PendingOffsets
 from chronik.coordinator.records import NO_TIMESTAMP, Entry, OffsetCommitKey, OffsetCommitValue
 from chronik.errors import ErrorCode
 from chronik.model import TopicPartition
 from chronik.wire.messages.offset_commit import (
     OffsetCommitRequest,
+    OffsetCommitRequestTopic,
     OffsetCommitResponse,
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
+from chronik.wire.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
+from chronik.wire.records import NO_PRODUCER_ID
 
 NO_RETENTION_OF_ITS_OWN = -1
 
@@ -35,6 +49,16 @@ class Committed(NamedTuple):
     metadata: str
     committed_ms: int
     expires_ms: int = NO_TIMESTAMP
+    record_offset: int = -1
+    """Where its record is in the log."""
+
+
+class FetchedOffset(NamedTuple):
+    """What is answered of one partition: an offset or none, or that a transaction is about to replace it."""
+
+    place: TopicPartition
+    committed: Committed | None
+    is_unstable: bool = False
 
 
 class OffsetStore:
@@ -43,6 +67,7 @@ class OffsetStore:
     def __init__(self) -> None:
         self._groups: dict[str, dict[TopicPartition, Committed]] = {}
         self._in_flight: dict[str, Counter[TopicPartition]] = {}
+        self.pending: PendingOffsets[Committed] = PendingOffsets()
 
     def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
         """What the group last committed there."""
@@ -54,22 +79,43 @@ class OffsetStore:
         return self._groups.get(group_id, {})
 
     def groups(self) -> Iterator[str]:
-        """The groups that have offsets."""
-        return iter(self._groups)
+        """The groups that have offsets, or would have if a transaction were committed."""
+        return iter(dict.fromkeys((*self._groups, *self.pending.groups())))
 
-    def replay(self, key: OffsetCommitKey, value: OffsetCommitValue | None) -> None:
-        """Take over one record of the log."""
+    def replay(
+        self, key: OffsetCommitKey, value: OffsetCommitValue | None, record_offset: int, producer_id: int
+    ) -> None:
+        """Take over one record of the log; `producer_id` is not -1 when it is part of a transaction."""
         where = TopicPartition(key.topic, key.partition)
         if value is not None:
-            self._groups.setdefault(key.group, {})[where] = Committed(
-                value.offset, value.leader_epoch, value.metadata, value.commit_timestamp, value.expire_timestamp
+            committed = Committed(
+                value.offset,
+                value.leader_epoch,
+                value.metadata,
+                value.commit_timestamp,
+                value.expire_timestamp,
+                record_offset,
             )
+            if producer_id == NO_PRODUCER_ID:
+                self._groups.setdefault(key.group, {})[where] = committed
+            else:
+                self.pending.add(producer_id, key.group, where, committed)
             return
+        self.pending.forget(key.group, where)
         group = self._groups.get(key.group)
         if group is not None:
             group.pop(where, None)
             if not group:
                 del self._groups[key.group]
+
+    def end_transaction(self, producer_id: int, is_committed: bool) -> None:
+        """Take over a marker of the log."""
+        for group_id, where, committed in self.pending.take(producer_id):
+            if is_committed:
+                offsets = self._groups.setdefault(group_id, {})
+                known = offsets.get(where)
+                if known is None or known.record_offset < committed.record_offset:
+                    offsets[where] = committed
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """These records are being appended."""
@@ -97,8 +143,9 @@ class OffsetStore:
 
     def known(self, group_id: str) -> list[TopicPartition]:
         """Where the group has an offset, or is about to have one."""
-        offsets = self.all(group_id)
-        return [*offsets, *(place for place in self._in_flight.get(group_id, ()) if place not in offsets)]
+        return list(
+            dict.fromkeys((*self.all(group_id), *self._in_flight.get(group_id, ()), *self.pending.of_group(group_id)))
+        )
 
     def tombstones(self, group_id: str, where: Iterable[TopicPartition]) -> list[Entry]:
         """The records that delete those of `where` that the group has."""
@@ -110,8 +157,8 @@ class OffsetStore:
 
         A step an offset, None for one that stays; anything may happen to the offsets between two steps.
         """
-        for group_id in list(self._groups):
-            for place, committed in list(self.all(group_id).items()):
+        for group_id in list(self.groups()):
+            for place, committed in (self.pending.of_group(group_id) | self.all(group_id)).items():
                 ours = place.topic in names and committed.committed_ms <= until_ms
                 yield tombstone(group_id, place) if ours else None
 
@@ -124,8 +171,9 @@ class OffsetStore:
         """
         offsets = self.all(group.group_id)
         roster = group.roster
+        pending = self.pending
         if not offsets:
-            return [], not self.is_in_flight(group.group_id)
+            return [], not self.is_in_flight(group.group_id) and not pending.has(group.group_id)
         since_emptied = roster.protocol_type is not None and group.state is GroupState.EMPTY
         if roster.protocol_type is not None and not since_emptied:
             known = roster.is_consumer and roster.subscribed is not None
@@ -135,9 +183,12 @@ class OffsetStore:
         for place, committed in offsets.items():
             base = emptied_ms if since_emptied and emptied_ms != NO_TIMESTAMP else committed.committed_ms
             due = committed.expires_ms if committed.expires_ms != NO_TIMESTAMP else base + retention_ms
-            if now_ms >= due and not roster.subscribes_to(place.topic) and not self.is_in_flight(group.group_id, place):
+            if now_ms < due or roster.subscribes_to(place.topic):
+                continue
+            if not self.is_in_flight(group.group_id, place) and not pending.has(group.group_id, place):
                 entries.append(tombstone(group.group_id, place))
-        return entries, len(entries) == len(offsets) and not self.is_in_flight(group.group_id)
+        none_left = len(entries) == len(offsets)
+        return entries, none_left and not self.is_in_flight(group.group_id) and not pending.has(group.group_id)
 
 
 def tombstone(group_id: str, where: TopicPartition) -> Entry:
@@ -151,29 +202,57 @@ def commit(
     """The records and the answer of a commit that its group allows. Metadata that is too long is refused one by one."""
     retention = request.retention_time_ms
     expires = NO_TIMESTAMP if retention == NO_RETENTION_OF_ITS_OWN else now_ms + retention
-    entries, topics = [], []
+    entries: list[Entry] = []
+    topics = []
     for topic in request.topics:
-        partitions = []
-        for item in topic.partitions:
-            metadata, code = item.committed_metadata or "", ErrorCode.NONE
-            if _utf16_units(metadata) > metadata_max_bytes:
-                code = ErrorCode.OFFSET_METADATA_TOO_LARGE
-            else:
-                entries.append(
-                    Entry(
-                        OffsetCommitKey(group=request.group_id, topic=topic.name, partition=item.partition_index),
-                        OffsetCommitValue(
-                            offset=item.committed_offset,
-                            leader_epoch=item.committed_leader_epoch,
-                            metadata=metadata,
-                            commit_timestamp=now_ms,
-                            expire_timestamp=expires,
-                        ),
-                    )
-                )
-            partitions.append(OffsetCommitResponsePartition(partition_index=item.partition_index, error_code=code))
+        codes = _commit(entries, request.group_id, topic, now_ms, expires, metadata_max_bytes)
+        partitions = [OffsetCommitResponsePartition(partition_index=index, error_code=code) for index, code in codes]
         topics.append(OffsetCommitResponseTopic(name=topic.name, partitions=partitions))
     return entries, OffsetCommitResponse(topics=topics)
+
+
+def commit_in_transaction(
+    request: TxnOffsetCommitRequest, now_ms: int, metadata_max_bytes: int
+) -> tuple[list[Entry], TxnOffsetCommitResponse]:
+    """As `commit`, of offsets that count when the transaction is committed."""
+    entries: list[Entry] = []
+    topics = []
+    for topic in request.topics:
+        codes = _commit(entries, request.group_id, topic, now_ms, NO_TIMESTAMP, metadata_max_bytes)
+        partitions = [TxnOffsetCommitResponsePartition(partition_index=index, error_code=code) for index, code in codes]
+        topics.append(TxnOffsetCommitResponseTopic(name=topic.name, partitions=partitions))
+    return entries, TxnOffsetCommitResponse(topics=topics)
+
+
+def _commit(
+    entries: list[Entry],
+    group_id: str,
+    topic: OffsetCommitRequestTopic | TxnOffsetCommitRequestTopic,
+    now_ms: int,
+    expires_ms: int,
+    metadata_max_bytes: int,
+) -> list[tuple[int, ErrorCode]]:
+    """Add the records of one topic to `entries`; (partition, code) for each of its partitions."""
+    codes = []
+    for item in topic.partitions:
+        metadata, code = item.committed_metadata or "", ErrorCode.NONE
+        if _utf16_units(metadata) > metadata_max_bytes:
+            code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+        else:
+            entries.append(
+                Entry(
+                    OffsetCommitKey(group=group_id, topic=topic.name, partition=item.partition_index),
+                    OffsetCommitValue(
+                        offset=item.committed_offset,
+                        leader_epoch=item.committed_leader_epoch,
+                        metadata=metadata,
+                        commit_timestamp=now_ms,
+                        expire_timestamp=expires_ms,
+                    ),
+                )
+            )
+        codes.append((item.partition_index, code))
+    return codes
 
 
 def _utf16_units(text: str) -> int:

@@ -1,9 +1,10 @@
 """What the coordinator writes into `__consumer_offsets`: keys, values, and which partition holds a group.
 
 The format is Kafka's, so its tools read our topic and a copied topic can be read here. A key is an int16 that says what
-kind of record it is (0 and 1: a committed offset, 2: a group's metadata) and a body; a value is an int16 version and a body;
-a null value is a tombstone. What is written: offsets as value version 3 (version 1 when the client set a retention of its
-own, which only that version can carry), groups as version 3.
+kind of record it is (0 and 1: a committed offset, 2: a classic group; those of consumer groups are in
+`chronik.coordinator.consumer_records`) and a body; a value is an int16 version and a body; a null value is a tombstone. What is
+written: offsets as value version 3 (version 1 when the client set a retention of its own, which only that version can
+carry), classic groups as version 3.
 
 Source: the coordinator's message definitions of Kafka 4.1; KIP-915 (records of unknown kinds are skipped).
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from chronik.coordinator.consumer_records import CONSUMER_KINDS, ConsumerKey, ConsumerValue
 from chronik.wire.codec import MalformedMessage, Message
 from chronik.wire.schema import Struct, array, int32, int64, octets, string, uuid
 
@@ -76,8 +78,19 @@ class GroupMetadataValue(Message, versions="0-4", flexible="4+"):
     members: list[MemberMetadata] = array(MemberMetadata)
 
 
-Key = OffsetCommitKey | GroupMetadataKey
-Value = OffsetCommitValue | GroupMetadataValue
+Key = OffsetCommitKey | GroupMetadataKey | ConsumerKey
+Value = OffsetCommitValue | GroupMetadataValue | ConsumerValue
+
+_KIND_OF: dict[type[Key], int] = {
+    OffsetCommitKey: _OFFSET_KIND,
+    GroupMetadataKey: _GROUP_KIND,
+    **{key: kind for kind, (key, _) in CONSUMER_KINDS.items()},
+}
+_CLASSES: dict[int, tuple[type[Key], type[Value]]] = {
+    **dict.fromkeys(OFFSET_KINDS, (OffsetCommitKey, OffsetCommitValue)),
+    _GROUP_KIND: (GroupMetadataKey, GroupMetadataValue),
+    **CONSUMER_KINDS,
+}
 
 
 class Entry(NamedTuple):
@@ -88,19 +101,21 @@ class Entry(NamedTuple):
 
     def encode(self) -> tuple[bytes, bytes | None]:
         """Key and value as they stand in the log."""
-        if isinstance(self.key, OffsetCommitKey):
-            key = _version.pack(_OFFSET_KIND) + self.key.encode(_OFFSET_KIND)
-        else:
-            key = _version.pack(_GROUP_KIND) + self.key.encode(_GROUP_KIND)
+        kind = _KIND_OF[type(self.key)]
+        key = _version.pack(kind) + self.key.encode(kind)
         if self.value is None:
             return key, None
-        if isinstance(self.value, GroupMetadataValue):
-            version = _GROUP_VALUE_VERSION
-        elif self.value.expire_timestamp == NO_TIMESTAMP:
-            version = _OFFSET_VALUE_VERSION
-        else:
-            version = _OFFSET_VALUE_WITH_EXPIRY
+        version = _version_of(self.value)
         return key, _version.pack(version) + self.value.encode(version)
+
+
+def _version_of(value: Value) -> int:
+    """The version that `value` is written in."""
+    if isinstance(value, GroupMetadataValue):
+        return _GROUP_VALUE_VERSION
+    if isinstance(value, OffsetCommitValue):
+        return _OFFSET_VALUE_VERSION if value.expire_timestamp == NO_TIMESTAMP else _OFFSET_VALUE_WITH_EXPIRY
+    return 0
 
 
 def decode_entry(key: bytes | None, value: bytes | None) -> Entry | None:
@@ -111,19 +126,16 @@ def decode_entry(key: bytes | None, value: bytes | None) -> Entry | None:
     if key is None or len(key) < 2:
         raise MalformedMessage("a record of __consumer_offsets has no kind in its key")
     (kind,) = _version.unpack_from(key)
-    decoded: Key
-    if kind in OFFSET_KINDS:
-        decoded, _ = OffsetCommitKey.decode(key, kind, 2)
-    elif kind == _GROUP_KIND:
-        decoded, _ = GroupMetadataKey.decode(key, kind, 2)
-    else:
+    classes = _CLASSES.get(kind)
+    if classes is None:
         return None
+    key_class, value_class = classes
+    decoded, _ = key_class.decode(key, kind, 2)
     if value is None:
         return Entry(decoded, None)
     if len(value) < 2:
         raise MalformedMessage(f"the value of {decoded!r:.200} has no version")
     (version,) = _version.unpack_from(value)
-    value_class: type[Value] = OffsetCommitValue if kind in OFFSET_KINDS else GroupMetadataValue
     if not value_class.VERSIONS.has(version):
         raise MalformedMessage(f"{value_class.__name__} has versions {value_class.VERSIONS}, the log has {version}")
     content, _ = value_class.decode(value, version, 2)

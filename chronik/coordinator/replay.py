@@ -1,20 +1,19 @@
 """Reads one partition of `__consumer_offsets` into its shard: all of it when it is loaded, and what is missing later.
 
 Memory is the log read up to `applied`, always. An append that is committed there is replayed from memory; one that is
-committed further on makes the gap be read from the log first.
+committed further on makes the gap be read from the log first. Markers are written by others, and always read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from twisted.logger import Logger
-
 from chronik.coordinator.records import Entry, decode_entry
 from chronik.coordinator.shard import Shard
 from chronik.interfaces import ICommittedReader
 from chronik.model import TopicPartition
-from chronik.wire.records import decode_records, split_batches
+from chronik.wire.markers import decode_marker
+from chronik.wire.records import NO_PRODUCER_ID, decode_records, split_batches
 
 _READ_BYTES = 64 * 1024
 _MAX_DECOMPRESSED = 64 * 1024 * 1024
@@ -22,8 +21,6 @@ _MAX_DECOMPRESSED = 64 * 1024 * 1024
 
 class Replay:
     """Brings `shard` up to the log of partition `name`. Everything raises KafkaError where the log cannot be read."""
-
-    log = Logger()
 
     def __init__(self, name: TopicPartition, reader: ICommittedReader, shard: Shard) -> None:
         self.applied, _, _ = reader.bounds(name)
@@ -49,33 +46,33 @@ class Replay:
                 return
             if header.last_offset < self.applied:
                 continue
-            if header.transactional or header.control:
-                # Nothing writes these before transactions are served; an open transaction's offsets must never show.
-                self.log.warn(
-                    "{partition}: skipped the transactional batch at {offset}",
-                    partition=str(self._name),
-                    offset=header.base_offset,
-                )
+            batch = view[position : position + header.size]
+            if header.control:
+                marker = decode_marker(batch)
+                if marker is not None:
+                    self._shard.end_transaction(marker.producer_id, marker.committed)
+                yield
             else:
-                for record in decode_records(view[position : position + header.size], _MAX_DECOMPRESSED):
+                producer_id = header.producer_id if header.transactional else NO_PRODUCER_ID
+                for record in decode_records(batch, _MAX_DECOMPRESSED):
                     if record.offset >= self.applied:
                         entry = decode_entry(record.key, record.value)
                         if entry is not None:
-                            self._shard.replay(entry)
+                            self._shard.replay(entry, record.offset, producer_id)
                         self.applied = record.offset + 1
                         self.records += 1
                     yield
             self.applied = header.next_offset
 
     def catch_up(self, stop: int | None = None) -> None:
-        """All of `steps` at once: for the few batches of appends that failed and reached the log all the same."""
+        """All of `steps` at once: for the few batches before a marker, and those of failed appends that reached the log."""
         for _ in self.steps(stop):
             pass
 
-    def appended(self, base_offset: int, entries: Sequence[Entry]) -> None:
-        """`entries` are committed from `base_offset` on."""
+    def appended(self, base_offset: int, entries: Sequence[Entry], producer_id: int = NO_PRODUCER_ID) -> None:
+        """`entries` are committed from `base_offset` on, as a part of a producer's transaction where there is one."""
         self.catch_up(base_offset)
         if base_offset >= self.applied:
-            for entry in entries:
-                self._shard.replay(entry)
+            for place, entry in enumerate(entries):
+                self._shard.replay(entry, base_offset + place, producer_id)
             self.applied = base_offset + len(entries)

@@ -19,20 +19,37 @@ from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from chronik.coordinator.effects import Joiner
-from chronik.coordinator.hosted import HostedPartition
-from chronik.coordinator.offsets import Committed
-from chronik.coordinator.records import partition_for
+from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group, summary
+from chronik.coordinator.effects import Answer, Joiner
+from chronik.coordinator.heartbeats import Heartbeater, check_request
+from chronik.coordinator.hosted import HostedPartition, InTransaction
+from chronik.coordinator.offsets import FetchedOffset
+from chronik.coordinator.records import Entry, partition_for
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionHost, IPartitionWriter, MetadataDelta
+from chronik.interfaces import (
+    IClusterMetadata,
+    ICommittedReader,
+    IMarkerListener,
+    IPartitionHost,
+    ITransactionalWriter,
+    ITransactions,
+    MetadataDelta,
+)
 from chronik.model import OFFSETS_TOPIC, PartitionId, TopicPartition
+from chronik.wire.messages.consumer_group_describe import DescribedGroup as ConsumerDescribedGroup
+from chronik.wire.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from chronik.wire.messages.describe_groups import DescribedGroup
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 _GROUPS_A_TURN = 500
 
@@ -45,12 +62,12 @@ class FoundCoordinator(NamedTuple):
     port: int
 
 
-@implementer(IPartitionHost)
+@implementer(IPartitionHost, IMarkerListener)
 class Coordinator:
     """Coordinates the groups of all partitions of `__consumer_offsets` that this node leads.
 
     `ensure_offsets_topic` creates that topic where it is missing, and fires when it exists. `fresh_id` makes the random part
-    of member ids. `wall_clock_ms` is the time since 1970.
+    of member ids. `wall_clock_ms` is the time since 1970. `transactions` are asked before a transaction commits offsets.
     """
 
     log = Logger()
@@ -59,13 +76,14 @@ class Coordinator:
         self,
         settings: GroupSettings,
         metadata: IClusterMetadata,
-        writer: IPartitionWriter,
+        writer: ITransactionalWriter,
         reader: ICommittedReader,
         clock: IReactorTime,
         *,
         wall_clock_ms: Callable[[], int],
         fresh_id: Callable[[], str],
         ensure_offsets_topic: Callable[[], Deferred[None]],
+        transactions: ITransactions | None = None,
     ) -> None:
         self.settings = settings
         self._metadata = metadata
@@ -74,6 +92,7 @@ class Coordinator:
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._fresh_id = fresh_id
+        self._transactions = transactions
         self._ensure_offsets_topic = ensure_offsets_topic
         self._creating: list[Deferred[None]] | None = None
         self._hosted: dict[int, HostedPartition] = {}
@@ -81,6 +100,7 @@ class Coordinator:
         self._cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
         self._cleaning: IDelayedCall | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._topics = Topics(metadata)
 
     # Life.
 
@@ -106,7 +126,14 @@ class Coordinator:
             return
         self.partition_resigned(partition, name)
         hosted = self._hosted[name.partition] = HostedPartition(
-            name, self.settings, self._writer, self._reader, self._clock, self._cooperator, self._wall_clock_ms
+            name,
+            self.settings,
+            self._writer,
+            self._reader,
+            self._clock,
+            self._cooperator,
+            self._wall_clock_ms,
+            self._topics,
         )
         hosted.load()
 
@@ -116,6 +143,12 @@ class Coordinator:
             hosted = self._hosted.pop(name.partition, None)
             if hosted is not None:
                 hosted.resign()
+
+    def marker_committed(self, partition: TopicPartition, next_offset: int) -> None:
+        """A transaction was ended in a partition of `__consumer_offsets`: its offsets count now, or are gone."""
+        hosted = self._hosted.get(partition.partition) if partition.topic == OFFSETS_TOPIC else None
+        if hosted is not None:
+            hosted.caught_up(next_offset)
 
     def _clean_later(self) -> None:
         seconds = self.settings.offsets_retention_check_interval_ms / 1000
@@ -138,6 +171,7 @@ class Coordinator:
                 )
 
     def _metadata_changed(self, delta: MetadataDelta) -> None:
+        self._topics.changed(delta)
         gone = {topic.name for topic in delta.deleted}
         # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
         if gone - {OFFSETS_TOPIC}:
@@ -245,24 +279,31 @@ class Coordinator:
             if error.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
                 return
             raise
-        shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
+        try:
+            shard.heartbeat(group_id, member_id, instance_id, generation, hosted.now)
+        finally:
+            if group_id in shard.consumers.groups:
+                hosted.carry_out([])  # a classic member there may have been given time to join again
 
-    def leave(self, group_id: str, members: list[MemberIdentity]) -> list[MemberResponse]:
+    def leave(self, group_id: str, members: list[MemberIdentity]) -> Deferred[list[MemberResponse]]:
         """LeaveGroup, in the form of many members; every member of an unknown group is unknown."""
         hosted = self._host(group_id)
         shard = hosted.check()
-        if group_id not in shard.groups:
-            return [
-                MemberResponse(
-                    member_id=member.member_id,
-                    group_instance_id=member.group_instance_id,
-                    error_code=ErrorCode.UNKNOWN_MEMBER_ID,
-                )
-                for member in members
-            ]
-        responses, effects = shard.leave(group_id, members, hosted.now)
-        hosted.carry_out(effects)
-        return responses
+        answer: Deferred[list[MemberResponse]] = Deferred()
+        hosted.carry_out(shard.leave(group_id, members, answer, hosted.now))
+        return answer
+
+    def consumer_heartbeat(
+        self, request: ConsumerGroupHeartbeatRequest, version: int, client_id: str | None, client_host: str
+    ) -> Deferred[ConsumerGroupHeartbeatResponse]:
+        """ConsumerGroupHeartbeat: fires when what it changes is in the log."""
+        check_request(request, version, self.settings)
+        hosted = self._host(request.group_id)
+        shard = hosted.check()
+        answer: Deferred[ConsumerGroupHeartbeatResponse] = Deferred()
+        sender = Heartbeater(client_id or "", f"/{client_host}", version, self._fresh_id())
+        hosted.carry_out(shard.consumers.heartbeat(request, sender, answer, hosted.now))
+        return answer
 
     # Offsets.
 
@@ -272,22 +313,66 @@ class Coordinator:
         decision = hosted.check().commit(request, version, hosted.now, self._wall_clock_ms())
         return hosted.append(decision.entries).addCallback(lambda _: decision.response)
 
+    async def commit_in_transaction(self, request: TxnOffsetCommitRequest, implicit: bool) -> TxnOffsetCommitResponse:
+        """TxnOffsetCommit: the offsets count when the transaction is committed; answered when they are in the log.
+
+        With `implicit` the partition of the group is added to the transaction (transactions v2), otherwise it must be in
+        it. The member is looked at after that, right before the append, so that no rebalance comes in between. Raises
+        KafkaError: what `ITransactions.join` fails with, and what the group has against it.
+        """
+        hosted = self._host(request.group_id)
+        hosted.check()
+        producer_id, epoch = request.producer_id, request.producer_epoch
+        if producer_id < 0 or epoch < 0:
+            raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, f"there is no producer {producer_id}")
+        check = self._writer.check_transaction(hosted.name, producer_id, epoch)
+        if check is not None:
+            await self._join(request, hosted.name, implicit)
+        decision = hosted.check().commit_in_transaction(request, self._wall_clock_ms())
+        await hosted.append(decision.entries, InTransaction(producer_id, epoch, check))
+        return decision.response
+
+    async def _join(self, request: TxnOffsetCommitRequest, partition: TopicPartition, implicit: bool) -> None:
+        """Have the transaction's coordinator agree that the partition belongs to it."""
+        if self._transactions is None:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
+        codes = await self._transactions.join(
+            request.transactional_id, request.producer_id, request.producer_epoch, [partition], not implicit
+        )
+        code = codes.get(partition, ErrorCode.INVALID_TXN_STATE)
+        if code is not ErrorCode.NONE:
+            raise KafkaError(code, f"{partition} is not in the producer's transaction")
+
     async def fetch_offsets(
-        self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
-    ) -> list[tuple[TopicPartition, Committed | None]]:
+        self,
+        group_id: str,
+        wanted: Sequence[TopicPartition] | None,
+        require_stable: bool,
+        member_id: str | None = None,
+        member_epoch: int = -1,
+    ) -> list[FetchedOffset]:
         """What the group committed in the `wanted` partitions, None for everywhere. An unknown group has committed nothing.
 
-        With `require_stable` it waits for the commits that are on their way.
+        With `require_stable` it waits for the commits that are on their way, and an offset that a transaction is about to
+        replace is not told. A member of a consumer group may be named, with
+        its epoch. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
         """
         hosted = self._host(group_id, allow_empty=True)
         shard = hosted.check()
+        consumers = shard.consumers.groups.get(group_id)
+        if consumers is not None:
+            check_fetch(consumers, member_id, member_epoch)
         if require_stable and shard.offsets.is_in_flight(group_id):
             await hosted.settled()
             shard = hosted.check()
         offsets = shard.offsets.all(group_id)
-        if wanted is None:
-            return list(offsets.items())
-        return [(place, offsets.get(place)) for place in wanted]
+        pending = shard.offsets.pending
+        return [
+            FetchedOffset(place, None, is_unstable=True)
+            if require_stable and pending.has(group_id, place)
+            else FetchedOffset(place, offsets.get(place))
+            for place in (offsets if wanted is None else wanted)
+        ]
 
     async def delete_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition]
@@ -307,7 +392,7 @@ class Coordinator:
         for hosted in list(self._hosted.values()):
             shard = hosted.check()
             groups += shard.list(states, types)
-            turn += len(shard.groups)
+            turn += len(shard.group_ids())
             if turn > _GROUPS_A_TURN:
                 turn = 0
                 await deferLater(self._clock, 0)
@@ -317,7 +402,38 @@ class Coordinator:
         """One group, None when there is none of that name."""
         return self._host(group_id, allow_empty=True).check().describe(group_id)
 
-    async def delete(self, group_id: str) -> None:
-        """Delete an empty group with its offsets. Raises KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND)."""
+    def summary(self, group_id: str) -> DescribedGroup | None:
+        """One group of either protocol, None when there is none of that name."""
+        shard = self._host(group_id, allow_empty=True).check()
+        group = shard.consumers.groups.get(group_id)
+        return shard.describe(group_id) if group is None else summary(group, self.settings.default_assignor)
+
+    def delete(self, group_id: str) -> Deferred[None]:
+        """Delete an empty group with its offsets. Fails with KafkaError(NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND).
+
+        Cancelling the result abandons the answer only: the group's requests wait for the deletion, so it has to end.
+        """
+        answer: Deferred[None] = Deferred()
+        Deferred.fromCoroutine(self._delete(group_id)).addCallbacks(answer.callback, answer.errback)
+        return answer
+
+    async def _delete(self, group_id: str) -> None:
         hosted = self._host(group_id, allow_empty=True)
-        await hosted.delete(hosted.check().delete_group(group_id))
+        shard = hosted.check()
+        turn: Deferred[list[Entry]] = Deferred()
+        hosted.carry_out(
+            shard.consumers.take_turn(
+                group_id, turn, lambda now: [Answer(turn, shard.delete_group(group_id))], hosted.now
+            )
+        )
+        tombstones = await turn
+        try:
+            await hosted.delete(tombstones)
+        finally:
+            hosted.carry_out(shard.written(group_id, None, hosted.now))
+
+    def describe_consumer_group(self, group_id: str) -> ConsumerDescribedGroup:
+        """One group of the consumer protocol. Raises KafkaError(GROUP_ID_NOT_FOUND)."""
+        shard = self._host(group_id).check()
+        group = shard.consumers.existing(group_id)
+        return describe_consumer_group(group, self._topics, self.settings.default_assignor)

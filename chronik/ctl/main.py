@@ -16,6 +16,7 @@ from chronik.ctl.consume import consume
 from chronik.ctl.group import group
 from chronik.ctl.options import root_options
 from chronik.ctl.produce import produce
+from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
 from chronik.ctl.topic import topic
 
@@ -38,7 +39,7 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, group, cluster):
+for _command in (topic, produce, consume, group, quota, cluster):
     ctl.add_command(_command)
 
 

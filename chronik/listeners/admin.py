@@ -10,7 +10,7 @@ Importing this module imports Klein, which installs the reactor: import it late.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,16 +53,16 @@ class GroupAdministration(Protocol):
     async def list(self) -> Sequence[Any]:
         """The ListedGroup of every group that is coordinated here."""
 
-    def describe(self, group_id: str) -> Any:
-        """The DescribedGroup, None when there is none."""
+    def summary(self, group_id: str) -> Any:
+        """The DescribedGroup, of either protocol; None when there is none."""
 
     async def fetch_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
-    ) -> Sequence[tuple[TopicPartition, Any]]:
+    ) -> Sequence[tuple[TopicPartition, Any, bool]]:
         """(partition, Committed) of all that the group committed, for `wanted` None."""
 
-    async def delete(self, group_id: str) -> None:
-        """Delete an empty group. Raises KafkaError."""
+    def delete(self, group_id: str) -> Awaitable[None]:
+        """Delete an empty group. Fails with KafkaError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +208,11 @@ class AdminApi:
     async def get_group(self, request: Any, group_id: str) -> schema.GroupDetail:
         """One group, with its lag."""
         self._expect_groups(group_id)
-        group = self._services.groups.describe(group_id)
+        group = self._services.groups.summary(group_id)
         if group is None:
             raise _no_group(group_id)
         offsets = []
-        for place, committed in sorted(await self._services.groups.fetch_offsets(group_id, None, False)):
+        for place, committed, _ in sorted(await self._services.groups.fetch_offsets(group_id, None, False)):
             _, high_watermark = self._bounds(place)
             lag = None if high_watermark is None else max(0, high_watermark - committed.offset)
             offsets.append(

@@ -12,6 +12,7 @@ logged with its request and answered as an unknown server error.
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,9 +20,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import Route
-from chronik.listeners.flow import FlowControlled, Waiting
+from chronik.listeners.flow import BY_REQUEST, FlowControlled, Waiting
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import MalformedMessage, Response
 from chronik.wire.frames import encode_response, read_request_header
@@ -47,6 +48,7 @@ class KafkaProtocol(FlowControlled):
     def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
         super().__init__(factory, host, connection_id)
         self._route = factory.table.route
+        self._throttles = factory.throttles
         self._client_id_bytes = b""  # as in the last header, with its length, and behind it no tags
         self._client_id_and_no_tags = b""
         self._shape: Any = None  # of the requests that are expected to come again, and their route
@@ -68,6 +70,8 @@ class KafkaProtocol(FlowControlled):
         route = self._route(key_and_version)
         if route is None:
             route = self._unroutable(key_and_version)
+        measured = self._throttles.active
+        began = time.monotonic() if measured else 0.0
         request, context = self._decode(frame, route, id_length)
         try:
             if not route.served:
@@ -77,7 +81,7 @@ class KafkaProtocol(FlowControlled):
                     f"{route.handler.min_version} to {route.handler.max_version} are",
                 )
             answer = route.handler.handle(request, context)
-            if route.shape is not None:
+            if route.shape is not None and not measured:
                 self._learn(frame, route, request)
         except KafkaError as error:
             answer = self._refusal(route, request, error)
@@ -85,7 +89,13 @@ class KafkaProtocol(FlowControlled):
             raise
         except Exception:
             answer = self._broken(route, request, Failure())
+        if measured:
+            return self._measured(answer, route, request, correlation_id, context, began, len(frame))
         return self._answer(answer, route, request, correlation_id)
+
+    def forget_shape(self) -> None:
+        """Decode every request from now on: there are quotas to measure it by."""
+        self._shape = self._shape_route = None
 
     def _serve_shaped(self, shape: Any, shaped: tuple[int, memoryview], correlation_id: int) -> bool:
         """Serve a request that has the shape of one before it."""
@@ -101,8 +111,45 @@ class KafkaProtocol(FlowControlled):
         self._metrics.answered(route.api_key, self.last_read)
         return self._deliver([answer])
 
-    def _answer(self, answer: Any, route: Route, request: Any, correlation_id: int) -> bool:
-        """Take what a handler returned: a response, what will give one, or None for no answer at all."""
+    def _measured(
+        self,
+        answer: Any,
+        route: Route,
+        request: Any,
+        correlation_id: int,
+        context: RequestContext,
+        began: float,
+        size: int,
+    ) -> bool:
+        """As `_answer`, while there are quotas: note what the request cost, and how long the client has to pause for it."""
+        pause_ms = self._throttles.worked(context, time.monotonic() - began)
+        if route.api_key == ApiKey.PRODUCE:
+            pause_ms = max(pause_ms, self._throttles.produced(context, size))
+        if answer is None or isinstance(answer, Response):
+            pause_ms = self._throttle(answer, pause_ms)
+        return self._answer(answer, route, request, correlation_id, context, pause_ms)
+
+    def _throttle(self, answer: Any, pause_ms: int) -> int:
+        """Say in `answer` how long the client shall pause, and see to it that it does."""
+        if answer is not None and hasattr(answer, "throttle_time_ms"):
+            answer.throttle_time_ms = pause_ms = max(answer.throttle_time_ms, pause_ms)
+        if pause_ms and not self._lost:
+            self._mute(pause_ms)
+        return pause_ms
+
+    def _answer(
+        self,
+        answer: Any,
+        route: Route,
+        request: Any,
+        correlation_id: int,
+        context: RequestContext | None = None,
+        pause_ms: int = 0,
+    ) -> bool:
+        """Take what a handler returned: a response, what will give one, or None for no answer at all.
+
+        `context` is given where there are quotas, with the pause in ms that the client has earned so far.
+        """
         if isinstance(answer, Response):
             self._metrics.answered(route.api_key, self.last_read)
             try:
@@ -112,7 +159,7 @@ class KafkaProtocol(FlowControlled):
                 return False
             return self._deliver(chunks)
         if answer is not None:
-            self._wait_for(answer, route, request, correlation_id)
+            self._wait_for(answer, route, request, correlation_id, context, pause_ms)
         else:
             self._metrics.answered(route.api_key, self.last_read)
         return self._may_go_on()
@@ -148,26 +195,42 @@ class KafkaProtocol(FlowControlled):
                 return route._replace(decode=_nothing, served=False)
         raise MalformedMessage(f"API {key} version {version} is not served here")
 
-    def _wait_for(self, answer: Any, route: Route, request: Any, correlation_id: int) -> None:
+    def _wait_for(
+        self,
+        answer: Any,
+        route: Route,
+        request: Any,
+        correlation_id: int,
+        context: RequestContext | None,
+        pause_ms: int,
+    ) -> None:
         """Hold this request's place in the order until its coroutine or Deferred has the response."""
         entry = Waiting()
         self._waiting.append(entry)
         deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         entry.deferred = deferred
-        self._blocked = not route.pipelined
+        blocks = not route.pipelined or isinstance(answer, HoldingUp)
+        if blocks:
+            self._blocked |= BY_REQUEST
         started = self.last_read
 
         def answered(result: Any) -> None:
             if isinstance(result, Failure):
                 if self._lost and result.check(CancelledError):
                     return
+                if isinstance(result.value, CloseConnection):
+                    self.log.info("connection from {host} closed: {reason}", host=self.host, reason=result.value)
+                    self._end()
+                    return
                 if isinstance(result.value, KafkaError):
                     result = self._refusal(route, request, result.value)
                 else:
                     result = self._broken(route, request, result)
             self._metrics.answered(route.api_key, started)
-            if not route.pipelined:
-                self._blocked = False
+            if blocks:
+                self._blocked &= ~BY_REQUEST
+            if context is not None:
+                self._throttle(result, pause_ms)
             if self._lost:
                 return
             chunks = [] if result is None else encode_response(result, route.version, correlation_id)

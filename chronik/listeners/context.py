@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
 
 
 class Peer(NamedTuple):
@@ -51,6 +53,13 @@ class RequestContext:
     def principal(self) -> str:
         """Who the client is, in Kafka's form `User:name`."""
         return self.peer.principal
+
+
+class HoldingUp(Deferred[Any]):
+    """An answer to come, of a pipelined API, behind which its connection takes no further request all the same.
+
+    For when what the request brought is still held, and not only its answer.
+    """
 
 
 class CloseConnection(Exception):

@@ -44,6 +44,9 @@ _FLUSH_BYTES = 256 * 1024
 _FLUSH_BUFFERS = 256
 
 
+BY_REQUEST, BY_QUOTA = 1, 2
+
+
 class Waiting:
     """The place in the response order of a request that is not answered yet."""
 
@@ -87,13 +90,15 @@ class FlowControlled(Protocol):
         self._backlog = factory.pool.answers
         self._paused = False  # no request is taken
         self._peer_is_slow = False  # it doesn't take our responses as fast as it asks
-        self._blocked = False  # by the last one of `_waiting`, which is not of a pipelined API
+        self._blocked = 0  # bits: by the last one of `_waiting`, which holds up the others; by a quota
         self._resuming = False
         self._reading = False  # inside bytes_received: what is answered now is sent at its end
         self._unsent = 0  # bytes in the transport's queue
         self._unsent_before, self._taken = 0, 0  # when `stalls` was called last, and what was sent since
         self._gathering = (0, 0.0)  # the large request that came in when `gathers_long` was called last, and since when
         self._closing: IDelayedCall | None = None
+        self._muted: IDelayedCall | None = None  # the end of a pause that a quota asks for
+        self._muted_until = 0.0
         self._now_ms = 0
         self._lost = False
 
@@ -112,8 +117,9 @@ class FlowControlled(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End what this connection is waiting for; long polls must not outlive their client."""
         self._lost = True
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
+        for call in (self._closing, self._muted):
+            if call is not None and call.active():
+                call.cancel()
         self._shared.closed(self)
         self._receiver.discard()
         self._hold(-self._held)
@@ -162,8 +168,8 @@ class FlowControlled(Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a request is still unanswered."""
-        return bool(self._waiting)
+        """Whether a request is still unanswered, or the next is not taken yet because of a quota."""
+        return bool(self._waiting) or self._muted is not None
 
     # -- backpressure -----------------------------------------------------------------------------------------------
 
@@ -184,11 +190,28 @@ class FlowControlled(Protocol):
     def _is_full(self) -> bool:
         return (
             self._peer_is_slow
-            or self._blocked
+            or self._blocked != 0
             or self._backlog.full
             or self._held > MAX_HELD_BYTES
             or len(self._waiting) >= MAX_PIPELINED
         )
+
+    def _mute(self, pause_ms: int) -> None:
+        """Take no further request for so long: the client is above a quota."""
+        self._blocked |= BY_QUOTA
+        self._muted_until = max(self._muted_until, time.monotonic() + pause_ms / 1000)
+        if self._muted is None:
+            self._muted = self._shared.reactor.callLater(pause_ms / 1000, self._unmute)
+        if not self._paused:
+            self._pause()
+
+    def _unmute(self) -> None:
+        left, self._muted = self._muted_until - time.monotonic(), None
+        if left > 0.001 and not self._lost:
+            self._muted = self._shared.reactor.callLater(left, self._unmute)
+            return
+        self._blocked &= ~BY_QUOTA
+        self._go_on()
 
     def _pause(self) -> None:
         self._paused = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
@@ -16,8 +17,8 @@ from twisted.logger import Logger
 
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
-from chronik.listeners.flow import FlowControlled
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import RefusedLater, Throttles
 from chronik.telemetry.requests import RequestMetrics
 
 
@@ -39,6 +40,7 @@ class KafkaFactory(Factory):
         max_connections_per_ip: int,
         max_idle_ms: int,
         wall_clock_ms: Callable[[], int],
+        throttles: Throttles,
     ) -> None:
         self.name = name
         self.table = table
@@ -47,17 +49,25 @@ class KafkaFactory(Factory):
         self.reactor = reactor
         self.max_request_bytes = max_request_bytes
         self.wall_clock_ms = wall_clock_ms
-        self.connections: set[FlowControlled] = set()
+        self.throttles = throttles
+        self.connections: set[KafkaProtocol] = set()
         self._max_connections = max_connections
         self._max_per_ip = max_connections_per_ip
         self._max_idle_seconds = max_idle_ms / 1000
         self._per_ip: Counter[str] = Counter()
         self._next_id = 0
+        self._refused_later = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> KafkaProtocol | None:
-        """A protocol for a new connection; None, which closes it, above the connection limits."""
+    def buildProtocol(self, addr: IAddress | None) -> KafkaProtocol | RefusedLater | None:
+        """A protocol for a new connection; None, which closes it, above the connection limits.
+
+        One that its address opens above its rate is kept unserved for a while, and then cut.
+        """
         host = str(getattr(addr, "host", ""))
-        if len(self.connections) >= self._max_connections or self._per_ip[host] >= self._max_per_ip:
+        if (
+            len(self.connections) + self._refused_later >= self._max_connections
+            or self._per_ip[host] >= self._max_per_ip
+        ):
             self.metrics.connections_refused += 1
             self.log.warn(
                 "listener {name}: connection from {host} refused, {open} are open ({here} from there)",
@@ -67,23 +77,39 @@ class KafkaFactory(Factory):
                 here=self._per_ip[host],
             )
             return None
+        pause_ms = self.throttles.connected(host) if self.throttles.limits_connections else 0
+        if pause_ms:
+            self.metrics.connections_refused += 1
+            return RefusedLater(self.reactor, pause_ms, partial(self._count_refused, host))
         self._next_id += 1
         protocol = KafkaProtocol(self, host, self._next_id)
         protocol.factory = self
         return protocol
 
-    def opened(self, protocol: FlowControlled) -> None:
+    def _count_refused(self, host: str, change: int) -> None:
+        self._refused_later += change
+        self._count(host, change)
+
+    def _count(self, host: str, change: int) -> None:
+        self._per_ip[host] += change
+        if not self._per_ip[host]:
+            del self._per_ip[host]
+
+    def quotas_changed(self) -> None:
+        """There are quotas now, or others: every request is to be measured."""
+        for protocol in self.connections:
+            protocol.forget_shape()
+
+    def opened(self, protocol: Any) -> None:
         """A connection was made."""
         self.connections.add(protocol)
-        self._per_ip[protocol.host] += 1
+        self._count(protocol.host, 1)
         self.metrics.connections += 1
 
-    def closed(self, protocol: FlowControlled) -> None:
+    def closed(self, protocol: Any) -> None:
         """A connection was lost."""
         self.connections.discard(protocol)
-        self._per_ip[protocol.host] -= 1
-        if not self._per_ip[protocol.host]:
-            del self._per_ip[protocol.host]
+        self._count(protocol.host, -1)
         self.metrics.connections -= 1
 
     def close_idle(self) -> None:

@@ -14,20 +14,29 @@ from chronik.config import Config
 from chronik.controller.image import MetadataImage
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
+from chronik.interfaces import ITransactions
+from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
+from chronik.listeners.handlers.alter_partition_reassignments import AlterPartitionReassignmentsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
+from chronik.listeners.handlers.consumer_group_describe import ConsumerGroupDescribeHandler
+from chronik.listeners.handlers.consumer_group_heartbeat import ConsumerGroupHeartbeatHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
 from chronik.listeners.handlers.delete_records import DeleteRecordsHandler
 from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.listeners.handlers.describe_client_quotas import DescribeClientQuotasHandler
 from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
 from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
 from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
+from chronik.listeners.handlers.describe_quorum import DescribeQuorumHandler
 from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from chronik.listeners.handlers.elect_leaders import ElectLeadersHandler
 from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
 from chronik.listeners.handlers.heartbeat import HeartbeatHandler
@@ -35,8 +44,10 @@ from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlte
 from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
 from chronik.listeners.handlers.join_group import JoinGroupHandler
 from chronik.listeners.handlers.leave_group import LeaveGroupHandler
+from chronik.listeners.handlers.list_config_resources import ListConfigResourcesHandler
 from chronik.listeners.handlers.list_groups import ListGroupsHandler
 from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
+from chronik.listeners.handlers.list_partition_reassignments import ListPartitionReassignmentsHandler
 from chronik.listeners.handlers.metadata import MetadataHandler
 from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
 from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
@@ -44,6 +55,9 @@ from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
+from chronik.listeners.slices import Slices
+from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.telemetry.metrics import NodeMetrics
 
@@ -61,8 +75,14 @@ def served_apis(
     metadata: MetadataImage,
     configs: NodeConfig,
     groups: Coordinator,
+    answers: AnswerBacklog,
+    throttles: Throttles,
+    transactions: ITransactions | None = None,
 ) -> list[Any]:
-    """One handler for each API. `table` returns the table that is made of them."""
+    """One handler for each API. `table` returns the table that is made of them.
+
+    Without `transactions`, transactional batches are refused and TxnOffsetCommit is not served.
+    """
     sessions = FetchSessions(
         config.max_incremental_fetch_session_cache_slots,
         _FETCH_SESSION_EVICTION_MS,
@@ -72,11 +92,22 @@ def served_apis(
     clock = time.monotonic
     return [
         ApiVersionsHandler(table),
-        ProduceHandler(replicas, metrics.produce_latency, clock, reactor),
-        FetchHandler(replicas, sessions, wakeups, metrics.fetch_latency, clock, reactor, config.fetch_max_bytes),
+        ProduceHandler(replicas, metrics.produce_latency, clock, reactor, transactions),
+        FetchHandler(
+            replicas,
+            sessions,
+            wakeups,
+            metrics.fetch_latency,
+            clock,
+            reactor,
+            config.fetch_max_bytes,
+            config.connections_max_idle_ms,
+            answers,
+            throttles,
+        ),
         ListOffsetsHandler(replicas),
         OffsetForLeaderEpochHandler(replicas),
-        DeleteRecordsHandler(replicas, reactor),
+        DeleteRecordsHandler(replicas, clock, reactor),
         DescribeProducersHandler(replicas),
         DescribeLogDirsHandler(replicas),
         MetadataHandler(metadata, controller, configs, reactor),
@@ -86,18 +117,28 @@ def served_apis(
         CreateTopicsHandler(controller, configs, reactor),
         DeleteTopicsHandler(controller, configs, reactor),
         CreatePartitionsHandler(controller, reactor),
-        DescribeConfigsHandler(metadata, configs),
+        DescribeConfigsHandler(metadata, configs, Slices(clock, reactor)),
         AlterConfigsHandler(controller, config.node_id, reactor),
         IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
+        DescribeClientQuotasHandler(metadata.quotas),
+        AlterClientQuotasHandler(controller, reactor),
+        ListConfigResourcesHandler(metadata),
+        ElectLeadersHandler(metadata),
+        AlterPartitionReassignmentsHandler(metadata),
+        ListPartitionReassignmentsHandler(),
+        DescribeQuorumHandler(metadata),
         FindCoordinatorHandler(groups),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
         LeaveGroupHandler(groups),
+        ConsumerGroupHeartbeatHandler(groups),
+        ConsumerGroupDescribeHandler(groups),
         OffsetCommitHandler(groups, metadata),
         OffsetFetchHandler(groups),
         DescribeGroupsHandler(groups),
         ListGroupsHandler(groups),
         DeleteGroupsHandler(groups),
         OffsetDeleteHandler(groups, metadata),
+        *([TxnOffsetCommitHandler(groups, metadata)] if transactions is not None else ()),
     ]

@@ -11,12 +11,23 @@ import errno
 
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import Buffer
+from chronik.log.aborted import AbortedTransactions
 from chronik.log.config import MAX_SEGMENT_BYTES
 from chronik.log.epochs import EPOCHS_FILE
 from chronik.log.flushing import FlushedLog
-from chronik.log.segment import SNAPSHOT_SUFFIX, Segment, file_name
+from chronik.log.restoring import take_note
+from chronik.log.segment import Segment
 from chronik.log.state import fail_stop
-from chronik.wire.records import NO_TIMESTAMP, BatchHeader, assign_offsets, split_batches
+from chronik.model import TransactionMarker
+from chronik.wire.markers import encode_marker
+from chronik.wire.records import (
+    NO_PRODUCER_ID,
+    NO_TIMESTAMP,
+    BatchHeader,
+    assign_offsets,
+    read_header,
+    split_batches,
+)
 
 _ALWAYS = -2
 _MAX_RELATIVE_OFFSET = 0x7FFFFFFF
@@ -65,6 +76,28 @@ class AppendedLog(FlushedLog):
             self._mark_dirty()
         return base_offset
 
+    def append_marker(self, marker: TransactionMarker, leader_epoch: int, now_ms: int) -> tuple[int, int]:
+        """Write the control batch that ends a producer's transaction; return the offset after it, and its size in bytes.
+
+        One for a producer without an open transaction is written too. What it ends is unstable until the producers are told
+        that it is `committed`. Raises KafkaError: those of `Producers.check_marker`, and KAFKA_STORAGE_ERROR.
+        """
+        self.producers.check_marker(marker)
+        batch = encode_marker(marker, now_ms)
+        # No producer: what its state must know of this batch is in the marker.
+        header = read_header(batch)._replace(producer_id=NO_PRODUCER_ID)
+        offset = self.append(batch, header, leader_epoch, now_ms)
+        transaction = self.producers.end(marker, offset, now_ms)
+        if transaction is not None:
+            self._active_aborted.add(transaction)
+        return offset + 1, len(batch)
+
+    @property
+    def _active_aborted(self) -> AbortedTransactions:
+        aborted = self._active.aborted
+        assert aborted is not None  # only sealed segments are released
+        return aborted
+
     def append_replicated(self, batches: Buffer, now_ms: int) -> int:
         """Write whole batches as a leader has them, offsets and epochs kept; return the new end offset.
 
@@ -93,8 +126,7 @@ class AppendedLog(FlushedLog):
             self.end_offset = next_offset
             if header.partition_leader_epoch > self._newest_epoch:
                 self._assign_epoch(header.partition_leader_epoch, base_offset)
-            if header.idempotent and not header.control:
-                self.producers.update(header, base_offset)
+            take_note(self.producers, self._active_aborted, segment, segment.size - size, header)
             self.unsynced_bytes += size
             if self.unsynced_bytes >= self._mark_at:
                 self._mark_dirty()
@@ -194,7 +226,7 @@ class AppendedLog(FlushedLog):
         old.finish_time_index()
         self._queue_indexes(old)
         base = self.end_offset
-        self._replacements[f"{self.directory}/{file_name(base, SNAPSHOT_SUFFIX)}"] = self.producers.snapshot(base)
+        self._queue_snapshot(old, base)
         self._unsynced.append(old)
         self._active = Segment(self._disk, self.directory, base, self.config.index_interval_bytes, now_ms)
         self._segments.append(self._active)

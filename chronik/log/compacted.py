@@ -10,7 +10,8 @@ either the old segments whole or the new one:
    files from `.cleaned` to `.swap`, and syncs the directory. From here on the swap counts: a start that finds the `.swap`
    goes on with it.
 2. The reactor reads the new segment, by that name, in place of the old ones.
-3. The thread renames the old segments' files to `.deleted` and syncs the directory. Without this sync, the next rename could
+3. The thread takes their aborted transactions out of the snapshots (`restoring.forget_aborted`), renames the old segments'
+   files to `.deleted` and syncs the directory. Without this sync, the next rename could
    reach the disk alone, and old segments would stand beside the one that replaces them.
 4. The reactor takes `.swap` off the new segment's names.
 5. The thread syncs the directory. Now the old files may be removed, like all that was given up.
@@ -24,6 +25,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
+from chronik.log import restoring
+from chronik.log.aborted import AbortedTransactions
 from chronik.log.appending import AppendedLog
 from chronik.log.checkpoint import CLEANER_FILE, CleanerCheckpoint
 from chronik.log.cleaner import CleanedSegment, CleanRequest
@@ -32,7 +35,6 @@ from chronik.log.segment import (
     DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
-    SNAPSHOT_SUFFIX,
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     Segment,
@@ -110,10 +112,13 @@ class CompactedLog(AppendedLog):
         secret: bytes,
         dedupe_buffer_bytes: int,
         io_bytes_per_second: float = inf,
-        aborted: Sequence[tuple[int, int, int]] = (),
     ) -> CleanRequest:
-        """What a job is asked for, to clean `segments`, which are `cleanable`. `aborted` are transactions in them."""
+        """What a job is asked for, to clean `segments`, which are `cleanable`.
+
+        Raises KafkaError where the aborted transactions in them cannot be read.
+        """
         config = self.config
+        aborted = self.aborted_between(segments[0].base_offset, segments[-1].next_offset)
         return CleanRequest(
             directory=self.directory,
             segments=[(segment.base_offset, segment.next_offset, segment.size) for segment in segments],
@@ -130,7 +135,7 @@ class CompactedLog(AppendedLog):
                 entry.producer_id: (entry.batches[-1][3] if entry.batches else -1, entry.epoch)
                 for entry in self.producers.entries()
             },
-            aborted=list(aborted),
+            aborted=[(each.producer_id, each.first_offset, each.last_offset) for each in aborted],
         )
 
     def begin_swap(self, cleaned: CleanedSegment) -> Swap | None:
@@ -192,10 +197,9 @@ class CompactedLog(AppendedLog):
             disk.sync_directory(directory)
 
         def retire() -> None:
+            restoring.forget_aborted(disk, directory, first.base_offset, until)
             for segment in old:
                 paths = [segment.path(suffix) for suffix in _FILES]
-                if segment is not first:  # the first one's snapshot is as good for the new segment
-                    paths.insert(0, segment.path(SNAPSHOT_SUFFIX))
                 for path in paths:
                     if disk.exists(path):
                         disk.rename(path, path + DELETED_SUFFIX)
@@ -213,6 +217,7 @@ class CompactedLog(AppendedLog):
         if place is None or self._segments[place] != old:
             yield take_back  # some were given up meanwhile, by retention or DeleteRecords
             return
+        new.aborted = AbortedTransactions(settled_to=self._aborted_of(old[-1]).settled_to)
         self._segments[place] = [new]
         self._changed = True
         for segment in old:

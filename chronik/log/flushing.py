@@ -17,7 +17,6 @@ from chronik.log.segment import (
     LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
-    file_name,
 )
 from chronik.log.state import LogState, fail_stop
 
@@ -68,6 +67,7 @@ class FlushedLog(LogState):
             return
         self._named = True
         self.recovery_point = max(self.recovery_point, flush.end_offset)
+        self.flush_error = flush.error
         if flush.error is not None:
             self._requeue(flush)
             return
@@ -138,8 +138,7 @@ class FlushedLog(LogState):
             if self._active.size:
                 self._active.finish_time_index()
                 self._queue_indexes(self._active)
-                path = f"{self.directory}/{file_name(self.end_offset, SNAPSHOT_SUFFIX)}"
-                self._replacements[path] = self.producers.snapshot(self.end_offset)
+                self._queue_snapshot(self._active, self.end_offset)
             self._checkpoint_due = True
             self.flush()
             self._changed = False

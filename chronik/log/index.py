@@ -9,6 +9,7 @@ they can be rebuilt from the log at any time.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from struct import Struct
 
 from chronik.errors import ErrorCode, KafkaError
@@ -26,6 +27,14 @@ class RottenIndexError(KafkaError):
         super().__init__(
             ErrorCode.CORRUPT_MESSAGE, f"{path} has batches other than its indexes say; restore the partition"
         )
+
+
+class MendingError(KafkaError):
+    """The indexes of a large segment are being made anew. Retriable: `mend(soon)` has it go on, a slice a call of `soon`."""
+
+    def __init__(self, path: str, mend: Callable[[Callable[[Callable[[], None]], object]], None]) -> None:
+        super().__init__(ErrorCode.KAFKA_STORAGE_ERROR, f"the indexes of {path} have rotted and are being made anew")
+        self.mend = mend
 
 
 class OffsetIndex:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 from chronik.interfaces import IDisk
-from chronik.log import recovery, retention
+from chronik.log import recovery, restoring, retention
 from chronik.log.checkpoint import Checkpoint
 from chronik.log.compacted import CompactedLog
 from chronik.log.config import LogConfig
@@ -200,7 +200,7 @@ class Log(CompactedLog):
         self.epochs.truncate_from_end(end_offset)
         self._newest_epoch = self.epochs.latest
         self._replacements[f"{self.directory}/{EPOCHS_FILE}"] = self.epochs.encode()
-        recovery.rebuild_producers(self._disk, self.directory, self.producers, self._segments, end_offset)
+        restoring.rebuild_producers(self._disk, self.directory, self.producers, self._segments, end_offset)
         self._directory_changed = True
         self._checkpoint_due = True
         self._roll_bytes = -1

@@ -1,24 +1,29 @@
-"""What a partition remembers of the producers that write to it idempotently (KIP-98, KIP-360).
+"""What a partition remembers of the producers that write to it idempotently or in transactions (KIP-98, KIP-360, KIP-890).
 
 Of each producer id the last five batches are kept: their sequence numbers, offsets and timestamps. With them `check`
 tells a batch that is next in line from a retry, which is answered with the offset that it got the first time, and
 from a gap, which is refused. The rules are those of Apache Kafka 4.1: a producer that isn't known may begin at any
 sequence, a new epoch begins at 0, sequences go from 2**31 - 1 to 0.
 
-The state is derived from the log: `snapshot` and `restore` only shorten the replay (`update` for each batch after it).
+A transaction is open from its first batch to its marker. `first_unstable` is where the earliest one begins that a
+read_committed reader may not look into: one that is open, or one whose marker is not committed yet (`committed` tells
+how far that goes), since a new leader might not have it. A marker may bring a newer epoch, which begins again at sequence 0.
 
-An entry has room for what transactions need (coordinator epoch, first offset of the open transaction); neither is
-served yet.
+The group coordinator's batches belong to transactions and have no sequence: only their epoch is checked.
+
+The state is derived from the log: a snapshot (`chronik.log.snapshot`) only shortens the replay, which is `update` for
+each batch after it and `end` for each marker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from struct import Struct
+from collections import deque
+from collections.abc import Iterable
 
-from crc32c import crc32c
-
-from chronik.errors import CorruptLogError, ErrorCode, KafkaError
+from chronik.errors import ErrorCode, KafkaError
+from chronik.log.aborted import NEVER, AbortedTransaction
+from chronik.model import TransactionMarker
+from chronik.wire.batches import TRANSACTIONAL_BIT
 from chronik.wire.records import BatchHeader
 
 NO_SEQUENCE = -1
@@ -28,13 +33,6 @@ REMEMBERED_BATCHES = 5
 """As many batches as an idempotent producer may have in flight on one connection."""
 
 _MAX_SEQUENCE = 0x7FFFFFFF
-_MAGIC = b"CHPS\x00\x01"
-_preamble = Struct(">6sqi")  # magic and version, offset, count of entries
-_entry = Struct(
-    ">qhiqqib"
-)  # id, epoch, coordinator epoch, transaction start, timestamp, last sequence, count of batches
-_batch = Struct(">iiqqq")
-_crc = Struct(">I")
 
 RememberedBatch = tuple[int, int, int, int, int]
 """First and last sequence, first and last offset, largest timestamp."""
@@ -62,15 +60,24 @@ class ProducerEntry:
         self.transaction_first_offset = NO_TRANSACTION
         self.batches: list[RememberedBatch] = []
 
+    def begin_epoch(self, epoch: int) -> None:
+        """A newer epoch: nothing is remembered in it yet, and it begins at sequence 0."""
+        self.epoch = epoch
+        self.last_sequence = NO_SEQUENCE
+        self.batches.clear()
+
 
 class Producers:
     """The producers of one partition, `name` in error texts."""
 
-    __slots__ = ("_entries", "_name")
+    __slots__ = ("_entries", "_name", "_open", "_uncommitted", "first_unstable")
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._entries: dict[int, ProducerEntry] = {}
+        self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction, in the order of these
+        self._uncommitted: deque[tuple[int, int]] = deque()  # of ended transactions: offset of the marker, first offset
+        self.first_unstable = NEVER
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -83,28 +90,31 @@ class Producers:
         """None where the batch may be appended; (base offset, timestamp) of the first append where it is a retry.
 
         Raises KafkaError: INVALID_PRODUCER_EPOCH for an epoch older than the producer's newest,
-        OUT_OF_ORDER_SEQUENCE_NUMBER.
+        OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE for a batch that isn't transactional inside of a transaction.
         """
         entry = self._entries.get(header.producer_id)
         if entry is None:
             return None
         sequence = header.base_sequence
         if header.producer_epoch == entry.epoch:
-            if sequence == (entry.last_sequence + 1) & _MAX_SEQUENCE:
-                return None
-            last = header.last_sequence
-            for batch in entry.batches:
-                if batch[0] == sequence and batch[1] == last:
-                    return batch[2], batch[4]
-            raise self._refuse(
-                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, header, f"follows {entry.last_sequence}, the last one appended"
-            )
-        if header.producer_epoch < entry.epoch:
+            if sequence != (entry.last_sequence + 1) & _MAX_SEQUENCE and sequence != NO_SEQUENCE:
+                last = header.last_sequence
+                for batch in entry.batches:
+                    if batch[0] == sequence and batch[1] == last:
+                        return batch[2], batch[4]
+                raise self._refuse(
+                    ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                    header,
+                    f"follows {entry.last_sequence}, the last one appended",
+                )
+        elif header.producer_epoch < entry.epoch:
             raise self._refuse(ErrorCode.INVALID_PRODUCER_EPOCH, header, f"comes after epoch {entry.epoch}")
-        if sequence:
+        elif sequence > 0:
             raise self._refuse(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, header, f"begins an epoch after {entry.epoch}, it must be 0"
             )
+        if entry.transaction_first_offset >= 0 and not header.attributes & TRANSACTIONAL_BIT:
+            raise self._refuse(ErrorCode.INVALID_TXN_STATE, header, "is not transactional, and its transaction is open")
         return None
 
     def _refuse(self, code: ErrorCode, header: BatchHeader, fault: str) -> KafkaError:
@@ -114,21 +124,89 @@ class Producers:
         return KafkaError(code, f"{self._name}: {text}")
 
     def update(self, header: BatchHeader, base_offset: int) -> None:
-        """Remember an appended batch of an idempotent producer. `base_offset` is where it went."""
+        """Remember an appended batch of records with a producer id. `base_offset` is where it went."""
         producer_id = header.producer_id
         entry = self._entries.get(producer_id)
         if entry is None:
             entry = self._entries[producer_id] = ProducerEntry(producer_id, header.producer_epoch)
         elif entry.epoch != header.producer_epoch:
-            entry.epoch = header.producer_epoch
-            entry.batches.clear()
-        batches = entry.batches
-        delta = header.last_offset_delta
-        entry.last_sequence = last = (header.base_sequence + delta) & _MAX_SEQUENCE
+            entry.begin_epoch(header.producer_epoch)
         entry.last_timestamp = timestamp = header.max_timestamp
-        batches.append((header.base_sequence, last, base_offset, base_offset + delta, timestamp))
-        if len(batches) > REMEMBERED_BATCHES:
-            del batches[0]
+        sequence = header.base_sequence
+        if sequence >= 0:
+            batches = entry.batches
+            delta = header.last_offset_delta
+            entry.last_sequence = last = (sequence + delta) & _MAX_SEQUENCE
+            batches.append((sequence, last, base_offset, base_offset + delta, timestamp))
+            if len(batches) > REMEMBERED_BATCHES:
+                del batches[0]
+        if header.attributes & TRANSACTIONAL_BIT and entry.transaction_first_offset < 0:
+            entry.transaction_first_offset = self._open[producer_id] = base_offset
+            if base_offset < self.first_unstable:
+                self.first_unstable = base_offset
+
+    # -- transactions -------------------------------------------------------------------------------------------------
+
+    @property
+    def first_open(self) -> int:
+        """The first offset of the earliest transaction that has no marker yet; `NEVER` when there is none."""
+        return next(iter(self._open.values()), NEVER)
+
+    def in_transaction(self, producer_id: int, epoch: int) -> bool:
+        """Whether the producer has a transaction open here, in this very epoch."""
+        entry = self._entries.get(producer_id)
+        return entry is not None and entry.transaction_first_offset >= 0 and entry.epoch == epoch
+
+    def is_new(self, producer_id: int) -> bool:
+        """Whether no batch of the producer's newest epoch is remembered, so that nothing vouches for a sequence."""
+        entry = self._entries.get(producer_id)
+        return entry is None or not entry.batches
+
+    def check_marker(self, marker: TransactionMarker) -> None:
+        """Raises KafkaError for a marker that may not be appended: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED."""
+        entry = self._entries.get(marker.producer_id)
+        if entry is None:
+            return
+        what = f"{self._name}: the marker of producer {marker.producer_id}"
+        if marker.producer_epoch < entry.epoch:
+            text = f"{what} has epoch {marker.producer_epoch}, the producer has {entry.epoch}"
+            raise KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH, text)
+        if marker.coordinator_epoch < entry.coordinator_epoch:
+            text = f"{what} comes from coordinator epoch {marker.coordinator_epoch}, {entry.coordinator_epoch} is known"
+            raise KafkaError(ErrorCode.TRANSACTION_COORDINATOR_FENCED, text)
+
+    def end(self, marker: TransactionMarker, offset: int, timestamp: int) -> AbortedTransaction | None:
+        """A marker was appended at `offset`; the transaction that it has aborted, if it did. `timestamp` is in ms.
+
+        What it ends stays unstable until `committed` says that the marker is.
+        """
+        producer_id = marker.producer_id
+        entry = self._entries.get(producer_id)
+        if entry is None:
+            entry = self._entries[producer_id] = ProducerEntry(producer_id, marker.producer_epoch)
+        elif entry.epoch != marker.producer_epoch:
+            entry.begin_epoch(marker.producer_epoch)
+        entry.coordinator_epoch = marker.coordinator_epoch
+        entry.last_timestamp = timestamp
+        entry.transaction_first_offset = NO_TRANSACTION
+        first_offset = self._open.pop(producer_id, NO_TRANSACTION)
+        if first_offset == NO_TRANSACTION:
+            return None
+        self._uncommitted.append((offset, first_offset))
+        if marker.committed:
+            return None
+        return AbortedTransaction(producer_id, first_offset, offset, min(self.first_open, offset + 1))
+
+    def committed(self, high_watermark: int) -> None:
+        """Everything below `high_watermark` is committed: transactions whose markers are hold nothing back any more."""
+        uncommitted = self._uncommitted
+        if not uncommitted or uncommitted[0][0] >= high_watermark:
+            return
+        while uncommitted and uncommitted[0][0] < high_watermark:
+            uncommitted.popleft()
+        self.first_unstable = min(self.first_open, min((first for _, first in uncommitted), default=NEVER))
+
+    # -- forgetting and restoring -------------------------------------------------------------------------------------
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forget producers whose newest batch is `expiration_ms` old (producer.id.expiration.ms); how many there were."""
@@ -143,51 +221,16 @@ class Producers:
 
     def clear(self) -> None:
         """Forget everybody."""
-        self._entries.clear()
+        self.replace(())
 
-    # -- snapshots ----------------------------------------------------------------------------------------------------
-
-    def snapshot(self, offset: int) -> bytes:
-        """The state after all batches below `offset`, as bytes with a CRC-32C."""
-        out = bytearray(_preamble.pack(_MAGIC, offset, len(self._entries)))
-        for entry in self._entries.values():
-            out += _entry.pack(
-                entry.producer_id,
-                entry.epoch,
-                entry.coordinator_epoch,
-                entry.transaction_first_offset,
-                entry.last_timestamp,
-                entry.last_sequence,
-                len(entry.batches),
-            )
-            for batch in entry.batches:
-                out += _batch.pack(*batch)
-        out += _crc.pack(crc32c(out))
-        return bytes(out)
-
-    def restore(self, content: bytes, offset: int) -> None:
-        """Take over the state of a snapshot at `offset`. Raises CorruptLogError, and then the state is as before."""
-        body = memoryview(content)[: -_crc.size]
-        if len(content) < _preamble.size + _crc.size or crc32c(body) != _crc.unpack_from(content, len(body))[0]:
-            raise self._corrupt(offset, "its checksum differs")
-        magic, stored_offset, count = _preamble.unpack_from(body)
-        if magic != _MAGIC or stored_offset != offset:
-            raise self._corrupt(offset, f"it says {magic!r} and offset {stored_offset}")
-        entries: dict[int, ProducerEntry] = {}
-        position = _preamble.size
-        for _ in range(count):
-            fields: Sequence[int] = _entry.unpack_from(body, position)
-            position += _entry.size
-            entry = entries[fields[0]] = ProducerEntry(fields[0], fields[1])
-            _, _, entry.coordinator_epoch, entry.transaction_first_offset, entry.last_timestamp, last, batches = fields
-            entry.last_sequence = last
-            for _ in range(batches):
-                entry.batches.append(_batch.unpack_from(body, position))
-                position += _batch.size
-        self._entries = entries
-
-    def _corrupt(self, offset: int, fault: str) -> CorruptLogError:
-        return CorruptLogError(
-            f"{self._name}: the snapshot of producers at offset {offset} cannot be used: {fault}; delete it and start again, "
-            "the state is then rebuilt from the log"
+    def replace(self, entries: Iterable[ProducerEntry]) -> None:
+        """Take over what is known of all producers at some offset, up to which everything is committed."""
+        self._entries = {entry.producer_id: entry for entry in entries}
+        by_offset = sorted(
+            (entry.transaction_first_offset, entry.producer_id)
+            for entry in self._entries.values()
+            if entry.transaction_first_offset >= 0
         )
+        self._open = {producer_id: first_offset for first_offset, producer_id in by_offset}
+        self._uncommitted.clear()
+        self.first_unstable = self.first_open

@@ -4,26 +4,28 @@ After a clean shutdown nothing is scanned: the checkpoint says where the log end
 confirms it. An empty partition has no directory, and costs the look for it.
 
 After anything else every batch from the recovery point's segment on is read and its CRC verified, and what is derived
-(indexes, leader epochs, producers) is built anew from there. The first batch that isn't whole, doesn't verify or
-leaves a gap ends the log: it and everything after it was never synced, and goes. Is that place *below* the recovery
-point, synced bytes are damaged, and the log isn't opened but a CorruptLogError raised; nothing is cut then.
+(indexes, leader epochs, producers with their transactions) is built anew from there. The first batch that isn't whole,
+doesn't verify or leaves a gap ends the log: it and everything after it was never synced, and goes. Is that place *below* the
+recovery point, synced bytes are damaged, and the log isn't opened but a CorruptLogError raised; nothing is cut then.
 
 A gigabyte takes a second or two to verify: loading is a generator, which lets go every few MB to say how far it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
+from chronik.log.aborted import AbortedTransactions
 from chronik.log.checkpoint import CHECKPOINT_FILE, CLEANER_FILE, NEVER_CLEANED, Checkpoint, CleanerCheckpoint
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE, LeaderEpochs
 from chronik.log.producers import Producers
+from chronik.log.restoring import restore_producers, take_note
 from chronik.log.scan import scan_batches
 from chronik.log.segment import (
     DELETED_SUFFIX,
@@ -34,6 +36,7 @@ from chronik.log.segment import (
     Segment,
     file_name,
 )
+from chronik.log.snapshot import encode_snapshot
 from chronik.log.swap_recovery import finish_swaps
 
 _TEMPORARY_SUFFIX = ".tmp"
@@ -61,7 +64,8 @@ class Recovery:
 class LoadedLog:
     """A log as it was found. `recovery` is None when it was trusted as it stands; `first_unsynced` indexes `segments`.
 
-    `exists` says whether its directory is there, `clean` whether the names in it are known to be durable.
+    `exists` says whether its directory is there, `clean` whether the names in it are known to be durable. `snapshots` has
+    those that recovery has made anew, by path.
     """
 
     segments: list[Segment]
@@ -74,6 +78,7 @@ class LoadedLog:
     first_unsynced: int = 0
     recovery: Recovery | None = None
     cleaner: CleanerCheckpoint = NEVER_CLEANED
+    snapshots: dict[str, bytes] = field(default_factory=dict)
 
 
 def load(
@@ -202,8 +207,9 @@ class _Loader:
         report = loaded.recovery = Recovery()
         loaded.first_unsynced = first
         loaded.epochs.truncate_from_end(segments[first].base_offset)
-        self._restore_producers(segments[first].base_offset, first)
         expected = segments[first].base_offset
+        self._restore_producers(expected, first)
+        self._drop_snapshots_after(expected)
         total = sum(segment.size for segment in segments[first:])
         for index in range(first, len(segments)):
             segment = segments[index]
@@ -211,6 +217,8 @@ class _Loader:
                 report.reason = f"the next segment begins at offset {segment.base_offset}"
                 self._cut(index, expected, report)
                 break
+            if index > first:
+                self._snapshot(segments[index - 1], segment.base_offset)
             expected, whole = yield from self._verify(segment, report, total)
             segment.next_offset = expected
             report.verified_bytes += whole
@@ -226,6 +234,7 @@ class _Loader:
     def _verify(self, segment: Segment, report: Recovery, total: int) -> Generator[Progress, None, tuple[int, int]]:
         """Read a segment through; (next offset, bytes) of the whole batches at its beginning."""
         loaded = self._loaded
+        aborted = segment.aborted = AbortedTransactions()
         expected, whole, told = segment.base_offset, 0, 0
         yield Progress(report.verified_bytes, total)
         try:
@@ -237,19 +246,27 @@ class _Loader:
                     report.reason = f"the batch there says it has offsets {base_offset} to {header.last_offset}"
                     break
                 loaded.epochs.assign(header.partition_leader_epoch, base_offset)
-                if header.idempotent and not header.control:
-                    loaded.producers.update(header, base_offset)
+                take_note(loaded.producers, aborted, segment, position, header)
                 expected, whole = header.next_offset, position + header.size
                 if whole - told >= _STEP_BYTES:
                     told = whole
                     yield Progress(report.verified_bytes + whole, total)
         except KafkaError as fault:
             report.reason = fault.message or str(fault)
+        aborted.settled_to = min(loaded.producers.first_open, expected)
         return expected, whole
 
     def _may_skip(self, expected: int, base_offset: int) -> bool:
         """Whether compaction may have taken what lay between two offsets."""
         return base_offset > expected and (self._config.compacted or base_offset < self._loaded.cleaner.gaps_below)
+
+    def _snapshot(self, sealed: Segment, offset: int) -> None:
+        """Have the snapshot at the end of a verified segment written anew: the one that is there may be of lost batches."""
+        aborted = sealed.aborted
+        assert aborted is not None
+        self._loaded.snapshots[self._path(offset, SNAPSHOT_SUFFIX)] = encode_snapshot(
+            self._loaded.producers, aborted, offset
+        )
 
     def _cut(self, index: int, offset: int, report: Recovery) -> None:
         """Take away the segments from `index` on: the log ends at `offset`."""
@@ -275,7 +292,7 @@ class _Loader:
             )
 
     def _restore_producers(self, offset: int, index: int) -> None:
-        """The producers' state at `offset`, which is in or at the end of segment `index`: a snapshot, then headers."""
+        """The producers' state at `offset`, which is in or at the end of segment `index`: a snapshot, then batches."""
         segments = self._loaded.segments[: index + 1]
         restore_producers(self._disk, self._directory, self._loaded.producers, self._snapshots, segments, offset)
 
@@ -305,49 +322,3 @@ def remove_segment_files(disk: IDisk, directory: str, base: int) -> None:
     """Remove all files of a segment; the log itself last, so that a crash in between leaves a segment and no orphans."""
     for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX, LOG_SUFFIX):
         disk.remove(f"{directory}/{file_name(base, suffix)}")
-
-
-def restore_producers(
-    disk: IDisk,
-    directory: str,
-    producers: Producers,
-    snapshots: Iterable[int],
-    segments: Sequence[Segment],
-    offset: int,
-) -> None:
-    """The state at `offset`: the newest usable snapshot at or below it, and the batch headers from there on.
-
-    A snapshot below the first segment is of no use, since the batches after it are gone.
-    """
-    producers.clear()
-    start = segments[0].base_offset
-    for candidate in sorted((s for s in snapshots if start <= s <= offset), reverse=True):
-        try:
-            producers.restore(disk.read(f"{directory}/{file_name(candidate, SNAPSHOT_SUFFIX)}"), candidate)
-        except (CorruptLogError, FileNotFoundError):
-            continue  # an older one and more of the log come to the same
-        start = candidate
-        break
-    for segment in segments:
-        if segment.next_offset <= start or segment.base_offset >= offset:
-            continue
-        for _, header in segment.batches_from(max(start, segment.base_offset)):
-            if header.base_offset >= offset:
-                break
-            if header.idempotent and not header.control:
-                producers.update(header, header.base_offset)
-
-
-def rebuild_producers(
-    disk: IDisk, directory: str, producers: Producers, segments: Sequence[Segment], offset: int
-) -> None:
-    """The state at `offset`, the end of a log that was cut there; snapshots beyond it go."""
-    snapshots = []
-    for name in disk.list(directory):
-        stem, dot, suffix = name.partition(".")
-        if dot + suffix == SNAPSHOT_SUFFIX and stem.isdigit():
-            if int(stem) > offset:
-                disk.remove(f"{directory}/{name}")
-            else:
-                snapshots.append(int(stem))
-    restore_producers(disk, directory, producers, snapshots, segments, offset)

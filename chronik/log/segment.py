@@ -10,7 +10,8 @@ on are looked at, inside the bytes that are read anyway. Where a read ended is r
 begins there.
 
 **An index is only a hint.** The header at an entry's position must be that of the batch which the entry names; where it
-isn't, the file has rotted, and both indexes are made anew from the batches, once.
+isn't, the file has rotted, and both indexes are made anew from the batches, once: at once in a segment of up to
+`MENDED_AT_ONCE` bytes; in a larger one slice by slice, while look-ups are refused with a `MendingError`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import ParamSpec, TypeVar
 
 from chronik.errors import KafkaError
 from chronik.interfaces import Buffer, IDisk
-from chronik.log.index import OffsetIndex, RottenIndexError, TimeIndex
+from chronik.log.aborted import AbortedTransactions
+from chronik.log.index import MendingError, OffsetIndex, RottenIndexError, TimeIndex
+from chronik.log.mending import Mending
 from chronik.log.scan import SCAN_BYTES, scan_batches
 from chronik.wire.records import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, read_header
 
@@ -35,6 +38,7 @@ SWAP_SUFFIX = ".swap"
 
 RECENT_BATCHES = 4096
 _REMEMBERED_ENDS = 16
+MENDED_AT_ONCE = 8 << 20
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -51,7 +55,8 @@ class Segment:
     `stage` is what its files' names end with while compaction makes it: `CLEANED_SUFFIX`, then `SWAP_SUFFIX`, then nothing.
 
     `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch
-    that has it; of a segment that was on disk already they come from the time index, at the first look.
+    that has it; of a segment that was on disk already they come from the time index, at the first look. `aborted` has the
+    transactions whose abort markers are in the segment, None while they are not in memory (`chronik.log.restoring`).
     """
 
     __slots__ = (
@@ -60,6 +65,7 @@ class Segment:
         "_last_ends",
         "_max_timestamp",
         "_max_timestamp_offset",
+        "_mending",
         "_path",
         "_rebuilt",
         "_recent_offsets",
@@ -67,6 +73,7 @@ class Segment:
         "_since_index",
         "_stage",
         "_time_index",
+        "aborted",
         "base_offset",
         "created_ms",
         "file",
@@ -103,9 +110,11 @@ class Segment:
         self._recent_positions: list[int] = []
         self._last_ends: dict[int, int] = {}
         self._rebuilt = False
+        self._mending: Mending | None = None
         # None: not loaded yet. An empty segment has empty ones.
         self._index: OffsetIndex | None = None if size else OffsetIndex()
         self._time_index: TimeIndex | None = None if size else TimeIndex()
+        self.aborted: AbortedTransactions | None = None if size else AbortedTransactions()
 
     def path(self, suffix: str) -> str:
         """The path of one of the segment's files."""
@@ -172,9 +181,12 @@ class Segment:
             index.data += b"\xff" * 8 + bytes(4)  # (-1, 0): there are batches, none of them with a timestamp
 
     def release(self) -> None:
-        """Give back what a sealed segment holds in memory and can load again from its index files."""
+        """Give back what a sealed segment holds in memory and can load again from its files."""
         self._index = self._time_index = None
+        if self.aborted:  # one with nothing in it costs nothing, and saves the look
+            self.aborted = None
         self._rebuilt = False
+        self._mending = None
         self._recent_offsets.clear()
         self._recent_positions.clear()
 
@@ -254,33 +266,38 @@ class Segment:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool, int]:
         """Whole batches that end at or before offset `upper`, from the one that holds `offset`, in at most `max_bytes`.
 
-        And whether that is all below `upper`. With `at_least_one` the first batch is returned even when it is larger.
-        Raises KafkaError(CORRUPT_MESSAGE).
+        And whether that is all below `upper`, and the offset after them. With `at_least_one` the first batch is returned even
+        when it is larger. Raises KafkaError(CORRUPT_MESSAGE).
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
-            return self._mended(self._read_by_index, offset, max_bytes, upper, at_least_one)
+            return self._mended_soon(self._read_by_index, offset, max_bytes, upper, at_least_one)
         positions = self._recent_positions
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
         # A batch that begins before `upper` and ends after it holds `upper`: it is where the read must stop.
-        stop, all_of_it = self.size, upper <= self.next_offset
-        if upper < self.next_offset:
-            stop = positions[bisect_right(offsets, upper) - 1] if upper > offset else 0
+        stop, all_of_it, end_offset = self.size, upper <= self.next_offset, self.next_offset
+        if upper < end_offset:
+            if upper <= offset:
+                return b"", True, offset
+            last = bisect_right(offsets, upper) - 1
+            stop, end_offset = positions[last], offsets[last]
         if stop - start > max_bytes:
             last = bisect_right(positions, start + max_bytes) - 1
             if last <= first:
                 if not at_least_one:
-                    return b"", False
+                    return b"", False, offset
                 last = first + 1
-            limit = positions[last] if last < len(positions) else self.size
-            stop, all_of_it = limit, all_of_it and limit == stop
-        return self.file.pread(stop - start, start) if stop > start else b"", all_of_it
+            if last < len(positions) and positions[last] < stop:
+                stop, end_offset, all_of_it = positions[last], offsets[last], False
+        if stop <= start:
+            return b"", all_of_it, offset
+        return self.file.pread(stop - start, start), all_of_it, end_offset
 
-    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool]:
+    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool, int]:
         begin, entry = self._last_ends.get(offset, -1), (0, 0)
         if begin < 0:
             entry = self.index.floor(offset - self.base_offset)
@@ -290,11 +307,11 @@ class Segment:
         self._check(entry, offset, begin, chunk)
         start, first = self._find(offset, begin, chunk)
         if first is None or first.next_offset > upper:
-            return b"", upper <= self.next_offset
+            return b"", upper <= self.next_offset, offset
         limit = min(start + max_bytes, self.size)
         if start + first.size > limit:
             if not at_least_one:
-                return b"", False
+                return b"", False, offset
             stop, end_offset = start + first.size, first.next_offset
         else:
             stop, end_offset = self._find_stop(start, first, limit, upper, begin, chunk)
@@ -305,7 +322,7 @@ class Segment:
             chunk = self.file.pread(stop - start, start)
         elif start > begin or stop - begin < len(chunk):
             chunk = memoryview(chunk)[start - begin : stop - begin]
-        return chunk, end_offset >= upper
+        return chunk, end_offset >= upper, end_offset
 
     def _find(self, offset: int, position: int, chunk: Buffer) -> tuple[int, BatchHeader | None]:
         """Position and header of the first batch from `position` on that ends after `offset`; None at the segment's end."""
@@ -363,6 +380,32 @@ class Segment:
             self.rebuild()
             return look_up(*args, **options)
 
+    def _mended_soon(self, look_up: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        """As `_mended`, for look-ups that can be tried again later. Raises MendingError, in a large segment."""
+        if self._mending is None:
+            try:
+                return look_up(*args, **options)
+            except RottenIndexError:
+                if self._rebuilt or self.size <= MENDED_AT_ONCE:
+                    return self._mended(look_up, *args, **options)
+            directory, _, _ = self._path.rpartition("/")
+            twin = Segment(self._disk, directory, self.base_offset, self.index_interval, self.created_ms)
+            self._mending = Mending(self, twin)
+            raise MendingError(self._path, self._mending.begin)
+        raise MendingError(self._path, lambda _: None)  # somebody has it go on already
+
+    def mended_by(self, twin: Segment | None) -> None:
+        """Take the indexes that `twin` has for the same batches; None where they cannot be made."""
+        self._mending, self._rebuilt = None, True
+        if twin is not None:
+            self._index, self._time_index, self._since_index = twin._index, twin._time_index, twin._since_index
+            self._max_timestamp, self._max_timestamp_offset = twin._max_timestamp, twin._max_timestamp_offset
+            self._last_ends.clear()
+
+    def is_mended_by(self, mending: Mending) -> bool:
+        """Whether `mending` is still wanted: the segment may have been cut or released."""
+        return self._mending is mending
+
     def _check(self, entry: tuple[int, int], offset: int, chunk_start: int = 0, chunk: Buffer = b"") -> None:
         """Raise RottenIndexError unless the batch that an `entry` for `offset` names is at its position."""
         relative, position = entry
@@ -407,16 +450,18 @@ class Segment:
 
     def batches_since(self, timestamp: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from a batch on before which none has a record at or after `timestamp`."""
-        position = self._mended(lambda: self._seek_time(self.time_index.floor(timestamp)))
+        position = self._mended_soon(lambda: self._seek_time(self.time_index.floor(timestamp)))
         return scan_batches(self.file, position, self.size, chunk_bytes=4 * self.index_interval + SCAN_BYTES // 16)
 
     # -- cutting ------------------------------------------------------------------------------------------------------
 
     def truncate(self, offset: int) -> None:
-        """Cut off the batch that holds `offset` and all after it."""
+        """Cut off the batch that holds `offset` and all after it. Aborted transactions are to be noted anew."""
         position = self.position_of(offset)
         self.file.truncate(position)
         self.size = position
+        self._mending = None
         self.next_offset = self.base_offset
+        self.aborted = AbortedTransactions()
         for _, header in self.replay(scan_batches(self.file, 0, position)):
             self.next_offset = header.next_offset

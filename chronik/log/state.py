@@ -10,18 +10,20 @@ offline, tells `on_lost`, which must end the process, and raises the StorageErro
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.interfaces import Buffer, IDisk
-from chronik.log import recovery
+from chronik.log import recovery, restoring
+from chronik.log.aborted import AbortedTransaction, AbortedTransactions
 from chronik.log.config import LogConfig
 from chronik.log.epochs import EPOCHS_FILE
 from chronik.log.flush import Flush
 from chronik.log.lookup import first_at_or_after, largest_timestamp
-from chronik.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from chronik.log.segment import INDEX_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, Segment, file_name
+from chronik.log.snapshot import encode_snapshot
 from chronik.log.swap import Swap
 
 _NEVER = 2**63 - 1
@@ -87,6 +89,7 @@ class LogState:
         "durable_start",
         "end_offset",
         "epochs",
+        "flush_error",
         "name",
         "on_dirty",
         "on_lost",
@@ -108,6 +111,8 @@ class LogState:
         self._segments = loaded.segments
         self._active = loaded.segments[-1]
         self.start_offset = self.durable_start = loaded.start_offset
+        self.flush_error: OSError | None = None
+        """Why the last flush could not write what is derived, or the checkpoint: the disk is full. It is tried again."""
         self.end_offset = self._active.next_offset
         self.recovery_point = loaded.recovery_point
         self.producers = loaded.producers
@@ -137,7 +142,7 @@ class LogState:
         self._doomed: list[Segment] = []
         self._deleted: list[str] = []
         if loaded.recovery is not None:
-            self._queue_recovered()
+            self._queue_recovered(loaded)
         self._jitter = random()
         # The first append finds the active segment over this limit and prepares it.
         self._roll_bytes = self._roll_timestamp = self._roll_offset = -1
@@ -204,22 +209,30 @@ class LogState:
         self._replacements[segment.path(INDEX_SUFFIX)] = bytes(segment.index.data)
         self._replacements[segment.path(TIME_INDEX_SUFFIX)] = bytes(segment.time_index.data)
 
-    def _queue_recovered(self) -> None:
+    def _queue_snapshot(self, segment: Segment, offset: int) -> None:
+        """The log ends at `offset`, with `segment`: have written what is known of producers and transactions there."""
+        aborted = self._aborted_of(segment)
+        aborted.settled_to = min(self.producers.first_open, offset)
+        path = f"{self.directory}/{file_name(offset, SNAPSHOT_SUFFIX)}"
+        self._replacements[path] = encode_snapshot(self.producers, aborted, offset)
+
+    def _queue_recovered(self, loaded: recovery.LoadedLog) -> None:
         """What recovery has built anew for sealed segments must be on disk before the checkpoint moves on."""
         for segment in self._unsynced:
             if segment is not self._active:
                 segment.finish_time_index()
                 self._queue_indexes(segment)
         self._replacements[f"{self.directory}/{EPOCHS_FILE}"] = self.epochs.encode()
+        self._replacements |= loaded.snapshots
         self._checkpoint_due = True
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> tuple[Buffer, bool]:
+    def read(self, offset: int, max_bytes: int, upper: int, at_least_one: bool = True) -> tuple[Buffer, bool, int]:
         """Whole batches, from the one that holds `offset`, that end at or before offset `upper`; empty when there is none.
 
-        And whether these are all: they have at most `max_bytes` together, and a read ends with its segment. With
-        `at_least_one` the first is returned even when it is larger. Raises KafkaError: OFFSET_OUT_OF_RANGE,
+        And whether these are all, for they have at most `max_bytes` together, and a read ends with its segment; and the offset
+        after them. With `at_least_one` the first is returned even when it is larger. Raises KafkaError: OFFSET_OUT_OF_RANGE,
         CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
         """
         segment = self._active
@@ -230,17 +243,48 @@ class LogState:
         elif offset >= self.end_offset:
             if offset > self.end_offset:
                 raise self._out_of_range(offset)
-            return b"", True
+            return b"", True, offset
         try:
-            data, is_all = segment.read(offset, max_bytes, upper, at_least_one)
-            if not data and not is_all and segment is not self._active and segment.position_of(offset) >= segment.size:
+            found = segment.read(offset, max_bytes, upper, at_least_one)
+            if (
+                not (found[0] or found[1])
+                and segment is not self._active
+                and segment.position_of(offset) >= segment.size
+            ):
                 # Nothing is left between here and the next segment.
                 return self.read(segment.next_offset, max_bytes, upper, at_least_one)
-            return data, is_all
+            return found
         except OSError as error:
-            raise KafkaError(
-                ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: cannot read at offset {offset}, {error.strerror or error}"
-            ) from error
+            raise self._unreadable(offset, error) from error
+
+    def aborted_between(self, offset: int, upper: int) -> Sequence[AbortedTransaction]:
+        """The aborted transactions that have anything from `offset` on and below `upper`, which is stable.
+
+        Raises KafkaError: CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR.
+        """
+        active = self._active
+        if offset >= active.base_offset and active.aborted is not None and not active.aborted.data:
+            return ()
+        found: list[AbortedTransaction] = []
+        try:
+            for index in range(self._index_of(offset), len(self._segments)):
+                transactions, is_all = self._aborted_of(self._segments[index]).overlapping(offset, upper)
+                found += transactions
+                if is_all:
+                    break
+        except OSError as error:
+            raise self._unreadable(offset, error) from error
+        return found
+
+    def _aborted_of(self, segment: Segment) -> AbortedTransactions:
+        if segment.aborted is None:
+            segment.aborted = restoring.find_aborted(self._disk, self.directory, self._segments, segment)
+        return segment.aborted
+
+    def _unreadable(self, offset: int, error: OSError) -> KafkaError:
+        return KafkaError(
+            ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: cannot read at offset {offset}, {error.strerror or error}"
+        )
 
     def _out_of_range(self, offset: int) -> KafkaError:
         return KafkaError(

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
+from chronik.log.restoring import forget_aborted
 from chronik.log.scan import scan_batches
 from chronik.log.segment import (
     CLEANED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
-    SNAPSHOT_SUFFIX,
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     file_name,
@@ -44,11 +44,12 @@ def finish_swaps(disk: IDisk, directory: str, names: Sequence[str]) -> Sequence[
 def _finish(disk: IDisk, directory: str, base: int, names: Sequence[str]) -> None:
     swap = f"{directory}/{file_name(base, LOG_SUFFIX)}{SWAP_SUFFIX}"
     until = _end_of(disk, swap)
+    forget_aborted(disk, directory, base, until)
     for name in names:
         stem, dot, suffix = name.partition(".")
         if not stem.isdigit() or not base <= int(stem) < until:
             continue
-        if dot + suffix in (*_INDEXES, LOG_SUFFIX) or (dot + suffix == SNAPSHOT_SUFFIX and int(stem) > base):
+        if dot + suffix in (*_INDEXES, LOG_SUFFIX):
             disk.remove(f"{directory}/{name}")
     disk.sync_directory(directory)  # could the next rename come to the disk alone, some of these would stand beside it
     for suffix in _INDEXES:

@@ -43,15 +43,21 @@ class Report:
 
 
 def confluent(bootstrap: str, group: str, topic: str, session_ms: int, instance: str | None, strategy: str) -> None:
-    """confluent-kafka."""
+    """confluent-kafka; the strategy "consumer" stands for the protocol of that name, where the broker assigns."""
     settings = {
         "bootstrap.servers": bootstrap,
         "group.id": group,
-        "session.timeout.ms": session_ms,
-        "heartbeat.interval.ms": 500,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
-        "partition.assignment.strategy": strategy,
+        **(
+            {"group.protocol": "consumer"}
+            if strategy == "consumer"
+            else {
+                "session.timeout.ms": session_ms,
+                "heartbeat.interval.ms": 500,
+                "partition.assignment.strategy": strategy,
+            }
+        ),
         **({} if instance is None else {"group.instance.id": instance}),
     }
     consumer = confluent_kafka.Consumer(settings)

@@ -20,7 +20,13 @@ ON_KAFKA = os.environ.get("CHRONIK_COMPAT_BROKER") == "kafka"
 
 LOGHUB = Path(os.environ.get("CHRONIK_LOGHUB") or Path(__file__).parents[3] / "shared" / "data" / "loghub")
 
-_SETTINGS = {"group.min.session.timeout.ms": "500"}  # kafka-python's own tests ask for short sessions
+_SETTINGS = {
+    "group.min.session.timeout.ms": "500",  # kafka-python's own tests ask for short sessions
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": "500",
+}
 
 _shared: ChronikNode | ApacheKafka | None = None
 

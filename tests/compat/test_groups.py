@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, ConsumerGroupType, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.compat.node import WHOLE, BrokerTestCase
@@ -102,10 +103,12 @@ def command(
             topic,
             "--group-id",
             group,
-            "--session-timeout",
-            str(session_ms),
         ]
         options += ["--reset-policy", "earliest", "--verbose"]
+        if client == "java-consumer":
+            options += ["--group-protocol", "consumer"]
+        else:
+            options += ["--session-timeout", str(session_ms)]
         if client == "java-cooperative":
             options += ["--assignment-strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"]
         if instance is not None:
@@ -218,6 +221,59 @@ class Rebalances(GroupTestCase):
         self.produce(60)
         self.all_taken(first, again, second)
 
+    def static_break(self, client: str) -> None:
+        """A static member closes and comes back within its session: it has its share again, the other notices nothing."""
+        self.produce(60)
+        first, second = self.join(client, "one"), self.join(client, "two")
+        self.shared_by(first, second)
+        time.sleep(2)  # the last rebalance is over for both
+        share, changes = set(first.owned), second.changes
+        first.end(signal.SIGTERM)
+        again = self.join(client, "one")
+        self.shared_by(again, second)
+        self.assertEqual((again.owned, second.changes), (share, changes))
+        self.produce(60)
+        self.all_taken(first, again, second)
+
+    def group_type(self) -> ConsumerGroupType:
+        """The protocol that the group follows."""
+        return self.admin.describe_consumer_groups([self.group])[self.group].result(30).type
+
+    def migration(self, client: str) -> None:
+        """A classic group takes in members of the consumer protocol, works with both, and goes back when they have left."""
+        self.produce(120)
+        first = self.join("confluent-cooperative-sticky")
+        self.shared_by(first)
+        self.assertEqual(self.group_type(), ConsumerGroupType.CLASSIC)
+        second = self.join(client)
+        self.shared_by(first, second)
+        self.assertEqual(self.group_type(), ConsumerGroupType.CONSUMER)
+        self.produce(120)
+        third = self.join("confluent-cooperative-sticky")
+        self.shared_by(first, second, third)
+        self.produce(120)
+        second.end(signal.SIGTERM)
+        self.shared_by(first, third)
+        self.assertEqual(self.group_type(), ConsumerGroupType.CLASSIC)
+        self.produce(120)
+        self.all_taken(first, second, third)
+
+    def replaced(self, client: str) -> None:
+        """All members of a classic group are replaced one by one by those of the consumer protocol."""
+        self.produce(120)
+        old = [self.join("confluent-range"), self.join("confluent-range")]
+        self.shared_by(*old)
+        new = []
+        for member in list(old):
+            new.append(self.join(client))
+            self.shared_by(*old, *new)
+            member.end(signal.SIGTERM)
+            old.remove(member)
+            self.shared_by(*old, *new)
+            self.produce(60)
+        self.assertEqual(self.group_type(), ConsumerGroupType.CONSUMER)
+        self.eventually(lambda: len(self.committed()) == PARTITIONS, self.committed)
+
 
 def _test(step: Callable[[Rebalances, str], None], client: str) -> Callable[[Rebalances], None]:
     def test(self: Rebalances) -> None:
@@ -231,6 +287,12 @@ _CONFLUENT = ("confluent-range", "confluent-cooperative-sticky")
 _CLIENTS = (*_CONFLUENT, "kafka-python", "aiokafka", "kafkajs", "java", "java-cooperative")
 _STATIC = (*_CONFLUENT, "aiokafka", "java")
 
+_CONSUMER = ("confluent-consumer", "java-consumer")
+"""Clients of the consumer protocol."""
+
+for _client in _CONSUMER if WHOLE else _CONSUMER[:1]:
+    for _step in (Rebalances.life, Rebalances.static_break, Rebalances.migration, Rebalances.replaced):
+        setattr(Rebalances, f"test_{_step.__name__}_{_client.replace('-', '_')}", _test(_step, _client))
 for _client in _CLIENTS if WHOLE else _CONFLUENT[1:]:
     setattr(Rebalances, f"test_life_{_client.replace('-', '_')}", _test(Rebalances.life, _client))
 for _client in _STATIC if WHOLE else ():
@@ -279,6 +341,77 @@ class Operators(GroupTestCase):
         self.assertEqual(sorted(self.committed()), [2, 3, 4, 5])
         self.assertIn("successful", self.tool("--delete", *of_group))
         self.assertIn(f"Group {group} not found", self.tool("--describe", *of_group))
+
+    @unittest.skipUnless(WHOLE, "CHRONIK_COMPAT=1 runs the Java tools on a group in use")
+    def test_consumer_group_in_use(self) -> None:
+        """A group of the consumer protocol, looked at from all sides."""
+        self.produce(60)
+        members = [self.join("confluent-consumer"), self.join("java-consumer")]
+        self.shared_by(*members)
+        self.all_taken(*members)
+        group, of_group = self.group, ("--group", self.group)
+        self.assertRegex(self.tool("--list", "--state", "Stable"), rf"{group}\s+Stable")
+        self.assertRegex(self.tool("--list", "--type", "consumer"), rf"{group}\s+Consumer")
+        said = self.tool("--describe", *of_group)
+        self.assertRegex(said, rf"{group}\s+{self.topic}\s+0\s+10\s+10\s+0\s+\S+\s+/127.0.0.1\s+\S+")
+        said = self.tool("--describe", *of_group, "--members", "--verbose")
+        self.assertEqual(len(re.findall(rf"{group}\s+\S+\s+\S*\s*/127.0.0.1\s+\S+\s+3\s", said)), 2, said)
+        self.assertRegex(self.tool("--describe", *of_group, "--state"), rf"{group}\s.*\suniform\s+Stable\s.*2")
+        whose = ("--bootstrap-server", self.bootstrap, "--entity-type", "groups", "--entity-name", group)
+        added = java.run(java.CONFIGS, *whose, "--alter", "--add-config", "consumer.session.timeout.ms=7000")
+        self.assertIn(f"Completed updating config for group {group}", (added.stdout + added.stderr).decode())
+        shown = java.run(java.CONFIGS, *whose, "--describe").stdout.decode()
+        self.assertIn("consumer.session.timeout.ms=7000", shown)
+        self.assertIn("GroupNotEmptyException", self.tool("--delete", *of_group))
+        self.assertIn("GroupSubscribedToTopic", self.tool("--delete-offsets", *of_group, "--topic", self.topic))
+        for member in members:
+            member.end(signal.SIGTERM)
+        self.eventually(lambda: "Empty" in self.tool("--describe", *of_group, "--state"), lambda: "not empty")
+        self.tool("--reset-offsets", *of_group, "--topic", self.topic, "--execute", "--to-offset", "4")
+        self.assertEqual(self.committed(), dict.fromkeys(range(PARTITIONS), 4))
+        self.assertIn("successful", self.tool("--delete", *of_group))
+        self.assertIn(f"Group {group} not found", self.tool("--describe", *of_group))
+
+    @unittest.skipUnless(WHOLE, "CHRONIK_COMPAT=1 runs the Java tools on a group in use")
+    def test_console_consumer(self) -> None:
+        """kafka-console-consumer in the consumer protocol, by name and by regular expression."""
+        self.produce(60)
+        for choice in (("--topic", self.topic), ("--include", f"{self.topic[:-1]}[{self.topic[-1]}]")):
+            said = java.run(
+                *(java.CONSOLE_CONSUMER, "--bootstrap-server", self.bootstrap, *choice, "--from-beginning"),
+                *("--max-messages", "60", "--timeout-ms", "30000", "--group", f"{self.group}{choice[0]}"),
+                *("--consumer-property", "group.protocol=consumer"),
+            )
+            self.assertEqual(len(set(said.stdout.splitlines())), 60, said.stderr[-2000:])
+
+
+class RegularExpressions(GroupTestCase):
+    """Subscription by a pattern that the broker resolves."""
+
+    def test_topics_come_and_go(self) -> None:
+        """confluent-kafka: topics that match are found when they are made, and forgotten when they are deleted."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": self.group,
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                **QUIET,
+            }
+        )
+        self.addCleanup(consumer.close)
+        consumer.subscribe([f"^{self.topic}(-.*)?$"])
+
+        def owned() -> set[str]:
+            consumer.consume(10, 0.1)
+            return {place.topic for place in consumer.assignment()}
+
+        self.eventually(lambda: owned() == {self.topic}, owned)
+        more = f"{self.topic}-more"
+        self.admin.create_topics([NewTopic(more, 1, 1)])[more].result(30)
+        self.eventually(lambda: owned() == {self.topic, more}, owned)
+        self.admin.delete_topics([more])[more].result(30)
+        self.eventually(lambda: owned() == {self.topic}, owned)
 
 
 class KilledNode(unittest.TestCase):

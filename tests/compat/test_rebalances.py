@@ -182,8 +182,10 @@ def identity_of(consumer: Consumer) -> tuple[str, int] | None:
 class Rebalances(unittest.TestCase):
     """One node a protocol."""
 
-    def rebalance(self, protocol: str, settings: dict[str, Any], options: dict[str, str] | None = None) -> None:
-        """Members with these client `settings`, on a node with these `options`."""
+    def rebalance(
+        self, protocol: str, settings: dict[str, Any], options: dict[str, str] | None = None, wanted: int = REBALANCES
+    ) -> None:
+        """`wanted` generations of members with these client `settings`, on a node with these `options`."""
         directory = Path(tempfile.mkdtemp(prefix="chronik-rebalances-"))
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         node = ChronikNode(directory, options)
@@ -202,9 +204,9 @@ class Rebalances(unittest.TestCase):
         self.addCleanup(session.close)
         leaving: list[Member] = []
         refused = 0
-        give_up = time.monotonic() + 60 + 2 * REBALANCES
+        give_up = time.monotonic() + 60 + 8 * wanted
         try:
-            while ledger.generation < REBALANCES:
+            while ledger.generation < wanted:
                 self.assertLess(time.monotonic(), give_up, f"only {ledger.generation} generations came")
                 self.assertFalse(ledger.faults, ledger.faults[:3])
                 member = members.pop(chance.randrange(len(members)))
@@ -254,6 +256,7 @@ class Rebalances(unittest.TestCase):
         )
 
     def test_classic_cooperative(self) -> None:
+        """A tenth of them: members that close amid a rebalance are only missed after their session, here as on Kafka."""
         self.rebalance(
             "cooperative",
             {
@@ -261,6 +264,7 @@ class Rebalances(unittest.TestCase):
                 "session.timeout.ms": 6000,
                 "partition.assignment.strategy": "cooperative-sticky",
             },
+            wanted=max(5, REBALANCES // 10),
         )
 
     def test_consumer_protocol(self) -> None:

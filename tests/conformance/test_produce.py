@@ -6,10 +6,12 @@ import socket
 import struct
 import time
 
+from chronik.broker.key_check import INLINE_RECORDS
 from chronik.errors import ErrorCode
 from chronik.wire.apis import ApiKey
 from chronik.wire.frames import encode_request
 from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from chronik.wire.records import Record, encode_batch
 from tests.conformance.case import ConformanceCase
 from tests.differential.batches import TIME, Batch, describe
 
@@ -54,6 +56,21 @@ class ProduceTests(ConformanceCase):
         self.assertEqual(self.produce(topic, Batch((b"x" * largest,)).encode()).error_code, ErrorCode.NONE)
         over = self.produce(topic, Batch((b"x" * (largest + 1),)).encode())
         self.assertEqual(over.error_code, ErrorCode.MESSAGE_TOO_LARGE)
+
+    def test_12_records_without_a_key_on_a_compacted_topic(self) -> None:
+        topic = self.topic(cleanup_policy="compact")
+        keyed = bytes(encode_batch([Record(0, TIME, b"k", b"v")]))
+        mixed = bytes(
+            encode_batch([Record(0, TIME, b"k", b"v"), Record(1, TIME, None, b"v"), Record(2, TIME, None, None)])
+        )
+        self.assertEqual(self.produce(topic, keyed).error_code, ErrorCode.NONE)
+        refused = self.produce(topic, mixed)
+        self.assertEqual((refused.error_code, refused.base_offset), (ErrorCode.INVALID_RECORD, -1))
+        self.assertEqual([error.batch_index for error in refused.record_errors], [1, 2])
+        many = [Record(index, TIME, b"k", b"v") for index in range(INLINE_RECORDS)]
+        keyless = many + [Record(INLINE_RECORDS, TIME, None, b"v")]
+        self.assertEqual(self.produce(topic, bytes(encode_batch(keyless))).error_code, ErrorCode.INVALID_RECORD)
+        self.assertEqual(self.produce(topic, keyed).base_offset, 1)  # nothing of the refused ones was appended
 
     def test_13_a_retry_is_answered_with_its_first_offset(self) -> None:
         topic = self.topic()

@@ -16,6 +16,7 @@ from chronik.controller.commands import (
 )
 from chronik.controller.controller import Rules
 from chronik.errors import ErrorCode
+from chronik.group_config import Bounded, GroupTimes
 from tests.controller.cluster import decided, image_with, topic_ids
 
 TOPIC = ConfigResource(ResourceType.TOPIC, "t")
@@ -23,8 +24,8 @@ ALL_BROKERS = ConfigResource(ResourceType.BROKER, "")
 BROKER = ConfigResource(ResourceType.BROKER, "0")
 
 
-class AlterConfigsTests(SynchronousTestCase):
-    """Incremental changes and replacements."""
+class Case(SynchronousTestCase):
+    """A cluster with one topic."""
 
     def setUp(self) -> None:
         self.image = image_with(1)
@@ -46,6 +47,10 @@ class AlterConfigsTests(SynchronousTestCase):
         topic = self.image.topic("t")
         assert topic is not None
         return dict(topic.configs)
+
+
+class AlterConfigsTests(Case):
+    """Incremental changes and replacements."""
 
     def test_set_and_delete(self) -> None:
         code = self.alter(TOPIC, ("segment.ms", Operation.SET, "7"), ("retention.ms", Operation.DELETE, None))
@@ -112,3 +117,37 @@ class AlterConfigsTests(SynchronousTestCase):
             resource = ConfigResource(ResourceType.BROKER, node)
             self.assertEqual(self.alter(resource, ("log.retention.ms", Operation.SET, "1")), bad, node)
         self.assertEqual(self.image.broker_configs(None), {})
+
+
+class GroupConfigTests(Case):
+    """Configs of groups, which need not exist."""
+
+    GROUP = ConfigResource(ResourceType.GROUP, "g")
+    SESSION, HEARTBEAT = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+
+    def test_set_replace_and_delete(self) -> None:
+        self.assertEqual(self.alter(self.GROUP, (self.SESSION, Operation.SET, "50000")), ErrorCode.NONE)
+        self.assertEqual(self.image.group_configs("g"), {self.SESSION: "50000"})
+        self.assertEqual(self.replace(self.GROUP, (self.HEARTBEAT, "6000")), ErrorCode.NONE)
+        self.assertEqual(self.image.group_configs("g"), {self.HEARTBEAT: "6000"})
+        copied = image_with(1)
+        copied.restore(1, self.image.snapshot())
+        self.assertEqual(copied.group_configs("g"), {self.HEARTBEAT: "6000"})
+        self.assertEqual(self.alter(self.GROUP, (self.HEARTBEAT, Operation.DELETE, None)), ErrorCode.NONE)
+        self.assertEqual(self.image.group_configs("g"), {})
+
+    def test_what_cannot_be(self) -> None:
+        for name, value in (
+            (self.SESSION, "44999"),
+            (self.SESSION, "60001"),
+            (self.HEARTBEAT, "4999"),
+            (self.HEARTBEAT, "soon"),
+            ("share.session.timeout.ms", "50000"),
+        ):
+            self.assertEqual(self.alter(self.GROUP, (name, Operation.SET, value)), ErrorCode.INVALID_CONFIG, name)
+        nobody = ConfigResource(ResourceType.GROUP, "")
+        self.assertEqual(self.alter(nobody, (self.SESSION, Operation.SET, "50000")), ErrorCode.INVALID_REQUEST)
+        times = GroupTimes(session=Bounded(45_000, 1_000, 60_000))
+        self.rules = Rules(topic_ids(), group_times=times)
+        self.assertEqual(self.alter(self.GROUP, (self.SESSION, Operation.SET, "5000")), ErrorCode.INVALID_CONFIG)
+        self.assertEqual(self.image.group_configs("g"), {})

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.controller.records import (
     BrokerConfigChanged,
     BrokerRegistered,
+    ClientQuotaChanged,
     EndpointRow,
     MetadataVersionError,
     PartitionRow,
@@ -37,6 +38,11 @@ RECORDS = st.one_of(
     st.builds(TopicConfigChanged, IDS, CHANGES),
     st.builds(BrokerConfigChanged, INT32, CHANGES),
     st.builds(BrokerRegistered, INT32, st.integers(0, 2**63 - 1), IDS, ENDPOINTS, st.none() | st.text(), st.booleans()),
+    st.builds(
+        ClientQuotaChanged,
+        st.lists(st.tuples(st.text(), st.none() | st.text()), max_size=2).map(tuple),
+        st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False), max_size=3),
+    ),
     st.builds(ProducerIdsAllocated, INT32, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)),
 )
 

@@ -20,11 +20,12 @@ from chronik.coordinator.effects import GroupState
 from chronik.coordinator.records import decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard
+from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import OFFSETS_TOPIC, TopicPartition
 from chronik.wire.messages.leave_group import MemberIdentity
 from chronik.wire.records import decode_records
-from tests.coordinator.world import World, commit_request, join_request, sync_request
+from tests.coordinator.world import WALL, World, commit_request, join_request, sync_request
 
 CLIENTS = ("a", "b", "c", "static-1", "static-2")
 GROUP = "g"
@@ -280,12 +281,12 @@ class CoordinatorModel(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_a_replay_of_the_log(self) -> None:
-        replayed = Shard(self.world.settings)
+        replayed = Shard(self.world.settings, Topics(self.world.metadata), lambda: WALL)
         for batch in self.world.log.batches.get(TopicPartition(OFFSETS_TOPIC, 0), ()):
             for record in decode_records(batch, 1 << 20):
                 entry = decode_entry(record.key, record.value)
                 assert entry is not None
-                replayed.replay(entry)
+                replayed.replay(entry, record.offset)
         live = self.world.shard
         assert (live.stored, live.offsets._groups) == (replayed.stored, replayed.offsets._groups)
 

@@ -61,7 +61,7 @@ class EntryTests(SynchronousTestCase):
         key, value = Entry(KEY, None).encode()
         self.assertIsNone(value)
         self.assertEqual(decode_entry(key, None), Entry(KEY, None))
-        self.assertIsNone(decode_entry(b"\x00\x03whatever", b"x"))  # KIP-848 records: skipped
+        self.assertIsNone(decode_entry(b"\x00\x0bwhatever", b"x"))  # records of share groups: skipped
         for broken in (
             (None, b""),
             (b"\x00", b""),

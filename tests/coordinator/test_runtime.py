@@ -36,7 +36,7 @@ class Case(SynchronousTestCase):
 
     def committed(self, world: World, group: str = "g", stable: bool = False) -> dict[TopicPartition, int]:
         found = world.result(world.coordinator.fetch_offsets(group, None, stable))
-        return {place: committed.offset for place, committed in found}
+        return {place: committed.offset for place, committed, _ in found}
 
     def codes(self, response: Any) -> list[int]:
         return [p.error_code for topic in response.topics for p in topic.partitions]
@@ -97,7 +97,8 @@ class LoadingTests(Case):
             coordinator.delete("g"),
             coordinator.delete_offsets("g", [EVENTS]),
         ):
-            failure = self.failureResultOf(Deferred.fromCoroutine(operation), KafkaError)
+            waiting = operation if isinstance(operation, Deferred) else Deferred.fromCoroutine(operation)
+            failure = self.failureResultOf(waiting, KafkaError)
             self.assertEqual(failure.value.code, loading)
         coordinator.heartbeat("g", "m", None, 1)  # nothing is known against the member
         world.settle()
@@ -209,7 +210,7 @@ class LoadingTests(Case):
 
     def test_records_of_unknown_kinds_are_skipped(self) -> None:
         world = World(led=False)
-        world.log.append(PARTITION, encode_batch([Record(0, WALL, b"\x00\x07x", b"y")]))
+        world.log.append(PARTITION, encode_batch([Record(0, WALL, b"\x00\x0bx", b"y")]))
         world.lead()
         self.commit(world, {EVENTS: 8})
         self.assertEqual(self.committed(world), {EVENTS: 8})
@@ -222,8 +223,8 @@ class CommitTests(Case):
         self.commit(world, {EVENTS: 1}, metadata="é metadata")
         self.commit(world, {EVENTS: 2, LOGS: 3}, metadata="é metadata")
         found = world.result(world.coordinator.fetch_offsets("g", None, True))
-        self.assertEqual(sorted(place for place, _ in found), [EVENTS, LOGS])
-        self.assertEqual({(c.metadata, c.leader_epoch) for _, c in found}, {("é metadata", 3)})
+        self.assertEqual(sorted(place for place, _, _ in found), [EVENTS, LOGS])
+        self.assertEqual({(c.metadata, c.leader_epoch) for _, c, _ in found}, {("é metadata", 3)})
 
     def test_metadata_limit(self) -> None:
         """4096 UTF-16 units are let through, one more is refused, for that partition alone."""
@@ -467,7 +468,7 @@ class DeletionTests(Case):
         world = World()
         world.log.holding = True
         self.commit(world, {EVENTS: 1})
-        deleted = Deferred.fromCoroutine(world.coordinator.delete("g"))
+        deleted = world.coordinator.delete("g")
         later = self.commit(world, {LOGS: 2})
         world.log.release_all()
         self.successResultOf(deleted)

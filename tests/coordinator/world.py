@@ -15,8 +15,20 @@ from zope.interface import implementer
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IClusterMetadata, ICommittedReader, IPartitionWriter, MetadataDelta
-from chronik.model import OFFSETS_TOPIC, Broker, Endpoint, PartitionId, PartitionState, Topic, TopicPartition
+from chronik.group_config import Bounded, GroupTimes
+from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, MetadataDelta
+from chronik.model import (
+    OFFSETS_TOPIC,
+    Broker,
+    Endpoint,
+    PartitionId,
+    PartitionState,
+    Topic,
+    TopicPartition,
+    TransactionMarker,
+)
+from chronik.wire.markers import encode_marker
+from chronik.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
 from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from chronik.wire.messages.offset_commit import (
     OffsetCommitRequest,
@@ -26,16 +38,22 @@ from chronik.wire.messages.offset_commit import (
 from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
 from chronik.wire.records import assign_offsets, read_header
 
+SHORT_SESSIONS = GroupTimes(session=Bounded(10_000, 1_000, 60_000))
+"""Members of the consumer protocol may be silent for 10 s."""
+
 WALL = 1_700_000_000_000
 
 
-@implementer(IPartitionWriter, ICommittedReader)
+@implementer(ITransactionalWriter, ICommittedReader)
 class MemoryLog:
     """Partitions as lists of batches. While `holding`, appends wait for `release`; `failing` makes new ones fail.
 
     With `torn` a failing append reaches the log all the same, as when the leader is lost before it could answer. While
     `unreadable`, reads fail; `reads` counts them. While `late`, appends are written at once, and `answers` has who waits for
     which offset.
+
+    `checks` has (producer id, epoch) of each transaction that the coordinator was to ask about, and `open` those that have
+    written something.
     """
 
     def __init__(self) -> None:
@@ -48,6 +66,8 @@ class MemoryLog:
         self.unreadable = False
         self.reads = 0
         self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
+        self.checks: list[tuple[int, int]] = []
+        self.open: set[tuple[int, int]] = set()
 
     def end(self, partition: TopicPartition) -> int:
         batches = self.batches.get(partition)
@@ -66,6 +86,26 @@ class MemoryLog:
             self.held.append((partition, batch, waiting))
             return waiting
         return succeed(self._write(partition, batch))
+
+    def check_transaction(
+        self, partition: TopicPartition, producer_id: int, producer_epoch: int
+    ) -> tuple[int, int] | None:
+        if (producer_id, producer_epoch) in self.open:
+            return None
+        self.checks.append((producer_id, producer_epoch))
+        return producer_id, producer_epoch
+
+    def append_transactional(self, partition: TopicPartition, batch: bytearray, check: Any) -> Deferred[int]:
+        header = read_header(batch)
+        assert header.transactional
+        producer = header.producer_id, header.producer_epoch
+        assert check == producer or producer in self.open
+        self.open.add(producer)
+        return self.append(partition, batch)
+
+    def write_marker(self, partition: TopicPartition, marker: TransactionMarker) -> None:
+        self.open = {producer for producer in self.open if producer[0] != marker.producer_id}
+        self._write(partition, encode_marker(marker, WALL))
 
     def _write(self, partition: TopicPartition, batch: bytearray) -> int:
         base = self.end(partition)
@@ -114,6 +154,7 @@ class OneNode:
     def __init__(self, **topics: int) -> None:
         self.all: dict[str, Topic] = {}
         self.listeners: list[Any] = []
+        self.groups: dict[str, dict[str, str]] = {}
         for name, partitions in topics.items():
             self.create(name, partitions)
 
@@ -124,8 +165,11 @@ class OneNode:
 
     def delete(self, name: str) -> None:
         gone = self.all.pop(name)
+        self.tell(MetadataDelta(deleted=[gone]))
+
+    def tell(self, delta: MetadataDelta) -> None:
         for listener in self.listeners:
-            listener(MetadataDelta(deleted=[gone]))
+            listener(delta)
 
     def topic(self, name: str) -> Topic | None:
         return self.all.get(name)
@@ -141,6 +185,9 @@ class OneNode:
 
     def broker_configs(self, node_id: int | None) -> dict[str, str]:
         return {}
+
+    def group_configs(self, group_id: str) -> dict[str, str]:
+        return self.groups.get(group_id, {})
 
     def subscribe(self, listener: Any) -> Any:
         self.listeners.append(listener)
@@ -195,6 +242,13 @@ class World:
     def shard(self) -> Any:
         return self.coordinator._hosted[0].shard
 
+    def beat(self, request: ConsumerGroupHeartbeatRequest, version: int = 1) -> Any:
+        """The answer to a heartbeat of the consumer protocol, or its KafkaError."""
+        try:
+            return self.result(self.coordinator.consumer_heartbeat(request, version, "client", "host"))
+        except KafkaError as error:
+            return error
+
     def result(self, operation: Any) -> Any:
         """What a Deferred or coroutine came to; fails the test when it still waits. KafkaErrors are returned."""
         results: list[Any] = []
@@ -207,6 +261,37 @@ class World:
             self.clock.advance(0)
         assert results, "it still waits"
         return getattr(results[0], "value", results[0])
+
+
+def heartbeat_request(
+    member: str,
+    epoch: int = 0,
+    topics: list[str] | None = None,
+    *,
+    group: str = "g",
+    instance: str | None = None,
+    regex: str | None = None,
+    owned: dict[bytes, Any] | None = None,
+    assignor: str | None = None,
+    rebalance: int | None = None,
+) -> ConsumerGroupHeartbeatRequest:
+    """ConsumerGroupHeartbeat. What joins says in full what it is asked for: `owned` and `rebalance` have defaults then."""
+    if epoch == 0:
+        owned = {} if owned is None else owned
+        rebalance = 60_000 if rebalance is None else rebalance
+    return ConsumerGroupHeartbeatRequest(
+        group_id=group,
+        member_id=member,
+        member_epoch=epoch,
+        instance_id=instance,
+        rebalance_timeout_ms=-1 if rebalance is None else rebalance,
+        subscribed_topic_names=topics,
+        subscribed_topic_regex=regex,
+        server_assignor=assignor,
+        topic_partitions=None
+        if owned is None
+        else [TopicPartitions(topic_id=topic_id, partitions=sorted(parts)) for topic_id, parts in owned.items()],
+    )
 
 
 def subscription(*topics: str) -> bytes:

@@ -75,6 +75,23 @@ class CommandTests(TestCase):
         await self.good("topic", "create", name, "-p", str(partitions), "-r", "1")
         return name
 
+    async def test_quotas_from_set_to_removed(self) -> None:
+        name = fresh("slow")
+        row = {"user": None, "client_id": name, "ip": None, "quota": "producer_byte_rate", "value": 1000000}
+        default = {**row, "user": "<default>", "quota": "request_percentage", "value": 99.5}
+        self.assertEqual(await self.good_json("quota", "set", "--client-id", name, "producer_byte_rate=1e6"), [row])
+        both = ("--client-id", name, "--user", "<default>")
+        self.assertEqual(await self.good_json("quota", "set", *both, "request_percentage=99.5"), [default])
+        listed = [each for each in await self.good_json("quota", "list") if each["client_id"] == name]
+        self.assertEqual(listed, [default, row])
+        code, line = await self.bad("quota", "set", "--user", "u", "controller_mutation_rate=1")
+        self.assertEqual((code, "not enforced" in line), (1, True))
+        for wrong in (["--client-id", name, "producer_byte_rate=fast"], ["producer_byte_rate=1"], ["--user", "u"]):
+            self.assertEqual((await ctl("quota", "set", *wrong))[0], 2)
+        await self.good("quota", "remove", "--client-id", name, "producer_byte_rate")
+        await self.good("quota", "remove", *both, "request_percentage")
+        self.assertEqual([each for each in await self.good_json("quota", "list") if each["client_id"] == name], [])
+
     async def test_a_topic_from_creation_to_deletion(self) -> None:
         name = fresh("ctl")
         made = await self.good_json("topic", "create", name, "-p", "2", "-r", "1", "-c", "retention.ms=60000")

@@ -62,8 +62,8 @@ _BRACKETS = str.maketrans("[]", "<>")  # brackets mean a set of characters to fn
 
 _LATER = "this API comes with a later release, and what is not served is not advertised"
 _UNSERVED = (
-    17, 24, 25, 26, 27, 28, 29, 30, 31, 34, 36, 38, 39, 40, 41, 43, 45, 46, 48, 49, 50, 51, 55, 57,
-    64, 65, 66, 68, 69, 74, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92,
+    17, 24, 25, 26, 27, 28, 29, 30, 31, 34, 36, 38, 39, 40, 41, 50, 51, 57,
+    64, 65, 66, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92,
 )  # fmt: skip
 _FEATURES = (
     "features that later releases bring (transactions, share groups, Kafka's own metadata versions) are not there yet"
@@ -97,6 +97,12 @@ _LIMIT = "a negative limit is no limit beyond the first batch; Kafka fails with 
 _TWICE = "a partition named twice in one request is appended twice; Kafka drops one of the two without a word"
 _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows its name, and answers for that"
 
+_QUORUM = (
+    "the quorum has the epoch of the node's registration, its offsets count entries, no controller listens for others"
+)
+_QUOTAS = "a quota that nothing enforces is refused: that of mutations comes with a later release"
+_LOGGERS = "a node's loggers have no configs here"
+
 DIFFERENCES: tuple[Difference, ...] = (
     *(Difference(_LATER, path=f"*api_keys[{key}]", chronik="(absent)") for key in _UNSERVED),
     *(
@@ -107,6 +113,12 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_VERSION, "produce_of_old_versions"),
     Difference(_STRICT, "hostile_frames", "client id of length -2*"),
     Difference(_STRICT, "hostile_frames", "an array of -2*"),
+    *(
+        Difference(_QUORUM, "metadata_quorum", "of the metadata*", path)
+        for path in ("*high_watermark", "*log_end_offset", "*listeners*")
+    ),
+    Difference(_QUOTAS, "quotas_not_enforced", "mutations A*", "*error_*"),
+    Difference(_LOGGERS, "config_resources", "kinds ?8? *", "*config_resources*"),
     Difference(_OURS, path="*configs[chronik.*", kafka="(absent)"),
     Difference(_ELR, path="*configs[min.insync.replicas].config_source"),
     *(

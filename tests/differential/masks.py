@@ -25,6 +25,7 @@ _NAMED = {
     "broker_id": "node",
     "leader_id": "node",
     "controller_id": "node",
+    "replica_id": "node",
     "replica_nodes": "node",
     "isr_nodes": "node",
     "offline_replicas": "node",
@@ -43,6 +44,9 @@ _REPLACED = {
     "total_bytes": "<bytes>",
     "usable_bytes": "<bytes>",
     "finalized_features_epoch": "<epoch>",
+    "last_fetch_timestamp": "<time>",
+    "last_caught_up_timestamp": "<time>",
+    "replica_directory_id": "<directory id>",
 }
 _IDENTITY = (
     *("api_key", "name", "topic", "topic_name", "topic_id", "group_id", "key", "resource_type", "resource_name"),

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient, NewTopic
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.testing import Chronik
@@ -100,13 +101,18 @@ class HostileTests(SynchronousTestCase):
             return False
         return True
 
+    def answer(self, connection: socket.socket) -> bytes:
+        """One whole answer, without its size."""
+        with connection.makefile("rb") as stream:  # it reads ahead, but one answer is all that is under way
+            return stream.read(struct.unpack(">i", stream.read(4))[0])
+
     def memory(self) -> int:
         """The most bytes that the node had resident so far."""
         status = Path(f"/proc/{self.node.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
-    def endure(self, attack: Callable[[], object], more_memory: int = 48 * MEBIBYTE) -> None:
-        """Repeat `attack`, at least once, and see what the witness sees."""
+    def endure(self, attack: Callable[[], object], more_memory: int = 48 * MEBIBYTE) -> list[float]:
+        """Repeat `attack`, at least once, and see what the witness sees: the seconds that its answers took."""
         witness, before = Witness(self.node.port), self.memory()
         witness.start()
         until = time.monotonic() + SECONDS
@@ -122,6 +128,51 @@ class HostileTests(SynchronousTestCase):
         self.assertLess(statistics.median(witness.times), 0.1)
         self.assertLess(max(witness.times), 2.0)
         self.assertLess(self.memory() - before, more_memory)
+        return witness.times
+
+    def test_large_batches_to_compress_anew(self) -> None:
+        """As fast as gzip takes them, by three clients: each would hold the reactor for 100 ms."""
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{self.node.port}"})
+        topic = NewTopic("anew", 1, config={"compression.type": "gzip", "max.message.bytes": str(8 * MEBIBYTE)})
+        admin.create_topics([topic])["anew"].result(10)
+        text = b"".join(b"%d and %d are random; " % (n, self.rng.getrandbits(64)) for n in range(4 * MEBIBYTE // 44))
+        records = encode_batch([Record(0, 1_700_000_000_000, None, text)])
+        data = [PartitionProduceData(index=0, records=bytes(records))]
+        request = ProduceRequest(
+            acks=-1, timeout_ms=30000, topic_data=[TopicProduceData(name="anew", partition_data=data)]
+        )
+        connections = [self.connect() for _ in range(3)]
+        for connection in connections:
+            connection.settimeout(10)
+
+        def attack() -> None:
+            for connection in connections:
+                connection.sendall(whole(request, 9))
+            for connection in connections:
+                self.assertIn(b"\x05anew", self.answer(connection))
+
+        times = self.endure(attack, 200 * MEBIBYTE)
+        self.assertLess(sorted(times)[len(times) * 9 // 10], 0.05)
+
+    def test_fetches_and_metadata_of_very_many(self) -> None:
+        """Each would hold the reactor for 0.2 to 0.5 s in one piece."""
+        partitions = [FetchPartition(partition=n, partition_max_bytes=1000) for n in range(20_000)]
+        fetch = FetchRequest(max_wait_ms=0, topics=[FetchTopic(topic="nowhere", partitions=partitions)])
+        names = [MetadataRequestTopic(name=f"unknown-{n}") for n in range(24_000)]
+        metadata = MetadataRequest(topics=names, allow_auto_topic_creation=False)
+        frames = whole(fetch, 12), whole(metadata, 12)
+        connections = [self.connect() for _ in frames]
+        for connection in connections:
+            connection.settimeout(10)
+
+        def attack() -> None:
+            for connection, frame in zip(connections, frames, strict=True):
+                connection.sendall(frame)
+            for connection in connections:
+                self.assertGreater(len(self.answer(connection)), 500_000)
+
+        times = self.endure(attack)
+        self.assertLess(sorted(times)[len(times) * 9 // 10], 0.05)
 
     def test_garbage(self) -> None:
         def attack() -> None:

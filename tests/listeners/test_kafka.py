@@ -18,13 +18,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners import connection, flow
 from chronik.listeners.connection import KafkaProtocol
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.flow import MAX_HELD_BYTES, MAX_PIPELINED
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.throttling import RefusedLater, Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.telemetry.requests import RequestMetrics
 from chronik.wire.apis import ApiKey
@@ -57,6 +58,9 @@ class Heartbeats:
             deferred: Deferred[HeartbeatResponse] = Deferred(lambda _: self.cancelled.append(name))
             self.waiting[name] = deferred
             return deferred
+        if kind == "hold":
+            self.waiting[name] = holding = HoldingUp()
+            return holding
         if kind == "silent":
             return None
         if kind == "close":
@@ -98,6 +102,7 @@ def make_factory(heartbeats: Heartbeats, clock: Any, budget: int = 1 << 26, **li
         RequestMetrics(time.monotonic),
         clock,
         wall_clock_ms=lambda: 1234567,
+        throttles=Throttles(dict, time.monotonic),
         **(options | limits),
     )
 
@@ -137,6 +142,74 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.answers(), [])
         self.handler.waiting["a"].callback(HeartbeatResponse(error_code=8))
         self.assertEqual(self.answers(), [(0, 8), (1, 1), (2, 9), (3, 2)])
+
+    def test_an_answer_may_hold_up_a_pipelined_api(self) -> None:
+        for number, group in enumerate(("wait:a", "hold:b", "now:1")):
+            self.ask(group, number)
+        self.assertEqual(len(self.handler.contexts), 2)
+        self.handler.waiting["b"].callback(HeartbeatResponse(error_code=2))
+        self.clock.advance(0)
+        self.assertEqual(len(self.handler.contexts), 3)
+        self.handler.waiting["a"].callback(HeartbeatResponse(error_code=1))
+        self.assertEqual(self.answers(), [(0, 1), (1, 2), (2, 1)])
+
+    def test_a_handler_can_close_later(self) -> None:
+        self.ask("hold:a", 1)
+        self.handler.waiting["a"].errback(CloseConnection("as asked"))
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.answers(), [])
+
+    def test_above_a_quota_the_connection_pauses(self) -> None:
+        """The answer says for how long, and no request is taken meanwhile, whether its client waits or not."""
+        worked = {"request_percentage": 1e-9}
+        throttles = Throttles(lambda: {(("client-id", "c"),): worked}, time.monotonic, window_ms=5000)
+        self.protocol._throttles = throttles
+        self.ask("now:1", 1)
+        self.assertTrue(throttles.refresh())
+        for number in range(3):
+            self.ask("now:1", 2 + number)
+        frames = [bytes(frame) for frame in FrameReader().feed(self.transport.value())]
+        self.assertEqual(len(frames), 2)
+        answer = HeartbeatResponse.decode(frames[1], V, response_body(frames[1], HeartbeatResponse, V)[1])[0]
+        self.assertEqual(answer.throttle_time_ms, 5000)
+        began = time.monotonic()
+        self.patch(time, "monotonic", lambda: began + self.clock.seconds())
+        self.clock.advance(4.9)
+        self.assertEqual(len(self.answers()), 2)
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.answers()), 3)  # the next, and then it pauses again
+        self.protocol.connectionLost()
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+
+    def test_connections_above_a_quota_are_left_alone_and_then_cut(self) -> None:
+        rate: dict[Any, dict[str, float]] = {(("ip", "127.0.0.1"),): {"connection_creation_rate": 1}}
+        self.factory.throttles = throttles = Throttles(lambda: rate, lambda: 0.0, samples=2)
+        self.assertFalse(throttles.refresh())  # no request is measured for it
+        peer = IPv4Address("TCP", "127.0.0.1", 50001)
+        self.assertIsInstance(self.factory.buildProtocol(peer), KafkaProtocol)
+        refused = self.factory.buildProtocol(peer)
+        assert isinstance(refused, RefusedLater)
+        transport = Wire()
+        refused.makeConnection(transport)
+        self.assertEqual(transport.producerState, "paused")
+        self.clock.advance(0.9)
+        self.assertFalse(transport.disconnected)
+        self.clock.advance(0.2)
+        self.assertTrue(transport.disconnected)
+        refused.connectionLost()
+        self.assertIsInstance(self.factory.buildProtocol(IPv4Address("TCP", "127.0.0.2", 1)), KafkaProtocol)
+
+    def test_what_waits_pauses_when_it_is_answered(self) -> None:
+        throttles = Throttles(lambda: {(("client-id", None),): {"request_percentage": 1e-9}}, time.monotonic)
+        throttles.refresh()
+        self.protocol._throttles = throttles
+        self.ask("wait:a", 1)
+        self.ask("now:1", 2)
+        self.handler.waiting["a"].callback(HeartbeatResponse())
+        self.assertEqual(len(self.answers()), 2)  # it is pipelined: the second was taken before, and then it paused
+        self.ask("now:1", 3)
+        self.assertEqual(len(self.handler.contexts), 2)
+        self.protocol.connectionLost()
 
     def test_a_silent_request_takes_no_place(self) -> None:
         for number, group in enumerate(("wait:a", "silent:", "now:1")):

@@ -52,7 +52,7 @@ def append_marker(log, kind, producer_id, epoch=0, timestamp=1000):
     return offset
 
 
-def compact(log, disk, now_ms, *, upper=None, buffer_bytes=1 << 20, aborted=(), between=lambda: None):
+def compact(log, disk, now_ms, *, upper=None, buffer_bytes=1 << 20, between=lambda: None):
     """One whole compaction, every step of it here and now; its result, or None where nothing was dirty.
 
     `between()` is called while each swap is between its steps.
@@ -60,7 +60,7 @@ def compact(log, disk, now_ms, *, upper=None, buffer_bytes=1 << 20, aborted=(), 
     segments = log.cleanable(now_ms, log.end_offset if upper is None else upper)
     if not segments:
         return None
-    request = log.clean_request(segments, now_ms, secret=SECRET, dedupe_buffer_bytes=buffer_bytes, aborted=aborted)
+    request = log.clean_request(segments, now_ms, secret=SECRET, dedupe_buffer_bytes=buffer_bytes)
     return carry_out(log, disk, request, between)
 
 

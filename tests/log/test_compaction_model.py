@@ -95,14 +95,12 @@ class Model:
             for offset, record in self.records.items():
                 if record[1] is None and offset < segments[-1].next_offset:
                     self.swept.setdefault(offset, self.now)
-        aborted = [each for each in self.aborted if each[2] < self.stable]
         compact(
             self.log,
             self.disk,
             self.now,
             upper=self.stable,
             buffer_bytes=keys * BYTES_PER_KEY,
-            aborted=aborted,
             between=between,
         )
         for path in self.log.take_deleted():

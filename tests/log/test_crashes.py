@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 from random import Random
+from typing import NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.errors import CorruptLogError, StorageError
+from chronik.log.aborted import NEVER
 from chronik.log.log import Log, LogConfig
 from chronik.log.simulated import SimulatedCrash, SimulatedDisk
-from chronik.wire.records import assign_offsets, check_produced, split_batches
+from chronik.model import TransactionMarker
+from chronik.wire.markers import encode_marker
+from chronik.wire.records import assign_offsets, check_produced, read_header, split_batches
 from tests.log.batches import produced
 
 DIRECTORY = "/data/topics/t-0"
 CONFIG = LogConfig(segment_bytes=1500, index_interval_bytes=200, retention_bytes=4000, retention_ms=-1)
 STEPS = 45
+IDEMPOTENT = (7, 8)
+TRANSACTIONAL = (20, 21, 22)
+
+
+class Batch(NamedTuple):
+    """One batch that was or may have been appended. `kind`: plain, transactional, or the marker that it is."""
+
+    base: int
+    end: int
+    data: bytes
+    producer_id: int
+    sequence: int
+    kind: str = "plain"
+
+
+def transactions(batches):
+    """What is open and what was aborted after `batches`: {producer id: first offset}, [(id, first, last, last stable)]."""
+    still_open, aborted = {}, []
+    for batch in batches:
+        if batch.kind == "transactional":
+            still_open.setdefault(batch.producer_id, batch.base)
+        elif batch.kind != "plain":
+            first = still_open.pop(batch.producer_id, None)
+            if first is not None and batch.kind == "abort":
+                stable = min([*still_open.values(), batch.end])
+                aborted.append((batch.producer_id, first, batch.base, stable))
+    return still_open, aborted
 
 
 class Workload:
@@ -25,13 +56,14 @@ class Workload:
         self.disk.make_directory("/data/topics")
         self.disk.operations = 0
         self.random = Random(seed)
-        self.batches = []  # (base offset, next offset, bytes, producer id, sequence)
+        self.batches = []
         self.durable_end = 0
         self.empty_end = 0  # where the log ends while it has no batches
         self.cutting_to = None  # where a truncation that is under way ends the log
         self.durable_start = 0
         self.asked_start = 0
         self.sequences = {}
+        self.epochs = {}
         self.epoch = 0
         self.log = None
 
@@ -43,14 +75,31 @@ class Workload:
         self.log = Log.open(self.disk, DIRECTORY, CONFIG, 0)
         for step in range(STEPS):
             name = self.random.choices(
-                ["append", "flush", "flush_between", "advance", "retain", "reopen", "elect", "truncate"],
-                [60, 12, 8, 5, 5, 3, 4, 4],
+                [
+                    "append",
+                    "transact",
+                    "end",
+                    "flush",
+                    "flush_between",
+                    "advance",
+                    "retain",
+                    "reopen",
+                    "elect",
+                    "truncate",
+                ],
+                [35, 15, 15, 12, 8, 5, 5, 3, 4, 4],
             )[0]
-            getattr(self, name)(step)
+            getattr(self, "end_transaction" if name == "end" else name)(step)
             self.durable_start = self.log.durable_start
 
     def append(self, step):
-        records, producer_id = self.random.randint(1, 4), self.random.choice([-1, 7, 8])
+        self.write(step, self.random.choice([-1, *IDEMPOTENT]))
+
+    def transact(self, step):
+        self.write(step, self.random.choice(TRANSACTIONAL), "transactional")
+
+    def write(self, step, producer_id, kind="plain"):
+        records = self.random.randint(1, 4)
         sequence = self.sequences.get(producer_id, 0)
         batch, header = produced(
             records,
@@ -58,15 +107,30 @@ class Workload:
             producer_id=producer_id,
             sequence=sequence,
             size=self.random.choice([5, 60, 300]),
+            epoch=self.epochs.get(producer_id, 0),
+            transactional=kind == "transactional",
         )
         # Noted first: a crash in the append may leave the batch.
         base = self.end
         patched = bytearray(batch)
         patched[0:8], patched[12:16] = base.to_bytes(8, "big"), self.epoch.to_bytes(4, "big")
-        self.batches.append((base, base + records, bytes(patched), producer_id, sequence))
+        self.batches.append(Batch(base, base + records, bytes(patched), producer_id, sequence, kind))
         if producer_id >= 0:
             self.sequences[producer_id] = sequence + records
         assert self.log.append(memoryview(batch), header, self.epoch, step) == base
+
+    def end_transaction(self, step):
+        """A marker, also where nothing is open; now and then with a newer epoch, as KIP-890 has it."""
+        producer_id, kind = self.random.choice(TRANSACTIONAL), self.random.choice(["commit", "abort"])
+        epoch = self.epochs.get(producer_id, 0) + self.random.choice([0, 1])
+        marker = TransactionMarker(producer_id, epoch, kind == "commit", 0)
+        base = self.end
+        patched = encode_marker(marker, step)
+        patched[0:8], patched[12:16] = base.to_bytes(8, "big"), self.epoch.to_bytes(4, "big")
+        self.batches.append(Batch(base, base + 1, bytes(patched), producer_id, -1, kind))
+        if epoch != self.epochs.get(producer_id, 0):
+            self.epochs[producer_id], self.sequences[producer_id] = epoch, 0
+        assert self.log.append_marker(marker, self.epoch, step)[0] == base + 1
 
     def flush(self, step):
         self.log.flush()
@@ -121,7 +185,15 @@ class Workload:
         self.cutting_to = None
         assert self.log.end_offset == end, (self.log.end_offset, end, offset)
         before = [b for b in self.batches if b[1] <= end]
-        self.sequences = {b[3]: b[4] + b[1] - b[0] for b in before if b[3] >= 0}
+        self.sequences, self.epochs = {}, {}
+        for batch in before:
+            header = read_header(batch.data)
+            if self.epochs.get(batch.producer_id, 0) != header.producer_epoch:
+                self.sequences[batch.producer_id] = 0
+            if batch.producer_id >= 0:
+                self.epochs[batch.producer_id] = header.producer_epoch
+            if batch.sequence >= 0 and batch.producer_id >= 0:
+                self.sequences[batch.producer_id] = batch.sequence + batch.end - batch.base
         self.batches, self.empty_end, self.epoch = kept, end, self.epoch + 1
 
     def elect(self, step):
@@ -145,16 +217,17 @@ class CrashTests(SynchronousTestCase):
                 found.append((header.base_offset, bytes(data[position : position + header.size])))
                 offset = header.next_offset
         self.assertEqual(found, [(b[0], b[2]) for b in wanted], where)
+        end = log.end_offset
+        self.check_transactions(workload, log, end, where)
         remembered = {entry.producer_id: entry for entry in log.producers.entries()}
-        newest = {b[3]: b for b in wanted if b[3] >= 0}
+        newest = {b[3]: b for b in wanted if b[3] in IDEMPOTENT}
         for producer_id, batch in newest.items():
             self.assertEqual(remembered[producer_id].last_sequence, batch[4] + batch[1] - batch[0] - 1, where)
-        end = log.end_offset
         for batch in newest.values():
             retry, header = produced_again(batch)
             self.assertEqual(log.append(retry, header, 99, 10_000), batch[0], where)
         self.assertEqual(log.end_offset, end, where)
-        for producer_id in (7, 8):
+        for producer_id in IDEMPOTENT:
             lost = [b for b in workload.batches if b[3] == producer_id and b[0] >= end]
             for batch in lost[:1]:
                 retry, header = produced_again(batch)
@@ -166,6 +239,22 @@ class CrashTests(SynchronousTestCase):
         self.assertIsNone(again.recovery)
         self.assertEqual((again.start_offset, again.end_offset), (log.start_offset, log.end_offset), where)
         self.assertEqual(again.epochs.entries(), log.epochs.entries(), where)
+        self.check_transactions(workload, again, end, where)
+
+    def check_transactions(self, workload, log, end, where):
+        """What is open and what was aborted is a matter of the batches that are left before `end`."""
+        left = [batch for batch in workload.batches if batch.end <= end]
+        if not log.size_bytes:
+            left = []
+        still_open, aborted = transactions(left)
+        self.assertEqual(log.producers.first_unstable, min(still_open.values(), default=NEVER), where)
+        entries = {entry.producer_id: entry.transaction_first_offset for entry in log.producers.entries()}
+        for producer_id in TRANSACTIONAL:
+            self.assertEqual(entries.get(producer_id, -1), still_open.get(producer_id, -1), where)
+        start = log.start_offset
+        for offset, upper in ((start, end), ((start + end) // 2, end), (start, (start + end) // 2)):
+            wanted = [entry for entry in aborted if entry[2] >= offset and entry[1] < upper]
+            self.assertEqual([tuple(entry) for entry in log.aborted_between(offset, upper)], wanted, where)
 
     def cut_everywhere(self, seed, outcomes):
         whole = Workload(seed)

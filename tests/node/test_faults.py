@@ -72,6 +72,8 @@ class FaultyDisk:
 
     def replace(self, path: str, content: Any, durable: bool = True) -> None:
         self.refuse_sync(path)
+        if any(part in path for part in self.full):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         self.real.replace(path, content, durable)
 
     def __getattr__(self, name: str) -> Any:
@@ -238,6 +240,30 @@ class FaultTests(TestCase):
         self.disk.full = set()
         self.assertEqual(await self.produce("filling", ["c"]), (1, []))
         self.assertEqual(partition.high_watermark, 3)
+        self.assertEqual(self.fatal, [])
+
+    async def test_a_full_disk_fails_delete_records_and_gets_well(self) -> None:
+        await self.create("cut")
+        self.assertEqual(await self.produce("cut", ["a", "b"]), (2, []))
+        log = self.node.replicas.partition("cut", 0).log
+        self.disk.full = {"/checkpoint"}
+        admin = AdminClient({"bootstrap.servers": self.servers, **QUIET})
+
+        def delete(before: int) -> int | None:
+            (future,) = admin.delete_records([TopicPartition("cut", 0, before)], request_timeout=5).values()
+            try:
+                return future.result(8).low_watermark
+            except KafkaException as error:
+                return error.args[0].code()
+
+        began = time.monotonic()
+        self.assertEqual(await deferToThread(lambda: delete(1)), KafkaError.KAFKA_STORAGE_ERROR)
+        self.assertLess(time.monotonic() - began, 2)
+        self.assertTrue([line for line in self.lines if "cut-0" in line and "No space left" in line], self.lines)
+        self.assertEqual((log.start_offset, log.durable_start), (1, 0))
+        self.disk.full = set()
+        self.assertEqual(await deferToThread(lambda: delete(2)), 2)
+        self.assertEqual((log.start_offset, log.durable_start), (2, 2))
         self.assertEqual(self.fatal, [])
 
     async def test_flush_messages_of_one_is_acknowledged_from_the_disk(self) -> None:

@@ -1,17 +1,21 @@
 """DeleteRecords: move the start of partitions forward, giving up what lies before (KIP-107).
 
-A new start counts at once and is answered when it is durable: the partitions of a request share a group of the flusher.
+A new start counts at once and is answered when it is durable: the partitions of a request share a group of the flusher. Where
+the disk is full it is answered with KAFKA_STORAGE_ERROR; it counts all the same, and becomes durable when there is room.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import RequestContext
 from chronik.model import INTERNAL_TOPICS
 from chronik.wire.apis import ApiKey
@@ -34,8 +38,11 @@ class DeleteRecordsHandler:
     min_version = 0
     max_version = 2
 
-    def __init__(self, replicas: Replicas, reactor: Any) -> None:
+    log = Logger()
+
+    def __init__(self, replicas: Replicas, clock: Callable[[], float], reactor: Any) -> None:
         self._replicas = replicas
+        self._complaint = Complaint(self.log, clock)
         self._reactor = reactor
 
     def handle(
@@ -95,6 +102,8 @@ class DeleteRecordsHandler:
             error = failure.value
             result.error_code = error.code if isinstance(error, KafkaError) else ErrorCode.REQUEST_TIMED_OUT
             result.low_watermark = _NO_WATERMARK
+            if result.error_code == ErrorCode.KAFKA_STORAGE_ERROR:  # the answer has no room for the reason
+                self._complaint.refused(str(error))
 
         if not durable.called:
             waits.append(durable.addTimeout(max(timeout_ms, 1) / 1000, self._reactor).addErrback(failed))

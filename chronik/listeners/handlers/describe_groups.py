@@ -15,7 +15,7 @@ from chronik.wire.messages.describe_groups import DescribedGroup, DescribeGroups
 
 _NOT_FOUND_IS_AN_ERROR = 6
 # READ (3), DELETE (6), DESCRIBE (8), DESCRIBE_CONFIGS (10), ALTER_CONFIGS (11): what can be done to a group.
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
+ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
 
 class DescribeGroupsHandler:
@@ -34,7 +34,7 @@ class DescribeGroupsHandler:
         if request.include_authorized_operations:
             for group in groups:
                 if not group.error_code:
-                    group.authorized_operations = _ALL_OPERATIONS
+                    group.authorized_operations = ALL_OPERATIONS
         return DescribeGroupsResponse(groups=groups)
 
     def _describe(self, group_id: str, version: int) -> DescribedGroup:

@@ -1,4 +1,4 @@
-"""DescribeProducers: the idempotent producers that a partition remembers (KIP-664)."""
+"""DescribeProducers: the producers that a partition remembers, with their open transactions (KIP-664)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class DescribeProducersHandler:
                     producer_epoch=producer.epoch,
                     last_sequence=producer.last_sequence,
                     last_timestamp=producer.last_timestamp,
-                    coordinator_epoch=-1,
+                    coordinator_epoch=producer.coordinator_epoch,
+                    current_txn_start_offset=producer.transaction_first_offset,
                 )
                 for producer in partition.producers()
             ],

@@ -4,25 +4,35 @@ A request becomes a round of a fetch session (`broker.fetch_sessions`). Its part
 limits are used up; the first one with data always gives at least one batch, however large (KIP-74). If that is less than
 `min_bytes` the round waits in the purgatory of its partitions, is read again when enough was committed there, and is answered
 by `max_wait_ms` in any case. Records are handed on as the log has them, without a copy.
+
+A reader of isolation level read_committed sees what lies below the last stable offset, waits for that to move, and is told
+the aborted transactions among what it gets, which it leaves out itself.
+
+A round of more than `LARGE` partitions is served in slices, with other requests in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
-from chronik.broker.partition import Partition
+from chronik.broker.partition import Fetched, Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.large_fetch import LargeFetches, target_of
+from chronik.listeners.slices import Slices
+from chronik.listeners.throttling import Throttles
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.fetch import (
+    AbortedTransaction,
     EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
@@ -39,16 +49,35 @@ _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _CONSUMER = -1
 
 
-class _Reading(NamedTuple):
-    """What one pass over a round's partitions gave. `enough` ends the wait whatever `min_bytes` says."""
+LARGE = 500
+"""Partitions of one round above which it is read and answered in slices: each takes the reactor some 10 us."""
+MAX_WAITING_PARTITIONS = 500_000
+"""Partitions of all waiting rounds together, some 400 bytes each; beyond, a fetch is answered with what there is."""
 
-    results: list[tuple[FetchTarget, PartitionData]]
-    size: int
-    enough: bool
+
+class Reading:
+    """What was read of a round's partitions so far. `enough` ends the wait whatever `min_bytes` says.
+
+    `remaining` bytes of records may still be read; the first partition with data gives a whole batch even so, unless
+    `none_at_all`.
+    """
+
+    __slots__ = ("enough", "none_at_all", "remaining", "results", "size")
+
+    def __init__(self, max_bytes: int, enough: bool, none_at_all: bool = False) -> None:
+        self.results: list[tuple[FetchTarget, PartitionData]] = []
+        self.size = 0
+        self.enough = enough
+        self.remaining = max_bytes
+        self.none_at_all = none_at_all
 
 
 class FetchHandler:
-    """Serves Fetch to consumers from the partitions of `replicas`; an answer holds at most `max_bytes` of records."""
+    """Serves Fetch to consumers from the partitions of `replicas`; an answer holds at most `max_bytes` of records.
+
+    While `answers`, the node's budget, is spent, fetches that wait go on waiting, and get no records when their time is up.
+    None waits longer than `max_wait_ms`.
+    """
 
     api_key = ApiKey.FETCH
     min_version = 4
@@ -63,24 +92,55 @@ class FetchHandler:
         clock: Callable[[], float],
         reactor: Any,
         max_bytes: int,
+        max_wait_ms: int,
+        answers: AnswerBacklog,
+        throttles: Throttles,
     ) -> None:
         self._replicas = replicas
         self._sessions = sessions
         self._wakeups = wakeups
+        self._answers = answers
+        self._throttles = throttles
+        self._max_wait_ms = max_wait_ms
+        self._large = LargeFetches(self, answers, Slices(clock, reactor), clock, reactor)
+        self.waiting_partitions = 0
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
         self._max_bytes = max_bytes
 
-    def handle(self, request: FetchRequest, context: RequestContext) -> FetchResponse | Deferred[Any]:
+    def handle(
+        self, request: FetchRequest, context: RequestContext
+    ) -> FetchResponse | Deferred[Any] | Coroutine[Deferred[Any], Any, FetchResponse]:
         """Read; answer at once if that is enough, else when it is or when `max_wait_ms` have passed."""
         if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
+        if self._throttles.active:
+            request.max_bytes = min(request.max_bytes, self._throttles.most_to_fetch(context))
+        version, by_id = context.api_version, context.api_version >= _BY_ID
+        named = [
+            (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
+        ]
+        if len(named) > LARGE:
+            return self._large.begin(named, request, context)
+        fetch_round = self.begin(dict(map(target_of, named)), request, context)
+        if len(fetch_round.targets) > LARGE:
+            return self._large.serve(fetch_round, request, context)
+        reading = self.read(fetch_round, request, version)
+        if reading.enough or reading.size >= request.min_bytes or not self.may_wait(fetch_round, request):
+            self.answered(context)
+            return self._respond(fetch_round, reading, context)
+        return _DelayedFetch(self, fetch_round, request, context, reading).answer
+
+    def begin(
+        self, targets: dict[PartitionKey, FetchTarget], request: FetchRequest, context: RequestContext
+    ) -> FetchRound:
+        """The round of a session, or of none, that a request is."""
         by_id = context.api_version >= _BY_ID
-        fetch_round = self._sessions.begin(
+        return self._sessions.begin(
             request.session_id,
             request.session_epoch,
-            _targets(request, by_id),
+            list(targets.values()),
             [
                 (topic.topic_id if by_id else topic.topic, partition)
                 for topic in request.forgotten_topics_data
@@ -89,11 +149,15 @@ class FetchHandler:
             by_id,
             context.now_ms(),
         )
-        reading = self._read(fetch_round, request, context.api_version)
-        if reading.enough or reading.size >= request.min_bytes or request.max_wait_ms <= 0:
-            self._latency.observe(self._clock() - context.received)
-            return self._respond(fetch_round, reading, by_id)
-        return _DelayedFetch(self, fetch_round, request, context.api_version, reading).answer
+
+    def may_wait(self, fetch_round: FetchRound, request: FetchRequest) -> bool:
+        """Whether there is room for this round among those that wait, and it is to."""
+        held = self.waiting_partitions + len(fetch_round.targets)
+        return request.max_wait_ms > 0 and held <= MAX_WAITING_PARTITIONS
+
+    def wait_seconds(self, request: FetchRequest) -> float:
+        """How long `request` may wait."""
+        return min(request.max_wait_ms, self._max_wait_ms) / 1000
 
     def refuse(self, request: FetchRequest, version: int, error: KafkaError) -> FetchResponse:
         """The error at the top level, where version 7 and later have it, else for every partition."""
@@ -114,14 +178,24 @@ class FetchHandler:
             return self._replicas.partition_by_id(target.topic, target.partition)  # type: ignore[arg-type]
         return self._replicas.partition(target.topic, target.partition)  # type: ignore[arg-type]
 
-    def _read(self, fetch_round: FetchRound, request: FetchRequest, version: int) -> _Reading:
+    def begin_reading(self, fetch_round: FetchRound, request: FetchRequest, none_at_all: bool) -> Reading:
+        """An empty pass, with its limit of bytes."""
+        limit = 0 if none_at_all else min(request.max_bytes, self._max_bytes)
+        return Reading(limit, not fetch_round.targets, none_at_all)
+
+    def read(self, fetch_round: FetchRound, request: FetchRequest, version: int, none_at_all: bool = False) -> Reading:
+        """One pass over the partitions of a round. With `none_at_all`, no records are read."""
+        reading = self.begin_reading(fetch_round, request, none_at_all)
+        self.read_some(reading, request, version, fetch_round.targets)
+        return reading
+
+    def read_some(self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]) -> None:
+        """Read `targets` as far as they go into `reading`."""
         by_id = version >= _BY_ID
-        results: list[tuple[FetchTarget, PartitionData]] = []
-        remaining = min(request.max_bytes, self._max_bytes)
-        size, enough = 0, not fetch_round.targets
+        results, remaining, size, enough = reading.results, reading.remaining, reading.size, reading.enough
         committed_only = request.isolation_level == _READ_COMMITTED
         replica = request.replica_id if request.replica_id != _CONSUMER else request.replica_state.replica_id
-        for target in fetch_round.targets:
+        for target in targets:
             try:
                 partition = self.find(target, by_id)
                 if replica >= 0:
@@ -140,13 +214,15 @@ class FetchHandler:
                     )
                 else:
                     limit = min(target.max_bytes, remaining)
-                    fetched = partition.read(target.fetch_offset, limit, committed_only, at_least_one=not size)
+                    fetched = partition.read(
+                        target.fetch_offset, limit, committed_only, not (size or reading.none_at_all)
+                    )
                     data = PartitionData(
                         partition_index=target.partition,
                         high_watermark=fetched.high_watermark,
                         last_stable_offset=partition.last_stable_offset,
                         log_start_offset=fetched.log_start,
-                        aborted_transactions=[] if committed_only else None,
+                        aborted_transactions=_aborted(fetched) if committed_only else None,
                         records=fetched.records,
                     )
                     count = len(fetched.records)
@@ -159,15 +235,43 @@ class FetchHandler:
                 if version >= _LEADER_HINTS and error.code in _LEADER_CHANGES:
                     data.current_leader = self._leader(target, by_id)
             results.append((target, data))
-        return _Reading(results, size, enough)
+        reading.remaining, reading.size, reading.enough = remaining, size, enough
+
+    def answered(self, context: RequestContext) -> None:
+        """A request was served, without a wait on the way."""
+        self._latency.observe(self._clock() - context.received)
 
     def _leader(self, target: FetchTarget, by_id: bool) -> LeaderIdAndEpoch:
         partition = self.find(target, by_id)
         return LeaderIdAndEpoch(leader_id=partition.leader, leader_epoch=partition.leader_epoch)
 
-    def _respond(self, fetch_round: FetchRound, reading: _Reading, by_id: bool) -> FetchResponse:
+    def pause(self, reading: Reading, context: RequestContext) -> tuple[bool, int]:
+        """Whether the client may have what was read, and how many ms it has to pause."""
+        if not (self._throttles.active and reading.size):
+            return True, 0
+        return self._throttles.fetched(context, reading.size)
+
+    def _respond(self, fetch_round: FetchRound, reading: Reading, context: RequestContext) -> FetchResponse:
+        version = context.api_version
+        may, pause_ms = self.pause(reading, context)
+        if not may:
+            return FetchResponse(session_id=fetch_round.session_id, throttle_time_ms=pause_ms)
         topics: dict[Any, FetchableTopicResponse] = {}
-        for target, data in reading.results:
+        self.select(fetch_round, topics, version >= _BY_ID, None, reading.results)
+        return FetchResponse(
+            session_id=fetch_round.session_id, throttle_time_ms=pause_ms, responses=list(topics.values())
+        )
+
+    def select(
+        self,
+        fetch_round: FetchRound,
+        topics: dict[Any, FetchableTopicResponse],
+        by_id: bool,
+        encode: Callable[[PartitionData], Any] | None,
+        results: Sequence[tuple[FetchTarget, PartitionData]],
+    ) -> None:
+        """Put what belongs into the answer into `topics`, in the form that `encode` gives it."""
+        for target, data in results:
             records = data.records
             seen = Seen(data.high_watermark, data.log_start_offset)
             if not fetch_round.select(target, data.error_code, bool(records), seen):
@@ -179,37 +283,48 @@ class FetchHandler:
                     topic.topic_id = target.topic  # type: ignore[assignment]
                 else:
                     topic.topic = target.topic  # type: ignore[assignment]
-            topic.partitions.append(data)
-        return FetchResponse(session_id=fetch_round.session_id, responses=list(topics.values()))
+            topic.partitions.append(data if encode is None else encode(data))
 
 
 class _DelayedFetch:
     """One fetch in the purgatory. Its `answer` fires with the response; cancelling it leaves the purgatory."""
 
-    __slots__ = ("_handler", "_request", "_round", "_timer", "_version", "_waiting", "answer")
+    __slots__ = ("_context", "_handler", "_request", "_round", "_timer", "_waiting", "answer")
 
     def __init__(
-        self, handler: FetchHandler, fetch_round: FetchRound, request: FetchRequest, version: int, reading: _Reading
+        self,
+        handler: FetchHandler,
+        fetch_round: FetchRound,
+        request: FetchRequest,
+        context: RequestContext,
+        reading: Reading,
     ) -> None:
         self._handler = handler
         self._round = fetch_round
         self._request = request
-        self._version = version
+        self._context = context
         self.answer: Deferred[FetchResponse] = Deferred(self._cancelled)
-        self._timer = handler._reactor.callLater(request.max_wait_ms / 1000, self._finish, True)
+        self._timer = handler._reactor.callLater(handler.wait_seconds(request), self._finish, True)
+        handler.waiting_partitions += len(fetch_round.targets)
         self._watch(reading)
 
-    def _watch(self, reading: _Reading) -> None:
+    def _watch(self, reading: Reading) -> None:
         handler = self._handler
+        stable = self._request.isolation_level == _READ_COMMITTED
         self._waiting = WaitingFetch(self._request.min_bytes - reading.size, self._ready)
         for target in self._round.targets:
-            self._waiting.watch(handler.find(target, self._version >= _BY_ID).fetch_waiters)
+            partition = handler.find(target, self._context.api_version >= _BY_ID)
+            self._waiting.watch(partition.stable_waiters if stable else partition.fetch_waiters)
 
     def _ready(self, _: WaitingFetch) -> None:
         self._handler._wakeups.add(partial(self._finish, False))
 
     def _cancelled(self, _: Deferred[FetchResponse]) -> None:
         self._waiting.forget()
+        self._end()
+
+    def _end(self) -> None:
+        self._handler.waiting_partitions -= len(self._round.targets)
         if self._timer.active():
             self._timer.cancel()
 
@@ -218,41 +333,37 @@ class _DelayedFetch:
         if self.answer.called:
             return
         handler = self._handler
+        is_full = handler._answers.full
+        if is_full and not timed_out:
+            handler._answers.when_drained(self._drained)
+            return
         started = handler._clock()
         self._waiting.forget()
         try:
-            reading = handler._read(self._round, self._request, self._version)
+            reading = handler.read(self._round, self._request, self._context.api_version, none_at_all=is_full)
             if not (timed_out or reading.enough or reading.size >= self._request.min_bytes):
                 self._watch(reading)
                 return
-            response = handler._respond(self._round, reading, self._version >= _BY_ID)
+            response = handler._respond(self._round, reading, self._context)
         except Exception:
-            if self._timer.active():
-                self._timer.cancel()
+            self._end()
             self.answer.errback()
             return
-        if self._timer.active():
-            self._timer.cancel()
+        self._end()
         handler._latency.observe(handler._clock() - started)
         self.answer.callback(response)
 
+    def _drained(self) -> None:
+        """The node has room for answers again: those that waited for it take their turns."""
+        if not self.answer.called:
+            self._ready(self._waiting)
 
-def _targets(request: FetchRequest, by_id: bool) -> list[FetchTarget]:
-    """What the request names, each partition once: of one that is named twice, the last counts."""
-    targets: dict[PartitionKey, FetchTarget] = {}
-    for topic in request.topics:
-        name = topic.topic_id if by_id else topic.topic
-        for data in topic.partitions:
-            targets[name, data.partition] = FetchTarget(
-                name,
-                data.partition,
-                data.fetch_offset,
-                data.partition_max_bytes,
-                data.current_leader_epoch,
-                data.last_fetched_epoch,
-                data.log_start_offset,
-            )
-    return list(targets.values())
+
+def _aborted(fetched: Fetched) -> list[AbortedTransaction]:
+    return [
+        AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+        for aborted in fetched.aborted
+    ]
 
 
 def _failed(partition: int, code: int) -> PartitionData:

@@ -6,6 +6,8 @@ instance id alone, each with an error of its own.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
@@ -25,12 +27,13 @@ class LeaveGroupHandler:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
 
-    def handle(self, request: LeaveGroupRequest, context: RequestContext) -> LeaveGroupResponse:
+    def handle(self, request: LeaveGroupRequest, context: RequestContext) -> Deferred[LeaveGroupResponse]:
         """Take the members out; the others rebalance."""
         if context.api_version >= _BATCHED:
-            return LeaveGroupResponse(members=self._coordinator.leave(request.group_id, request.members))
-        (member,) = self._coordinator.leave(request.group_id, [MemberIdentity(member_id=request.member_id)])
-        return LeaveGroupResponse(error_code=member.error_code)
+            left = self._coordinator.leave(request.group_id, request.members)
+            return left.addCallback(lambda members: LeaveGroupResponse(members=members))
+        left = self._coordinator.leave(request.group_id, [MemberIdentity(member_id=request.member_id)])
+        return left.addCallback(lambda members: LeaveGroupResponse(error_code=members[0].error_code))
 
     def refuse(self, request: LeaveGroupRequest, version: int, error: KafkaError) -> LeaveGroupResponse:
         """The error alone."""

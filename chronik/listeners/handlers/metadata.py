@@ -7,7 +7,8 @@ some are created and the rest is unknown until the client, as it does, asks agai
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,9 +23,11 @@ from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.handlers.topic_chunks import TopicChunks, TopicView
 from chronik.listeners.handlers.topology import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from chronik.listeners.slices import Slices
 from chronik.model import INTERNAL_TOPICS, ZERO_UUID, Uuid, topic_name_fault
 from chronik.node_config import NodeConfig
 from chronik.wire.apis import ApiKey
+from chronik.wire.codec import encode_struct
 from chronik.wire.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -34,7 +37,11 @@ from chronik.wire.messages.metadata import (
 
 _CREATION_TIMEOUT_MS = 5_000
 _MAX_CREATED = 1_000
-"""Topics that one request creates at most: each costs the reactor some 65 us, in one piece."""
+"""Topics that one request creates at most."""
+_CREATED_AT_ONCE = 32
+"""Topics that it creates by one command: each costs the reactor some 65 us, in one piece."""
+_LARGE = 500
+"""Topics above which a request is answered in slices: each takes the reactor some 2 us."""
 
 _TOLD = frozenset({ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.INVALID_REPLICATION_FACTOR})
 """Refusals of a creation that a client should see. After others the topic is just unknown, and the client asks again."""
@@ -57,6 +64,7 @@ class MetadataHandler:
         self._configs = configs
         self._clock = clock
         self._chunks = TopicChunks(metadata)
+        self._slices = Slices(clock.seconds, clock)
 
     def handle(
         self, request: MetadataRequest, context: RequestContext
@@ -70,6 +78,8 @@ class MetadataHandler:
         if ids:
             if version < 12:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"version {version} of Metadata does not take topic ids")
+            if len(ids) > _LARGE:
+                return self._in_slices(list(ids), partial(self._by_id, view=view), request, context, view)
             return self._response(request, context, view, self._by_id(ids, view))
         names: dict[str, None] = {}
         for topic in asked:
@@ -80,7 +90,29 @@ class MetadataHandler:
             missing = [name for name in names if self._metadata.topic(name) is None and topic_name_fault(name) is None]
             if missing and self._configs.value("auto.create.topics.enable"):
                 return self._create_first(request, context, names, missing[:_MAX_CREATED])
-        return self._response(request, context, view, self._by_name(names, request, view, {}))
+        named: Callable[..., list[Any]] = partial(self._by_name, request=request, view=view, refusals={})
+        if len(names) > _LARGE:
+            return self._in_slices(list(names), named, request, context, view)
+        return self._response(request, context, view, named(names))
+
+    async def _in_slices(
+        self,
+        asked: list[Any],
+        elements: Callable[..., list[Any]],
+        request: MetadataRequest,
+        context: RequestContext,
+        view: TopicView,
+    ) -> MetadataResponse:
+        """As `handle`, without holding up the reactor: the answer to 25,000 names is some 50 ms of work."""
+        topics: list[Any] = []
+        flexible = MetadataResponse.is_flexible(context.api_version)
+
+        def add(part: Sequence[Any]) -> None:
+            for each in elements(part):
+                topics.append(each if type(each) is bytes else encode_struct(each, context.api_version, flexible))
+
+        await self._slices.each(asked, add)
+        return self._response(request, context, view, topics)
 
     def refuse(self, request: MetadataRequest, version: int, error: KafkaError) -> MetadataResponse:
         """`error` for every topic that the request names, and from version 13 on for the whole."""
@@ -95,17 +127,21 @@ class MetadataHandler:
     async def _create_first(
         self, request: MetadataRequest, context: RequestContext, names: Iterable[str], missing: list[str]
     ) -> MetadataResponse:
-        command = CreateTopics(tuple(new_topic(name, self._configs) for name in missing))
         refusals: dict[str, ErrorCode] = {}
-        try:
-            for creation in await propose(self._controller, command, _CREATION_TIMEOUT_MS, self._clock):
-                if creation.error is not None and creation.error.code in _TOLD:
-                    refusals[creation.name] = creation.error.code
-        except KafkaError as error:
-            self._log.warn("{count} topic(s) were not created on first use: {error}", count=len(missing), error=error)
+        for start in range(0, len(missing), _CREATED_AT_ONCE):
+            some = missing[start : start + _CREATED_AT_ONCE]
+            command = CreateTopics(tuple(new_topic(name, self._configs) for name in some))
+            try:
+                for creation in await propose(self._controller, command, _CREATION_TIMEOUT_MS, self._clock):
+                    if creation.error is not None and creation.error.code in _TOLD:
+                        refusals[creation.name] = creation.error.code
+            except KafkaError as error:
+                self._log.warn("{count} topic(s) were not created on first use: {error}", count=len(some), error=error)
+                break
         version = context.api_version
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
-        return self._response(request, context, view, self._by_name(names, request, view, refusals))
+        named: Callable[..., list[Any]] = partial(self._by_name, request=request, view=view, refusals=refusals)
+        return await self._in_slices(list(names), named, request, context, view)
 
     def _by_name(
         self, names: Iterable[str], request: MetadataRequest, view: TopicView, refusals: Mapping[str, ErrorCode]

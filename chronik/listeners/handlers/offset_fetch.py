@@ -1,8 +1,9 @@
 """OffsetFetch: read back what groups committed.
 
-A partition without a committed offset answers -1, not an error. Errors of a group stand at its partitions in version 1, at
-the top in versions 2 to 7, and with the group from version 8 on, where a request names several. A null list of topics (from
-version 2 on) asks for everything that the group has committed.
+A partition without a committed offset answers -1, not an error; one whose offset an open transaction is about to replace
+answers UNSTABLE_OFFSET_COMMIT to those who require a stable one (KIP-447). Errors of a group stand at its partitions in
+version 1, at the top in versions 2 to 7, and with the group from version 8 on, where a request names several. A null list of
+topics (from version 2 on) asks for everything that the group has committed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _BATCHED = 8
 _NOTHING = Committed(-1, -1, "", -1)
 
 _Topics = Sequence[OffsetFetchRequestTopic] | Sequence[OffsetFetchRequestTopics] | None
-_Found = dict[str, list[tuple[int, Committed]]]
+_Found = dict[str, list[tuple[int, Committed, ErrorCode]]]
 
 
 class OffsetFetchHandler:
@@ -63,8 +64,9 @@ class OffsetFetchHandler:
                                 committed_offset=committed.offset,
                                 committed_leader_epoch=committed.leader_epoch,
                                 metadata=committed.metadata,
+                                error_code=code,
                             )
-                            for index, committed in partitions
+                            for index, committed, code in partitions
                         ],
                     )
                     for name, partitions in found.items()
@@ -73,20 +75,31 @@ class OffsetFetchHandler:
         groups = []
         for group in request.groups:
             try:
-                found = await self._fetch_group(group.group_id, group.topics, request.require_stable)
+                found = await self._fetch_group(
+                    group.group_id, group.topics, request.require_stable, group.member_id, group.member_epoch
+                )
                 groups.append(OffsetFetchResponseGroup(group_id=group.group_id, topics=_batched(found)))
             except KafkaError as error:
                 groups.append(OffsetFetchResponseGroup(group_id=group.group_id, error_code=error.code))
         return OffsetFetchResponse(groups=groups)
 
-    async def _fetch_group(self, group_id: str, topics: _Topics, require_stable: bool) -> _Found:
+    async def _fetch_group(
+        self,
+        group_id: str,
+        topics: _Topics,
+        require_stable: bool,
+        member_id: str | None = None,
+        member_epoch: int = -1,
+    ) -> _Found:
         wanted = None
         if topics is not None:
             # No partition is answered twice, however often it was asked for.
             wanted = list(dict.fromkeys(TopicPartition(t.name, index) for t in topics for index in t.partition_indexes))
         found: _Found = {topic.name: [] for topic in topics or ()}
-        for place, committed in await self._coordinator.fetch_offsets(group_id, wanted, require_stable):
-            found.setdefault(place.topic, []).append((place.partition, committed or _NOTHING))
+        offsets = await self._coordinator.fetch_offsets(group_id, wanted, require_stable, member_id, member_epoch)
+        for place, committed, is_unstable in offsets:
+            code = ErrorCode.UNSTABLE_OFFSET_COMMIT if is_unstable else ErrorCode.NONE
+            found.setdefault(place.topic, []).append((place.partition, committed or _NOTHING, code))
         return found
 
     def refuse(self, request: OffsetFetchRequest, version: int, error: KafkaError) -> OffsetFetchResponse:
@@ -126,8 +139,9 @@ def _batched(found: _Found) -> list[OffsetFetchResponseTopics]:
                     committed_offset=committed.offset,
                     committed_leader_epoch=committed.leader_epoch,
                     metadata=committed.metadata,
+                    error_code=code,
                 )
-                for index, committed in partitions
+                for index, committed, code in partitions
             ],
         )
         for name, partitions in found.items()

@@ -3,13 +3,14 @@
 The batch stays opaque: its header and CRC are checked, base offset and leader epoch are patched in place in the receive
 buffer, and the bytes are appended. `acks=all` waits for the high watermark, which on topics of durability `fsync` moves
 when the bytes are on disk; there `acks=1` waits for it too. `acks=0` is never answered; if its append fails the connection
-is closed, which is how such a producer learns of it.
+is closed, which is how such a producer learns of it. What has to be compressed anew, or looked through for records without a
+key, may have to wait for its turn; meanwhile its connection stands still.
 
 A connection repeats itself: what is common to its requests is kept as a `ProduceShape`, and `handle_shaped` serves those
 that fit it without decoding or encoding a message.
 
-On a compacted topic a batch with many records comes back unappended, and is appended by `broker.keys` when a thread has seen
-that each has a key.
+A transactional batch whose producer has no transaction open in the partition comes back unappended, and is appended by
+`broker.transactional` once the transaction's coordinator has agreed. Such a producer must want an answer (acks).
 
 Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
 """
@@ -20,17 +21,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chronik.broker.key_check import KeylessRecords, UncheckedKeys
-from chronik.broker.keys import KeyedAppends
+from chronik.broker.checks import UncheckedTransaction
+from chronik.broker.key_check import KeylessRecords
 from chronik.broker.partition import Appended, Partition
+from chronik.broker.preparation import Preparation, Turn
 from chronik.broker.replicas import Replicas
+from chronik.broker.transactional import PendingBatch, TransactionalAppends, produce_error
 from chronik.errors import ErrorCode, KafkaError
-from chronik.listeners.context import CloseConnection, Peer, RequestContext
+from chronik.interfaces import ITransactions
+from chronik.listeners.complaint import Complaint
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.batches import CODEC_BITS
@@ -63,11 +67,43 @@ _AT_FAULT = frozenset(
     }
 )
 """What is wrong with the records themselves, other than their size and checksum."""
-_COMPLAIN_EVERY_SECONDS = 10.0
-
+_ABORTABLE_SINCE = 11
+"""Clients of this version know TRANSACTION_ABORTABLE."""
+_IMPLICIT_SINCE = 12
+"""Clients of this version leave it to the broker to add partitions to their transactions (transactions v2)."""
 _Wait = tuple[Partition, int, PartitionProduceResponse]
-"""What must be committed up to which offset before an answer is right."""
-_NOBODY = Peer("", "", ("", 0))
+"""What an answer waits for: that a partition commits all below an offset."""
+
+
+class _Unchecked:
+    """A batch that the coordinator of its transaction has to be asked about. `appended` fires with where it went."""
+
+    __slots__ = ("appended", "data", "pending")
+
+    def __init__(
+        self,
+        error: UncheckedTransaction,
+        partition: Partition,
+        data: PartitionProduceData,
+        now_ms: int,
+        acks: int,
+        version: int,
+    ) -> None:
+        self.appended: Deferred[Appended] = Deferred()
+        self.data = data
+        self.pending = PendingBatch(
+            partition, error.batch, error.header, now_ms, acks, partial(self._done, version >= _ABORTABLE_SINCE)
+        )
+
+    def _done(self, abortable: bool, _: PendingBatch, result: Appended | Exception) -> None:
+        if self.appended.called:
+            return  # its client is gone
+        if isinstance(result, KafkaError):
+            self.appended.errback(produce_error(result, abortable))
+        elif isinstance(result, Exception):
+            self.appended.errback(result)
+        else:
+            self.appended.callback(result)
 
 
 class ProduceHandler:
@@ -81,101 +117,178 @@ class ProduceHandler:
 
     log = Logger()
 
-    def __init__(self, replicas: Replicas, latency: Histogram, clock: Callable[[], float], reactor: Any) -> None:
+    def __init__(
+        self,
+        replicas: Replicas,
+        latency: Histogram,
+        clock: Callable[[], float],
+        reactor: Any,
+        transactions: ITransactions | None = None,
+    ) -> None:
         self._replicas = replicas
-        self._keyed = KeyedAppends(partial(_in_thread, reactor))
+        self._transactional = TransactionalAppends(transactions)
         self._latency = latency
         self._clock = clock
         self._reactor = reactor
-        self._complained = float("-inf")
-        self._refusals = 0  # by the disk, since the last complaint
+        self._complaint = Complaint(self.log, clock)
 
     def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
         """Append every batch; answer at once, or when what must be waited for is committed."""
         acks = request.acks
         if acks not in _ACKS:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
-        by_id = context.api_version >= _BY_ID
-        now_ms = context.now_ms()
+        return self._append(request, context.api_version, context.now_ms(), context.received)
+
+    def _append(
+        self, request: ProduceRequest, version: int, now_ms: int, received: float
+    ) -> ProduceResponse | Deferred[Any] | None:
+        acks, by_id, zstd_is_known = request.acks, version >= _BY_ID, version >= _ZSTD_SINCE
+        unchecked: list[_Unchecked] = []
         responses: list[TopicProduceResponse] = []
         waits: list[_Wait] = []
-        unchecked: list[Deferred[None]] = []
+        turns: list[Deferred[Any]] = []
         for topic in request.topic_data:
             answers = []
             for data in topic.partition_data:
                 try:
                     partition = self._find(topic, data, by_id)
-                    if context.api_version < _ZSTD_SINCE and _is_zstd(data.records):
+                    if not zstd_is_known and _is_zstd(data.records):
                         answers.append(_failed(data.index, KafkaError(*_ZSTD_TOO_NEW)))
                         continue
-                    appended = partition.append(data.records, now_ms, acks)
-                except UncheckedKeys:
-                    answer = PartitionProduceResponse(index=data.index)
-                    answers.append(answer)
-                    unchecked.append(self._check_keys(topic, data, by_id, now_ms, acks, answer, waits))
-                    continue
+                    if partition.preparation is None:
+                        outcome: Appended | Deferred[Appended] = partition.append(data.records, now_ms, acks)
+                    else:
+                        outcome = self._append_in_turn(partition.preparation, data, now_ms, acks, request.timeout_ms)
+                    if isinstance(outcome, Deferred) and acks:
+                        outcome.addErrback(self._recheck, partition, request, data, version, now_ms)
+                except UncheckedTransaction as error:
+                    if not acks:  # who learns of failures by a closed connection cannot be told of one later
+                        answers.append(self._not_appended(topic, data, by_id, error))
+                        continue
+                    unchecked.append(_Unchecked(error, partition, data, now_ms, acks, version))
+                    outcome = unchecked[-1].appended
                 except Exception as error:
                     answers.append(self._not_appended(topic, data, by_id, error))
                     continue
-                answer = PartitionProduceResponse(
-                    index=data.index,
-                    base_offset=appended.base_offset,
-                    log_append_time_ms=appended.append_time_ms,
-                    log_start_offset=appended.log_start,
-                )
+                answer = PartitionProduceResponse(index=data.index)
                 answers.append(answer)
-                if acks and partition.high_watermark < appended.end_offset and (acks == _ALL or partition.syncs_first):
-                    waits.append((partition, appended.end_offset, answer))
+                taken = partial(_take, answer, partition, acks, waits)
+                if isinstance(outcome, Deferred):
+                    failed = partial(self._put_failure, answers, len(answers) - 1, topic, data, by_id)
+                    turns.append(outcome.addCallbacks(taken, failed))
+                else:
+                    taken(outcome)
             responses.append(
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers)
             )
         response = ProduceResponse(responses=responses)
         if unchecked:
-            checked: Deferred[Any] = gatherResults(unchecked)
-            return checked.addCallback(lambda _: self._answer(request, context.received, response, waits))
-        return self._answer(request, context.received, response, waits)
-
-    def _answer(
-        self, request: ProduceRequest, received: float, response: ProduceResponse, waits: list[_Wait]
-    ) -> ProduceResponse | Deferred[Any] | None:
-        """`response`, when what it says is committed."""
-        if not request.acks:
-            _close_on_error(response.responses)
+            self._check(unchecked, request, version)
+        if turns:
+            return self._after_turns(response, turns, waits, request, received)
+        if not acks:
+            _close_on_error(responses)
             return None
         if not waits:
             self._latency.observe(self._clock() - received)
             return response
         return self._when_committed(response, waits, request.timeout_ms, received)
 
-    def _check_keys(
+    def _check(self, unchecked: list[_Unchecked], request: ProduceRequest, version: int) -> None:
+        """Append what the coordinator of the request's transaction agrees to."""
+        pending = [item.pending for item in unchecked]
+        self._transactional.append(pending, request.transactional_id, version >= _IMPLICIT_SINCE)
+        for item in unchecked:
+            item.data.records = item.pending.batch  # a copy, where it has to wait
+
+    def _recheck(
         self,
+        failure: Failure,
+        partition: Partition,
+        request: ProduceRequest,
+        data: PartitionProduceData,
+        version: int,
+        now_ms: int,
+    ) -> Any:
+        """What had to wait for its turn to be prepared, and may turn out then to need the coordinator."""
+        error = failure.value
+        if not isinstance(error, UncheckedTransaction):
+            return failure
+        item = _Unchecked(error, partition, data, now_ms, request.acks, version)
+        self._check([item], request, version)
+        return item.appended
+
+    def _append_in_turn(
+        self, preparation: Preparation, data: PartitionProduceData, now_ms: int, acks: int, timeout_ms: int
+    ) -> Appended | Deferred[Appended]:
+        """Append where batches are prepared first; at once if that is possible.
+
+        What isn't appended within `timeout_ms` never is, but without acks: nobody would hear of it.
+        """
+        appended: Deferred[Appended] = Deferred()
+
+        def done(result: Appended | Exception) -> None:
+            if timeout is not None and timeout.active():
+                timeout.cancel()
+            if appended.called:
+                return  # its client is gone
+            if isinstance(result, Exception):
+                appended.errback(result)
+            else:
+                appended.callback(result)
+
+        def give_up(turn: Turn) -> None:
+            if preparation.give_up(turn):
+                done(KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"not prepared within {timeout_ms} ms, not appended"))
+
+        timeout = None
+        turn = preparation.append(data.records, now_ms, acks, done)
+        if isinstance(turn, Appended):
+            return turn
+        data.records = turn.batch  # the frame's buffer is for the next request
+        if acks:
+            timeout = self._reactor.callLater(max(timeout_ms, 1) / 1000, give_up, turn)
+        return appended
+
+    def _after_turns(
+        self,
+        response: ProduceResponse,
+        turns: list[Deferred[Any]],
+        waits: list[_Wait],
+        request: ProduceRequest,
+        received: float,
+    ) -> HoldingUp:
+        """`response` once all of `turns`, which put their results into it and into `waits`, have come."""
+
+        async def come() -> ProduceResponse | None:
+            await gatherResults(turns)
+            if not request.acks:
+                _close_on_error(response.responses)
+                return None
+            if waits:
+                left_ms = request.timeout_ms - int((self._clock() - received) * 1000)
+                committed: ProduceResponse = await self._when_committed(response, waits, left_ms, received)
+                return committed
+            self._latency.observe(self._clock() - received)
+            return response
+
+        coming = Deferred.fromCoroutine(come())
+        answer = HoldingUp(lambda _: coming.cancel())
+        coming.chainDeferred(answer)
+        return answer
+
+    def _put_failure(
+        self,
+        answers: list[PartitionProduceResponse],
+        place: int,
         topic: TopicProduceData,
         data: PartitionProduceData,
         by_id: bool,
-        now_ms: int,
-        acks: int,
-        answer: PartitionProduceResponse,
-        waits: list[_Wait],
-    ) -> Deferred[None]:
-        """Append a batch after the check of its keys, and fill in its `answer`; what must be committed goes to `waits`."""
-        partition, batch = self._find(topic, data, by_id), bytearray(data.records or b"")
-
-        def appended(result: Appended) -> None:
-            answer.base_offset, end_offset, answer.log_append_time_ms, answer.log_start_offset = result
-            if partition.high_watermark < end_offset and (acks == _ALL or partition.syncs_first):
-                waits.append((partition, end_offset, answer))
-
-        def refused(failure: Failure) -> None:
-            data.records = batch  # the request's own bytes may be gone
-            error = failure.value
-            assert isinstance(error, Exception)
-            other = self._not_appended(topic, data, by_id, error)
-            answer.error_code, answer.error_message = other.error_code, other.error_message
-            answer.base_offset, answer.log_start_offset = other.base_offset, other.log_start_offset
-            answer.record_errors = other.record_errors
-
-        appending: Deferred[Any] = maybeDeferred(self._keyed.append, partition, batch, now_ms, acks)
-        return appending.addCallbacks(appended, refused)
+        failure: Failure,
+    ) -> None:
+        if failure.check(CancelledError):
+            return  # the client is gone: nobody is answered
+        answers[place] = self._not_appended(topic, data, by_id, failure.value)  # type: ignore[arg-type]
 
     def shape(self, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
         """What `handle_shaped` can serve requests by that repeat this one; None where each has to be decoded."""
@@ -191,10 +304,11 @@ class ProduceHandler:
                 partition = self._replicas.partition_by_id(shape.topic_id, index)
             else:
                 partition = self._replicas.partition(shape.topic, index)
+            if partition.preparation is not None:
+                return self._append(shape.request(index, batch), shape.key_and_version & 0xFFFF, now_ms, received)
             base_offset, end_offset, append_time, log_start = partition.append(batch, now_ms, acks)
-        except UncheckedKeys:
-            context = RequestContext(_NOBODY, shape.key_and_version & 0xFFFF, None, now_ms, received)
-            return self.handle(shape.request(index, batch), context)
+        except UncheckedTransaction:
+            return self._append(shape.request(index, batch), shape.key_and_version & 0xFFFF, now_ms, received)
         except Exception as error:
             (topic,) = shape.request(index, batch).topic_data
             answer = self._not_appended(topic, topic.partition_data[0], by_id, error)
@@ -240,21 +354,13 @@ class ProduceHandler:
         """The answer for a batch whose append raised `error`."""
         if isinstance(error, KafkaError):
             if error.code == ErrorCode.KAFKA_STORAGE_ERROR:
-                self._complain(error)
+                self._complaint.refused(str(error))
             return self._refused(topic, data, by_id, error)
         # An idempotent producer must not see an unknown error: it would give up its sequence (KAFKA-14034).
-        self.log.failure("append to {topic}-{partition} failed", topic=topic.name, partition=data.index)
+        self.log.failure("append to {topic}-{partition} failed", Failure(error), topic=topic.name, partition=data.index)
         return _failed(
             data.index, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the append failed; the node's log has the details")
         )
-
-    def _complain(self, error: KafkaError) -> None:
-        """Tell the operator of a disk that takes no writes: the first refusal, then how it goes, for producers retry."""
-        self._refusals += 1
-        now = self._clock()
-        if now - self._complained >= _COMPLAIN_EVERY_SECONDS:
-            self.log.error("{problem} ({count} refused)", problem=error.message, count=self._refusals)
-            self._complained, self._refusals = now, 0
 
     def _find(self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool) -> Partition:
         if by_id:
@@ -322,8 +428,15 @@ class ProduceHandler:
         return whole.addCallback(answered)
 
 
-def _in_thread(reactor: Any, job: Callable[[], None]) -> Deferred[None]:
-    return deferToThreadPool(reactor, reactor.getThreadPool(), job)
+def _take(
+    answer: PartitionProduceResponse, partition: Partition, acks: int, waits: list[_Wait], appended: Appended
+) -> None:
+    """Put where a batch went into its answer, and what that has still to wait for into `waits`."""
+    answer.base_offset = appended.base_offset
+    answer.log_append_time_ms = appended.append_time_ms
+    answer.log_start_offset = appended.log_start
+    if acks and partition.high_watermark < appended.end_offset and (acks == _ALL or partition.syncs_first):
+        waits.append((partition, appended.end_offset, answer))
 
 
 def _alone(shape: ProduceShape, answer: PartitionProduceResponse) -> ProduceResponse:

@@ -46,4 +46,4 @@ class DescribeConfigsResult(Struct):
 
 class DescribeConfigsResponse(Response, api_key=32, versions="1-4", flexible="4+"):
     throttle_time_ms: int = int32()
-    results: list[DescribeConfigsResult] = array(DescribeConfigsResult)
+    results: list[DescribeConfigsResult] = array(DescribeConfigsResult, precoded=True)

@@ -92,7 +92,7 @@ class PartitionData(Struct):
 class FetchableTopicResponse(Struct):
     topic: str = string("0-12", ignorable=True)
     topic_id: bytes = uuid("13+", ignorable=True)
-    partitions: list[PartitionData] = array(PartitionData)
+    partitions: list[PartitionData] = array(PartitionData, precoded=True)
 
 
 class NodeEndpoint(Struct):

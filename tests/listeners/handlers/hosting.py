@@ -37,6 +37,45 @@ class AtOnce(Worker):
             job()
 
 
+class HeldThreads:
+    """Threads for compression whose work is done on the spot, or by `do` while `held` is a list."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.held: list[tuple[Any, Any]] | None = None
+        self.bytes = 0
+        self._clock = clock
+
+    def run(self, work: Any, done: Any) -> None:
+        """Do `work`, or keep it."""
+        if self.held is None:
+            self._do(work, done)
+        else:
+            self.held.append((work, done))
+
+    def do(self, place: int = 0) -> None:
+        """Do one of the pieces of work that are held."""
+        assert self.held is not None
+        self._do(*self.held.pop(place))
+
+    def pause(self) -> None:
+        """Nobody else is there."""
+
+    def soon(self, call: Any) -> None:
+        """On the clock's next turn."""
+        self._clock.callLater(0, call)
+
+    def hold(self, count: int) -> None:
+        """Count the bytes that wait."""
+        self.bytes += count
+
+    def _do(self, work: Any, done: Any) -> None:
+        try:
+            result = work()
+        except Exception as error:
+            result = error
+        done(result)
+
+
 class Hosting(Serving):
     """`Serving` with `replicas`: every partition that `create` makes is led here, on a disk in memory.
 
@@ -48,6 +87,7 @@ class Hosting(Serving):
         self.received_ms = NOW
         self.worker = AtOnce()
         self.clock.callFromThread = lambda function, *arguments: function(*arguments)  # type: ignore[attr-defined]
+        self.threads = HeldThreads(self.clock)
         self.discarded: list[tuple[str, int]] = []
         self.disk = disk or MemoryDisk()
         self.replicas, (started, clock) = self.again()
@@ -72,6 +112,7 @@ class Hosting(Serving):
             on_fatal=self._fatal,
             clock=self.clock,  # type: ignore[arg-type]
             random=lambda: 0.5,
+            threads=self.threads,
         )
         return replicas, (replicas.start(clean=True), self.clock)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from os import urandom
 from typing import Any
 
 from crc32c import crc32c
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.broker import keys
 from chronik.broker.key_check import INLINE_RECORDS, MAX_NAMED
+from chronik.broker.preparation import SMALL_BYTES
 from chronik.errors import ErrorCode
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.telemetry.metrics import Histogram
@@ -19,25 +19,6 @@ from chronik.wire.records import Codec, Record, decode_records, encode_batch
 from tests.listeners.handlers.hosting import NOW, Hosting
 
 LARGE = INLINE_RECORDS + 1
-
-
-class HeldPool:
-    """A pool of threads whose jobs are carried out when the test says so."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Any] = []
-
-    def callInThreadWithCallback(self, done: Any, job: Any, *arguments: Any, **named: Any) -> None:
-        self.jobs.append((done, job, arguments, named))
-
-    def carry_out(self) -> None:
-        done, job, arguments, named = self.jobs.pop(0)
-        try:
-            result = job(*arguments, **named)
-        except Exception:
-            done(False, Failure())
-        else:
-            done(True, result)
 
 
 def batch(pairs: list[tuple[bytes | None, bytes]], codec: Codec = Codec.NONE, **options: Any) -> bytes:
@@ -54,8 +35,8 @@ class CompactedTopics(SynchronousTestCase):
         self.hosting = Hosting()
         self.hosting.create("c", cleanup_policy="compact")
         self.hosting.create("__consumer_offsets", cleanup_policy="compact")
-        self.pool = HeldPool()
-        self.hosting.clock.getThreadPool = lambda: self.pool  # type: ignore[attr-defined]
+        self.threads = self.hosting.threads
+        self.threads.held = []
         self.handler = ProduceHandler(
             self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock
         )
@@ -90,7 +71,7 @@ class CompactedTopics(SynchronousTestCase):
         for codec in Codec:
             (answer,) = self.begin(batch([(b"k", b"v"), (b"", b"")], codec))
             self.assertEqual((answer.error_code, answer.base_offset), (0, 2 * codec))
-        self.assertEqual(self.pool.jobs, [])
+        self.assertEqual(self.threads.held, [])
 
     def test_records_without_a_key_are_named(self) -> None:
         for codec in Codec:
@@ -123,41 +104,61 @@ class CompactedTopics(SynchronousTestCase):
             (answer,) = self.begin(batch([(None, b"v")]), topic=topic)
             self.assertEqual(answer.error_code, code, topic)
 
+    def carry_out(self) -> None:
+        """What threads were given, and what is left to later turns of the event loop."""
+        while self.threads.held:
+            self.threads.do()
+        self.hosting.clock.advance(0)
+
     def test_large_batches_wait_for_their_turn(self) -> None:
         answers = self.begin(large(b"a"), batch([(b"k", b"b")]), large(b"c", (2, 4000)), large(b"d", codec=Codec.ZSTD))
-        self.assertEqual(answers, [])
-        for done in range(1, 5):
-            self.assertEqual(len(self.pool.jobs), 1)
-            self.pool.carry_out()
-            self.assertEqual(len(answers), done)
+        self.assertEqual((answers, len(self.threads.held or [])), ([], 3))
+        self.threads.do(2)
+        self.threads.do(1)
+        self.assertEqual(answers, [])  # they come after the first
+        self.threads.do(0)
         self.assertEqual([answer.base_offset for answer in answers], [0, LARGE, -1, LARGE + 1])
         self.assertEqual([error.batch_index for error in answers[2].record_errors], [2, 4000])
-        self.assertEqual({value for _, value in self.stored()}, {b"a", b"b", b"d"})
+        self.assertEqual([value for _, value in self.stored()], [b"a"] * LARGE + [b"b"] + [b"d"] * LARGE)
         (answer,) = self.begin(batch([(b"k", b"e")]))  # nothing waits any more
         self.assertEqual(answer.base_offset, 2 * LARGE + 1)
-        self.assertEqual(self.handler._keyed.held_bytes, 0)
+        self.assertEqual(self.threads.bytes, 0)
 
     def test_a_small_batch_that_grows_large_is_checked_elsewhere(self) -> None:
         answers = self.begin(batch([(b"k", bytes(2 << 20))], Codec.ZSTD))
         self.assertEqual(answers, [])
-        self.pool.carry_out()
+        self.carry_out()
         self.assertEqual(answers[0].error_code, 0)
 
     def test_a_refusal_names_so_many_and_no_more(self) -> None:
         answers = self.begin(large(keyless=tuple(range(LARGE))))
-        self.pool.carry_out()
+        self.carry_out()
         self.assertEqual(len(answers[0].record_errors), MAX_NAMED)
 
-    def test_what_waits_is_bounded(self) -> None:
-        self.patch(keys, "MAX_HELD_BYTES", 100_000)
-        answers = self.begin(large(b"0123"), large(b"0123"), large(b"0123"))
-        self.assertEqual(answers[0].error_code, ErrorCode.NOT_ENOUGH_REPLICAS)
+    def test_what_waits_is_counted(self) -> None:
+        sent = [large(b"0123"), large(b"0123")]
+        self.begin(*sent)
+        self.assertEqual(self.threads.bytes, sum(map(len, sent)))
+
+    def test_what_is_not_checked_in_time_is_never_appended(self) -> None:
+        answers = self.begin(large(b"a"))
+        self.hosting.clock.advance(1.1)
+        self.assertEqual([answer.error_code for answer in answers], [ErrorCode.REQUEST_TIMED_OUT])
+        self.carry_out()
+        self.assertEqual(self.stored(), [])
+
+    def test_a_policy_that_comes_while_batches_wait_holds_for_them(self) -> None:
+        self.hosting.create("later", compression_type="zstd")
+        incompressible = urandom(2 * SMALL_BYTES)
+        answers = self.begin(batch([(None, incompressible)]), batch([(b"k", incompressible)]), topic="later")
+        self.hosting.configure("later", "cleanup.policy", "compact")
+        self.carry_out()
+        self.assertEqual([answer.error_code for answer in answers], [ErrorCode.INVALID_RECORD, 0])
 
     def test_a_topic_that_is_deleted_meanwhile(self) -> None:
         answers = self.begin(large(b"a"), large(b"b"))
         self.hosting.delete("c")
-        self.pool.carry_out()
-        self.pool.carry_out()
+        self.carry_out()
         self.assertEqual(len(answers), 2)
         for answer in answers:
             self.assertNotEqual(answer.error_code, 0)
@@ -167,6 +168,5 @@ class CompactedTopics(SynchronousTestCase):
         first = bytes(encode_batch(records, producer_id=7, producer_epoch=0, base_sequence=0))
         second = bytes(encode_batch(records[:1], producer_id=7, producer_epoch=0, base_sequence=LARGE))
         answers = self.begin(first, second, first)
-        while self.pool.jobs:
-            self.pool.carry_out()
+        self.carry_out()
         self.assertEqual([(answer.error_code, answer.base_offset) for answer in answers], [(0, 0), (0, LARGE), (0, 0)])

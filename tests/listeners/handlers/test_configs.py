@@ -10,15 +10,17 @@ from zope.interface.verify import verifyObject
 from chronik.controller.commands import CreateTopics, NewTopic
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
+from chronik.listeners import slices
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
+from chronik.listeners.slices import Slices
 from chronik.wire.messages import alter_configs as replacing
 from chronik.wire.messages import incremental_alter_configs as altering
 from chronik.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from tests.listeners.handlers.serving import Serving
 
-TOPIC, BROKER, BROKER_LOGGER, GROUP = 2, 4, 8, 32
+TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
 BAD = ErrorCode.INVALID_REQUEST
 
@@ -29,7 +31,9 @@ class ConfigHandlersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.serving = Serving({"node.id": "0", "log.retention.hours": "24"})
         self.serving.cluster.do(CreateTopics((NewTopic("t", 1, 1, configs=(("retention.ms", "5"),)),)))
-        self.describing = DescribeConfigsHandler(self.serving.image, self.serving.configs)
+        self.describing = DescribeConfigsHandler(
+            self.serving.image, self.serving.configs, Slices(self.serving.clock.seconds, self.serving.clock)
+        )
         self.altering = IncrementalAlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
         self.replacing = AlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
 
@@ -39,6 +43,21 @@ class ConfigHandlersTests(SynchronousTestCase):
         (result,) = response.results
         self.assertEqual((result.resource_type, result.resource_name), (kind, name))
         return result
+
+    def test_very_many_are_described_in_slices(self) -> None:
+        resources = [
+            DescribeConfigsResource(resource_type=TOPIC, resource_name=name, configuration_keys=["retention.ms"])
+            for name in ["t", "none"] * 40
+        ]
+        for version in range(1, 5):
+            few = self.serving.ask(self.describing, DescribeConfigsRequest(resources=resources[:2]), version)
+            self.patch(slices, "SLICE_SECONDS", -1.0)
+            answers: list[Any] = []
+            asked = self.serving.begin(self.describing, DescribeConfigsRequest(resources=resources), version)
+            asked.addCallback(answers.append)
+            self.assertEqual(answers, [])
+            self.serving.clock.advance(0)
+            self.assertEqual(answers[0].results, few.results * 40)
 
     def alter(self, *changes: tuple[int, str, list[tuple[str, int, str | None]]], only: bool = False) -> list[int]:
         request = altering.IncrementalAlterConfigsRequest(
@@ -113,11 +132,21 @@ class ConfigHandlersTests(SynchronousTestCase):
         for kind, name, code in (
             (TOPIC, "x", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), (TOPIC, "a b", ErrorCode.INVALID_TOPIC_EXCEPTION),
             (TOPIC, "", ErrorCode.INVALID_TOPIC_EXCEPTION), (BROKER, "7", BAD), (BROKER, "x", BAD),
-            (BROKER_LOGGER, "0", BAD), (GROUP, "g", BAD), (0, "t", BAD), (9, "t", BAD),
+            (BROKER_LOGGER, "0", BAD), (CLIENT_METRICS, "m", BAD), (GROUP, "", BAD), (0, "t", BAD), (9, "t", BAD),
         ):  # fmt: skip
             result = self.describe(kind, name)
             self.assertEqual((result.error_code, result.configs), (code, []))
             self.assertTrue(result.error_message)
+
+    def test_groups(self) -> None:
+        """A group has configs whether it is there or not; what it doesn't set is the node's default."""
+        name = "consumer.session.timeout.ms"
+        self.assertEqual(self.alter((GROUP, "g", [(name, SET, "50000")])), [0])
+        self.assertEqual(self.alter((GROUP, "g", [(name, SET, "1")])), [ErrorCode.INVALID_CONFIG])
+        for group, value, source in (("g", "50000", 8), ("other", "45000", 5)):
+            found = {config.name: config for config in self.describe(GROUP, group).configs}
+            self.assertEqual(sorted(found), ["consumer.heartbeat.interval.ms", name])
+            self.assertEqual((found[name].value, found[name].config_source), (value, source))
 
     def test_incremental_changes(self) -> None:
         self.assertEqual(self.alter((TOPIC, "t", [("segment.ms", SET, "7"), ("retention.ms", DELETE, None)])), [0])
@@ -129,7 +158,7 @@ class ConfigHandlersTests(SynchronousTestCase):
         codes = self.alter(
             (TOPIC, "x", [("segment.ms", SET, "7")]),
             (TOPIC, "t", [("segment.ms", SET, "7")]),
-            (GROUP, "g", [("a", SET, "7")]),
+            (CLIENT_METRICS, "m", [("a", SET, "7")]),
             (BROKER, "", [("log.retention.ms", SET, "7")]),
         )
         self.assertEqual(codes, [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 0, BAD, 0])
@@ -167,7 +196,7 @@ class ConfigHandlersTests(SynchronousTestCase):
             self.assertEqual(self.replace(version, (TOPIC, "t", {"segment.ms": "7"})), [0])
             self.assertEqual(self.configs(), {"segment.ms": "7"})
         self.assertEqual(
-            self.replace(2, (TOPIC, "t", {"segment.ms": None}), (TOPIC, "x", {}), (GROUP, "g", {})),
+            self.replace(2, (TOPIC, "t", {"segment.ms": None}), (TOPIC, "x", {}), (CLIENT_METRICS, "m", {})),
             [BAD, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, BAD],
         )
         self.assertEqual(self.replace(2, (TOPIC, "t", {}), (TOPIC, "t", {})), [BAD, BAD])

@@ -13,7 +13,11 @@ from chronik.broker.fetch_sessions import FetchSessions
 from chronik.broker.purgatory import Wakeups
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
+from chronik.listeners import slices
+from chronik.listeners.backlog import AnswerBacklog
+from chronik.listeners.handlers import fetch
 from chronik.listeners.handlers.fetch import FetchHandler
+from chronik.listeners.throttling import Throttles
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 from chronik.wire.records import Record, encode_batch, split_batches
@@ -30,8 +34,20 @@ class FetchTests(SynchronousTestCase):
         clock = self.hosting.clock
         wakeups = Wakeups(lambda call: clock.callLater(0, call))
         sessions = FetchSessions(10, 120_000, count(1).__next__)
+        self.answers = AnswerBacklog(1000)
+        self.quotas: dict[Any, dict[str, float]] = {}
+        self.throttles = Throttles(lambda: self.quotas, clock.seconds)
         self.handler = FetchHandler(
-            self.hosting.replicas, sessions, wakeups, Histogram(), clock.seconds, clock, 1 << 20
+            self.hosting.replicas,
+            sessions,
+            wakeups,
+            Histogram(),
+            clock.seconds,
+            clock,
+            1 << 20,
+            60_000,
+            self.answers,
+            self.throttles,
         )
 
     def append(self, batches: int = 1, topic: str = "t", partition: int = 0, more: int = 0) -> None:
@@ -132,7 +148,14 @@ class FetchTests(SynchronousTestCase):
     def waiting(self, request: FetchRequest) -> tuple[Deferred[Any], list[Any]]:
         answers: list[Any] = []
         deferred = self.hosting.begin(self.handler, request, 12)
-        deferred.addCallback(answers.append)
+
+        def came(response: FetchResponse) -> None:
+            answers.append(response)
+            self.answers.change(
+                sum(len(data.records or b"") for topic in response.responses for data in topic.partitions)
+            )
+
+        deferred.addCallback(came)
         return deferred, answers
 
     def test_it_waits_for_so_many_bytes(self) -> None:
@@ -188,8 +211,70 @@ class FetchTests(SynchronousTestCase):
         self.assertEqual([len(each) for each in waiters], [1, 1])
         deferred.addErrback(lambda failure: None)
         deferred.cancel()
+        self.hosting.clock.advance(0)
         self.assertEqual((answers, [len(each) for each in waiters]), ([], [0, 0]))
         self.assertEqual([call for call in self.hosting.clock.getDelayedCalls() if call.getTime() == 0.5], [])
+
+    def test_however_long_it_is_asked_for_there_is_an_end(self) -> None:
+        _, answers = self.waiting(self.request(max_wait_ms=2**31 - 1))
+        self.hosting.clock.advance(59.9)
+        self.assertEqual(answers, [])
+        self.hosting.clock.advance(0.2)
+        self.assertEqual(self.offsets(self.only(answers[0])), [])
+        self.assertEqual(self.handler.waiting_partitions, 0)
+
+    def test_who_wakes_together_waits_for_room(self) -> None:
+        """The budget is 1,000 bytes: it may be exceeded by one answer, not by one of each who waits."""
+        room = [self.waiting(self.request(max_wait_ms=500)) for _ in range(20)]
+        self.append(4)
+        self.hosting.clock.advance(0)
+        first = [answers for _, answers in room if answers]
+        self.assertEqual([self.offsets(self.only(answers[0])) for answers in first], [[0, 1, 2, 3]] * 3)
+        self.answers.change(-1200)  # their clients took them
+        self.hosting.clock.advance(0)
+        self.assertEqual(len([answers for _, answers in room if answers]), 6)
+        self.hosting.clock.advance(1)  # no room any more: the others get nothing, and ask again
+        self.assertEqual(sorted(len(self.offsets(self.only(answers[0]))) for _, answers in room), [0] * 14 + [4] * 6)
+        self.answers.change(-1200)
+        self.hosting.clock.advance(0)
+        self.assertEqual(self.handler.waiting_partitions, 0)
+
+    def test_what_waits_is_bounded(self) -> None:
+        self.patch(fetch, "MAX_WAITING_PARTITIONS", 3)
+        asked = self.request(self.at(0), self.at(0, 1), max_wait_ms=500)
+        self.assertEqual([len(self.waiting(asked)[1]) for _ in range(3)], [0, 1, 1])
+
+    # -- quotas -------------------------------------------------------------------------------------------------------
+
+    def test_above_its_quota_it_gets_nothing_and_asks_again(self) -> None:
+        self.append(30)
+        self.quotas[("client-id", "test"),] = {"consumer_byte_rate": SIZE}
+        self.throttles.refresh()
+        offset, pauses = 0, []
+        for _ in range(20):
+            answer = self.ask(self.request(self.at(offset, max_bytes=4 * SIZE)))
+            pauses.append(answer.throttle_time_ms / 1000)
+            if offset < 30:
+                self.assertEqual(bool(pauses[-1]), not answer.responses)
+            offset += sum(len(self.offsets(data)) for topic in answer.responses for data in topic.partitions)
+            self.hosting.clock.advance(max(pauses[-1], 0.01))
+        self.assertLessEqual(offset * SIZE, SIZE * (self.hosting.clock.seconds() + 10))
+        self.assertGreaterEqual(offset * SIZE, SIZE * self.hosting.clock.seconds() / 2)
+
+    def test_a_batch_above_every_quota_is_given_and_paid_for(self) -> None:
+        self.append(more=50 * SIZE)
+        self.quotas[("client-id", None),] = {"consumer_byte_rate": 1}
+        self.throttles.refresh()
+        answer = self.ask(self.request())
+        self.assertEqual(self.offsets(self.only(answer)), [0])
+        self.assertGreater(answer.throttle_time_ms, 1_000_000)
+
+    def test_others_are_not_slowed(self) -> None:
+        self.append(4)
+        self.quotas[("client-id", "other"),] = {"consumer_byte_rate": 1}
+        self.quotas[("client-id", "test"),] = {"producer_byte_rate": 1}
+        self.throttles.refresh()
+        self.assertEqual(self.ask(self.request()).throttle_time_ms, 0)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -218,3 +303,37 @@ class FetchTests(SynchronousTestCase):
         response = self.ask(request)
         named = [(topic.topic, [data.partition_index for data in topic.partitions]) for topic in response.responses]
         self.assertEqual(named, [("t", [0, 1]), ("nowhere", [0])])
+
+
+class SlicedFetchTests(FetchTests):
+    """All of the same, of rounds that are so large that they are served in slices: here, of one partition a turn."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(fetch, "LARGE", 0)
+        self.patch(slices, "SLICE_SECONDS", -1.0)
+        self.patch(slices, "_STEP", 1)
+
+    def ask(self, request: FetchRequest, version: int = 12) -> FetchResponse:
+        answers: list[Any] = []
+        self.hosting.begin(self.handler, request, version).addBoth(answers.append)
+        self.hosting.clock.advance(0)
+        assert isinstance(answers[0], FetchResponse), answers
+        return answers[0]
+
+    def waiting(self, request: FetchRequest) -> tuple[Deferred[Any], list[Any]]:
+        begun = super().waiting(request)
+        self.hosting.clock.advance(0)
+        return begun
+
+    def test_what_comes_between_two_slices_is_not_missed(self) -> None:
+        _, answers = super().waiting(self.request(self.at(0), self.at(0, 1), max_wait_ms=500))
+        while not self.hosting.partition("t", 1).fetch_waiters:
+            self.assertEqual(answers, [])
+            call = self.hosting.clock.calls.pop(0)
+            call.func(*call.args, **call.kw)
+        self.append()
+        self.append(partition=1)
+        self.hosting.clock.advance(0)
+        self.assertEqual([len(topic.partitions) for topic in answers[0].responses], [2])
+        self.assertTrue(all(self.offsets(data) == [0] for data in answers[0].responses[0].partitions))

@@ -111,7 +111,7 @@ class PartitionApisTests(SynchronousTestCase):
         return result.error_code, result.low_watermark
 
     def deleting(self) -> DeleteRecordsHandler:
-        return DeleteRecordsHandler(self.hosting.replicas, self.hosting.clock)
+        return DeleteRecordsHandler(self.hosting.replicas, self.hosting.clock.seconds, self.hosting.clock)
 
     def delete_all(self, partitions: int, timeout_ms: int = 1000) -> list[Any]:
         """Delete the first record of so many; the answers so far."""

@@ -9,9 +9,10 @@ from zope.interface.verify import verifyObject
 
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IRequestHandler
-from chronik.listeners.context import CloseConnection, RequestContext
+from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.telemetry.metrics import Histogram
+from chronik.wire.batches import assemble
 from chronik.wire.frames import encode_request, read_request_header, response_body
 from chronik.wire.messages.produce import (
     PartitionProduceData,
@@ -20,7 +21,7 @@ from chronik.wire.messages.produce import (
     ProduceResponse,
     TopicProduceData,
 )
-from chronik.wire.records import Codec, Record, decode_records, encode_batch, stamp_append_time, verify
+from chronik.wire.records import Codec, Record, decode_records, encode_batch, read_header, stamp_append_time, verify
 from tests.listeners.handlers.hosting import NOW, Hosting
 
 RECORDS = [Record(i, NOW + i, None, b"value-%d" % i) for i in range(3)]
@@ -179,6 +180,82 @@ class ProduceTests(SynchronousTestCase):
         self.hosting.clock.advance(1.5)
         (answer,) = answers[0].responses[0].partition_responses
         self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.REQUEST_TIMED_OUT, -1))
+
+    # -- compressed anew
+
+    def begin(self, size: int = 200_000, **options: Any) -> list[Any]:
+        """Ask for a large batch to be appended where the topic has its own codec; what is answered, in a list."""
+        outcome: list[Any] = []
+        records = encode_batch([Record(0, NOW, None, bytes(size))])
+        deferred = self.hosting.begin(self.handler, request(bytes(records), "coded", **options), 9)
+        deferred.addBoth(outcome.append)
+        if not outcome:
+            outcome.append(deferred)
+        return outcome
+
+    def result(self, outcome: list[Any]) -> tuple[int, int]:
+        """Error code and offset."""
+        (answer,) = outcome[-1].responses[0].partition_responses
+        return answer.error_code, answer.base_offset
+
+    def hold_threads(self) -> Any:
+        self.hosting.create("coded", compression_type="lz4")
+        self.hosting.threads.held = []
+        return self.hosting.threads
+
+    def test_compressed_anew_it_is_answered_when_it_is_appended(self) -> None:
+        for acks in (1, -1):
+            with self.subTest(acks=acks):
+                threads = self.hold_threads() if acks == 1 else self.hosting.threads
+                outcomes = [self.begin(acks=acks), self.begin(10, acks=acks)]
+                self.assertEqual([len(each) for each in outcomes], [1, 1])
+                threads.do()
+                expected = [(ErrorCode.NONE, n + (0 if acks == 1 else 2)) for n in (0, 1)]
+                self.assertEqual([self.result(each) for each in outcomes], expected)
+        self.assertNotIn("give_up", {call.func.__name__ for call in self.hosting.clock.getDelayedCalls()})
+
+    def test_what_does_not_get_its_turn_in_time_is_not_appended(self) -> None:
+        threads = self.hold_threads()
+        outcomes = [self.begin(), self.begin(10)]
+        self.hosting.clock.advance(1.5)
+        self.assertEqual([self.result(each) for each in outcomes], [(ErrorCode.REQUEST_TIMED_OUT, -1), (0, 0)])
+        threads.do()
+        self.assertEqual(self.hosting.partition("coded").log.end_offset, 1)
+
+    def test_it_is_appended_though_its_client_is_gone(self) -> None:
+        threads = self.hold_threads()
+        outcome = self.begin()
+        outcome[0].cancel()
+        threads.do()
+        self.assertEqual(self.hosting.partition("coded").log.end_offset, 1)
+
+    def test_compressed_anew_without_acks(self) -> None:
+        threads = self.hold_threads()
+        answer = self.handler.handle(
+            request(bytearray(encode_batch([Record(0, NOW, None, bytes(200_000))])), "coded", acks=0),
+            RequestContext(None, 9, "test", NOW),  # type: ignore[arg-type]
+        )
+        self.assertIsInstance(answer, HoldingUp)
+        self.hosting.clock.advance(100)
+        threads.do()
+        self.assertIsNone(self.successResultOf(answer))
+        self.assertEqual(self.hosting.partition("coded").log.end_offset, 1)
+
+    def test_a_deletion_without_acks_closes(self) -> None:
+        self.hold_threads()
+        outcome = self.begin(acks=0)
+        self.hosting.delete("coded")
+        outcome[-1].trap(CloseConnection)
+
+    def test_contents_that_cannot_be_compressed_anew(self) -> None:
+        threads = self.hold_threads()
+        sent = encode_batch([Record(0, NOW, None, b"x" * 200_000)])
+        header = read_header(sent)
+        damaged = assemble(header._replace(attributes=Codec.GZIP), bytes(sent[61:]))
+        outcome: list[Any] = []
+        self.hosting.begin(self.handler, request(bytes(damaged), "coded"), 9).addBoth(outcome.append)
+        threads.do()
+        self.assertEqual(self.result(outcome), (ErrorCode.CORRUPT_MESSAGE, -1))
 
 
 class Shaped:

@@ -1,0 +1,219 @@
+"""Appends of transactional batches whose producer has no transaction open in the partition yet: its coordinator is asked first.
+
+Clients of transactions v1 have told the coordinator of the partition before; it is only asked whether they did. Those of v2
+leave that to the broker: the partition is added to the transaction in the same question (KIP-890). Once the first batch is
+appended the transaction is open, and nothing is asked until its marker.
+
+While an answer is awaited, batches of the producer for the same partition wait in a row, whichever connection they came on,
+and are appended in this order. A batch that has to wait is copied out of its request. Where the coordinator answers at once,
+nothing waits and nothing is copied.
+
+`PatientTransactions` asks a coordinator that is still completing the producer's last transaction again for a tenth of a
+second, before its client is told to try again, which takes as long at best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chronik.broker.checks import TransactionCheck
+from chronik.broker.partition import Appended, Partition
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import ITransactions
+from chronik.model import TopicPartition
+from chronik.wire.batches import BatchHeader
+from chronik.wire.codec import Buffer
+
+ASK_AGAIN_SECONDS = 0.02
+ASK_AGAIN_TIMES = 5
+"""Kafka's add.partitions.to.txn.retry.backoff.ms of 20 and its maximum of 100."""
+
+_TRY_AGAIN = frozenset(
+    {
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.NETWORK_EXCEPTION,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+    }
+)
+"""What producers don't expect from Produce, or would refresh their metadata for: they are told NOT_ENOUGH_REPLICAS instead."""
+
+
+class PendingBatch:
+    """A batch on its way into `partition`. `done` is told where it went, or why it didn't; it is called once."""
+
+    __slots__ = ("acks", "batch", "check", "done", "header", "is_done", "now_ms", "partition")
+
+    def __init__(
+        self,
+        partition: Partition,
+        batch: Buffer,
+        header: BatchHeader,
+        now_ms: int,
+        acks: int,
+        done: Callable[[PendingBatch, Appended | Exception], None],
+    ) -> None:
+        self.partition = partition
+        self.batch = batch
+        self.header = header
+        self.now_ms = now_ms
+        self.acks = acks
+        self.done = done
+        self.is_done = False
+        self.check: TransactionCheck | None = None
+
+    def append(self) -> None:
+        """Its turn has come."""
+        try:
+            self.finish(self.partition.append(self.batch, self.now_ms, self.acks, self.check))
+        except Exception as error:  # whatever it is, it is the batch's answer
+            self.finish(error)
+
+    def finish(self, result: Appended | Exception) -> None:
+        """It was appended or refused."""
+        self.is_done = True
+        self.done(self, result)
+
+
+class TransactionalAppends:
+    """Asks `transactions`, and appends; None where there are no transactions, and all is refused."""
+
+    log = Logger()
+
+    def __init__(self, transactions: ITransactions | None) -> None:
+        self._transactions = transactions
+
+    def append(self, batches: Sequence[PendingBatch], transactional_id: str | None, implicit: bool) -> None:
+        """Append the batches of one request when the coordinator agrees; each is told the end, some before the return.
+
+        `implicit`: the client takes part in transactions v2.
+        """
+        refusal = self._refusal(batches, transactional_id)
+        if refusal is not None or transactional_id is None:
+            for pending in batches:
+                pending.finish(refusal or KafkaError(ErrorCode.INVALID_TXN_STATE))
+            return
+        unasked: list[PendingBatch] = []
+        for pending in batches:
+            header, partition = pending.header, pending.partition
+            check = partition.check_transaction(
+                header.producer_id, header.producer_epoch, header.base_sequence, implicit
+            )
+            pending.check = check
+            if check is None:
+                pending.append()
+                continue
+            if not check.waiting:
+                unasked.append(pending)
+            check.waiting.append(pending)
+        if unasked:
+            self._ask(transactional_id, unasked, verify_only=not implicit)
+        for pending in batches:
+            if not pending.is_done:
+                pending.batch = bytearray(pending.batch)
+
+    def _refusal(self, batches: Sequence[PendingBatch], transactional_id: str | None) -> KafkaError | None:
+        if transactional_id is None:
+            text = "a transactional batch in a request without a transactional id"
+            return KafkaError(ErrorCode.INVALID_TXN_STATE, text)
+        if self._transactions is None:
+            return KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
+        if len({(pending.header.producer_id, pending.header.producer_epoch) for pending in batches}) > 1:
+            text = "the request has transactional batches of more than one producer"
+            return KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, text)
+        return None
+
+    def _ask(self, transactional_id: str, first_ones: list[PendingBatch], verify_only: bool) -> None:
+        """Ask for the partitions of `first_ones`, each the first batch that waits there."""
+        assert self._transactions is not None
+        header = first_ones[0].header
+        answer: Deferred[dict[TopicPartition, ErrorCode]] = maybeDeferred(
+            self._transactions.join,
+            transactional_id,
+            header.producer_id,
+            header.producer_epoch,
+            [pending.partition.name for pending in first_ones],
+            verify_only,
+        )
+        answer.addBoth(self._answered, first_ones)
+
+    def _answered(self, result: dict[TopicPartition, ErrorCode] | Failure, first_ones: list[PendingBatch]) -> None:
+        for pending in first_ones:
+            self._settle(pending.check, self._error_for(result, pending.partition.name))
+
+    def _error_for(self, result: dict[TopicPartition, ErrorCode] | Failure, name: TopicPartition) -> KafkaError | None:
+        """What is in the way of batches for partition `name`."""
+        if not isinstance(result, Failure):
+            code = result.get(name, ErrorCode.INVALID_TXN_STATE)
+            return None if code is ErrorCode.NONE else KafkaError(code, f"{name} is not in the producer's transaction")
+        if isinstance(result.value, KafkaError):
+            return result.value
+        self.log.failure("the coordinator of a transaction was asked for {partition}", result, partition=str(name))
+        return KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the coordinator failed; the node's log has the details")
+
+    def _settle(self, check: TransactionCheck | None, error: KafkaError | None) -> None:
+        """The coordinator has spoken: append or refuse those that wait, in their order."""
+        assert check is not None
+        waiting, check.waiting = check.waiting, []
+        for pending in waiting:
+            if error is None:
+                pending.append()
+            else:
+                pending.finish(error)
+
+
+@implementer(ITransactions)
+class PatientTransactions:
+    """`transactions`, asked again while the producer's last transaction is still being completed. `clock` paces that.
+
+    Only of a producer that leaves it to the broker to add partitions: a transaction begins with its first batch then, which
+    comes right behind the end of the one before.
+    """
+
+    def __init__(self, transactions: ITransactions, clock: IReactorTime) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    def join(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        producer_epoch: int,
+        partitions: Sequence[TopicPartition],
+        verify_only: bool,
+    ) -> Deferred[dict[TopicPartition, ErrorCode]]:
+        """See `ITransactions`."""
+        tries = 0 if verify_only else ASK_AGAIN_TIMES
+        return self._ask(tries, transactional_id, producer_id, producer_epoch, partitions, verify_only)
+
+    def _ask(self, tries: int, *question: Any) -> Deferred[dict[TopicPartition, ErrorCode]]:
+        answer: Deferred[dict[TopicPartition, ErrorCode]] = self._transactions.join(*question)
+        return answer.addBoth(self._look, tries, question) if tries else answer
+
+    def _look(self, result: Any, tries: int, question: tuple[Any, ...]) -> Any:
+        codes = [getattr(result.value, "code", None)] if isinstance(result, Failure) else result.values()
+        if ErrorCode.CONCURRENT_TRANSACTIONS not in codes:
+            return result
+        return deferLater(self._clock, ASK_AGAIN_SECONDS, self._ask, tries - 1, *question)
+
+
+def produce_error(error: KafkaError, abortable: bool) -> KafkaError:
+    """What a producer is told in place of the coordinator's `error`. `abortable`: it knows TRANSACTION_ABORTABLE."""
+    code = error.code
+    if code in _TRY_AGAIN:
+        text = f"it is not known yet whether the partition belongs to the transaction ({code.name}: {error.message})"
+        return KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS, text)
+    if code is ErrorCode.PRODUCER_FENCED:
+        return KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH, error.message)
+    if code is ErrorCode.TRANSACTION_ABORTABLE and not abortable:
+        return KafkaError(ErrorCode.INVALID_TXN_STATE, error.message)
+    return error

@@ -1,0 +1,126 @@
+"""What members subscribe to, held against the topics that exist: by name, and by regular expression.
+
+Regular expressions are RE2's, as Kafka's are: they match in time linear in the name, so a hostile pattern costs no more than a
+plain one. A pattern has to match a whole name. What one matches is looked up over all topics once (about 1 us a topic), and
+kept current from then on by the topics that come and go.
+
+Source: KIP-848 (subscription by regular expression), KIP-1101 (one hash stands for all topics of a group).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import re2
+
+from chronik.errors import ErrorCode, KafkaError
+from chronik.group_config import HEARTBEAT_INTERVAL, SESSION_TIMEOUT, GroupTimes
+from chronik.interfaces import IClusterMetadata, MetadataDelta
+from chronik.model import Topic, Uuid
+
+MAX_PATTERN = 4096
+"""Characters that a pattern may have."""
+
+_MAX_PROGRAM_BYTES = 1 << 20
+_MAX_PATTERNS = 1000
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = _MAX_PROGRAM_BYTES
+    return options
+
+
+_OPTIONS = _options()
+
+
+class Topics:
+    """The topics of the cluster, as groups look at them, and what metadata says of the groups themselves.
+
+    `version` grows with every change of a topic. `changed` has to be told of every change, before anything here is asked
+    about it.
+    """
+
+    def __init__(self, metadata: IClusterMetadata) -> None:
+        self.version = 1
+        self._metadata = metadata
+        self._patterns: OrderedDict[str, tuple[re2._Regexp, set[str]]] = OrderedDict()
+
+    def changed(self, delta: MetadataDelta) -> None:
+        """Topics came, went or got other partitions."""
+        if not (delta.created or delta.changed or delta.deleted):
+            return
+        self.version += 1
+        gone = {topic.name for topic in delta.deleted}
+        come = [topic.name for topic in delta.created]
+        for pattern, names in self._patterns.values():
+            names -= gone
+            names.update(name for name in come if pattern.fullmatch(name))
+
+    def get(self, name: str) -> Topic | None:
+        """The topic of that name."""
+        return self._metadata.topic(name)
+
+    def name_of(self, topic_id: Uuid) -> str | None:
+        """The name of the topic of that id."""
+        topic = self._metadata.topic_by_id(topic_id)
+        return None if topic is None else topic.name
+
+    def session_timeout_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How long members of the group may be silent."""
+        return times.session.of(self._metadata.group_configs(group_id), SESSION_TIMEOUT)
+
+    def heartbeat_interval_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How often members of the group shall be heard."""
+        return times.heartbeat.of(self._metadata.group_configs(group_id), HEARTBEAT_INTERVAL)
+
+    def matching(self, pattern: str) -> frozenset[str]:
+        """The names that `pattern` matches as a whole.
+
+        None if it is not valid: such a one is refused when it comes, but may stand in a log that another broker wrote.
+        """
+        known = self._patterns.get(pattern)
+        if known is None:
+            try:
+                compiled = compile_pattern(pattern)
+            except KafkaError:
+                return frozenset()
+            known = compiled, {topic.name for topic in self._metadata.topics() if compiled.fullmatch(topic.name)}
+            self._patterns[pattern] = known
+            if len(self._patterns) > _MAX_PATTERNS:
+                self._patterns.popitem(last=False)
+        else:
+            self._patterns.move_to_end(pattern)
+        return frozenset(known[1])
+
+
+def compile_pattern(pattern: str) -> re2._Regexp:
+    """The compiled pattern. Raises KafkaError(INVALID_REGULAR_EXPRESSION)."""
+    if len(pattern) > MAX_PATTERN:
+        raise KafkaError(
+            ErrorCode.INVALID_REGULAR_EXPRESSION,
+            f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} are allowed",
+        )
+    try:
+        return re2.compile(pattern, _OPTIONS)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0] if error.args else error
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise KafkaError(
+            ErrorCode.INVALID_REGULAR_EXPRESSION,
+            f"SubscribedTopicRegex `{pattern:.200}` is not a valid regular expression: {text}.",
+        ) from error
+
+
+def metadata_hash(topics: Iterable[Topic]) -> int:
+    """A number that stands for these topics, their ids and counts of partitions; 0 for none. An int64."""
+    digest = blake2b(digest_size=8)
+    none = True
+    for topic in sorted(topics, key=lambda topic: topic.name):
+        none = False
+        digest.update(topic.topic_id + len(topic.partitions).to_bytes(4, "big"))
+    return 0 if none else int.from_bytes(digest.digest(), "big", signed=True)

@@ -1,0 +1,53 @@
+"""ConsumerGroupDescribe: epochs, members and assignments of groups of the consumer protocol (KIP-848).
+
+A group that doesn't exist or is a classic one is GROUP_ID_NOT_FOUND; clients then ask DescribeGroups.
+"""
+
+from __future__ import annotations
+
+from chronik.coordinator.runtime import Coordinator
+from chronik.errors import KafkaError
+from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.describe_groups import ALL_OPERATIONS
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.consumer_group_describe import (
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    DescribedGroup,
+)
+
+
+class ConsumerGroupDescribeHandler:
+    """Serves ConsumerGroupDescribe."""
+
+    api_key = ApiKey.CONSUMER_GROUP_DESCRIBE
+    min_version = 0
+    max_version = 1
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def handle(self, request: ConsumerGroupDescribeRequest, context: RequestContext) -> ConsumerGroupDescribeResponse:
+        """Each group, or why it cannot be described."""
+        groups = [self._describe(group_id) for group_id in request.group_ids]
+        if request.include_authorized_operations:
+            for group in groups:
+                if not group.error_code:
+                    group.authorized_operations = ALL_OPERATIONS
+        return ConsumerGroupDescribeResponse(groups=groups)
+
+    def _describe(self, group_id: str) -> DescribedGroup:
+        try:
+            return self._coordinator.describe_consumer_group(group_id)
+        except KafkaError as error:
+            return _refused(group_id, error)
+
+    def refuse(
+        self, request: ConsumerGroupDescribeRequest, version: int, error: KafkaError
+    ) -> ConsumerGroupDescribeResponse:
+        """The error for each group."""
+        return ConsumerGroupDescribeResponse(groups=[_refused(group_id, error) for group_id in request.group_ids])
+
+
+def _refused(group_id: str, error: KafkaError) -> DescribedGroup:
+    return DescribedGroup(group_id=group_id, error_code=error.code, error_message=error.message)

@@ -1,0 +1,69 @@
+"""What is advertised is what is served, version by version: derived from the code, and asked over a real socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chronik.testing import Chronik
+from chronik.wire.apis import ApiKey, message_classes
+from chronik.wire.codec import Request
+from chronik.wire.frames import encode_request, response_body
+from chronik.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from chronik.wire.messages.metadata import MetadataRequest
+from chronik.wire.messages.produce import ProduceRequest
+
+_REFUSED_ALTHOUGH_ADVERTISED = {(ApiKey.PRODUCE, version) for version in (0, 1, 2)}
+"""Old librdkafka refuses to compress unless it sees them (KAFKA-18659)."""
+
+
+class ServedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.node = Chronik().start()
+        self.addCleanup(self.node.stop)
+
+    def ask(self, request: Request, version: int) -> bytes | None:
+        """The answer's frame without its size; None where the node closes the connection instead."""
+        with socket.create_connection(("127.0.0.1", self.node.port), 10) as connection:
+            connection.sendall(b"".join(encode_request(request, version, 7, "served")))
+            size = connection.recv(4, socket.MSG_WAITALL)
+            if not size:
+                return None
+            return connection.recv(struct.unpack(">i", size)[0], socket.MSG_WAITALL)
+
+    def advertised(self) -> dict[ApiKey, range]:
+        frame = self.ask(ApiVersionsRequest(client_software_name="t", client_software_version="1"), 4)
+        assert frame is not None
+        answer, _ = ApiVersionsResponse.decode(frame, 4, response_body(frame, ApiVersionsResponse, 4)[1])
+        return {ApiKey(each.api_key): range(each.min_version, each.max_version + 1) for each in answer.api_keys}
+
+    def test_each_version_of_each_api(self) -> None:
+        advertised = self.advertised()
+        for key in ApiKey:
+            request_class, response_class = message_classes(key)
+            for version in range(request_class.VERSIONS.lowest, request_class.VERSIONS.highest + 1):
+                with self.subTest(api=key.name, version=version):
+                    request = request_class()
+                    if isinstance(request, ProduceRequest):
+                        request.acks = 1
+                    if isinstance(request, MetadataRequest):
+                        request.topics = []
+                    frame = self.ask(request, version)
+                    if version not in advertised.get(key, ()):
+                        self.assertTrue(frame is None or key == ApiKey.API_VERSIONS)
+                        continue
+                    assert frame is not None, "advertised, and closed"
+                    correlation, position = response_body(frame, response_class, version)
+                    answer, end = response_class.decode(frame, version, position)
+                    self.assertEqual((correlation, end), (7, len(frame)))
+                    refused = getattr(answer, "error_code", 0) == 35  # UNSUPPORTED_VERSION
+                    self.assertFalse(refused and (key, version) not in _REFUSED_ALTHOUGH_ADVERTISED)
+
+    def test_the_code_says_the_same(self) -> None:
+        node = self.node._node
+        assert node is not None
+        table = {key: range(low, high + 1) for key, low, high in node.table.ranges()}
+        self.assertEqual(table, self.advertised())
+        self.assertEqual(set(table), set(node.table.handlers))
