@@ -68,7 +68,7 @@ class ProduceTests(ConformanceCase):
         self.assertEqual((refused.error_code, refused.base_offset), (ErrorCode.INVALID_RECORD, -1))
         self.assertEqual([error.batch_index for error in refused.record_errors], [1, 2])
         many = [Record(index, TIME, b"k", b"v") for index in range(INLINE_RECORDS)]
-        keyless = many + [Record(INLINE_RECORDS, TIME, None, b"v")]
+        keyless = [*many, Record(INLINE_RECORDS, TIME, None, b"v")]
         self.assertEqual(self.produce(topic, bytes(encode_batch(keyless))).error_code, ErrorCode.INVALID_RECORD)
         self.assertEqual(self.produce(topic, keyed).base_offset, 1)  # nothing of the refused ones was appended
 

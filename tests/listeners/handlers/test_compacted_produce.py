@@ -11,11 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.broker.key_check import INLINE_RECORDS, MAX_NAMED
 from chronik.broker.preparation import SMALL_BYTES
+from chronik.controller.commands import AlterConfigs, ConfigOperation, ConfigResource, Operation, ResourceType
 from chronik.errors import ErrorCode
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from chronik.wire.records import Codec, Record, decode_records, encode_batch
+from chronik.wire.records import Codec, Record, decode_records, encode_batch, split_batches
+from tests.broker.test_transactional import Coordinator
 from tests.listeners.handlers.hosting import NOW, Hosting
 
 LARGE = INLINE_RECORDS + 1
@@ -151,7 +153,8 @@ class CompactedTopics(SynchronousTestCase):
         self.hosting.create("later", compression_type="zstd")
         incompressible = urandom(2 * SMALL_BYTES)
         answers = self.begin(batch([(None, incompressible)]), batch([(b"k", incompressible)]), topic="later")
-        self.hosting.configure("later", "cleanup.policy", "compact")
+        change = ConfigOperation("cleanup.policy", Operation.SET, "compact")
+        self.hosting.cluster.do(AlterConfigs(((ConfigResource(ResourceType.TOPIC, "later"), (change,)),)))
         self.carry_out()
         self.assertEqual([answer.error_code for answer in answers], [ErrorCode.INVALID_RECORD, 0])
 
@@ -170,3 +173,90 @@ class CompactedTopics(SynchronousTestCase):
         answers = self.begin(first, second, first)
         self.carry_out()
         self.assertEqual([(answer.error_code, answer.base_offset) for answer in answers], [(0, 0), (0, LARGE), (0, 0)])
+
+
+class MixedTests(SynchronousTestCase):
+    """Everything that an append may wait for, in one partition: keys, another codec, a transaction's coordinator."""
+
+    def setUp(self) -> None:
+        self.hosting = Hosting()
+        self.hosting.create("m", cleanup_policy="compact", compression_type="zstd")
+        self.threads = self.hosting.threads
+        self.threads.held = []
+        self.coordinator = Coordinator()
+        self.coordinator.slow = True
+        self.handler = ProduceHandler(
+            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock, self.coordinator
+        )
+        self.answers: list[tuple[bytes, int, int]] = []
+
+    def send(self, value: bytes, count: int = 1, sequence: int = 0, transactional: bool = True) -> None:
+        options: dict[str, Any] = {"producer_id": 1, "producer_epoch": 0, "base_sequence": sequence}
+        sent = batch([(b"k", value)] * count, **(options | {"transactional": True} if transactional else {}))
+        data = [PartitionProduceData(index=0, records=sent)]
+        asked = ProduceRequest(
+            transactional_id="id" if transactional else None,
+            acks=1,
+            timeout_ms=1000,
+            topic_data=[TopicProduceData(name="m", partition_data=data)],
+        )
+        begun: Deferred[Any] = self.hosting.begin(self.handler, asked, 11)
+
+        def answered(response: Any) -> None:
+            answer = response.responses[0].partition_responses[0]
+            self.answers.append((value, answer.error_code, answer.base_offset))
+
+        begun.addCallback(answered).addErrback(self.fail)
+
+    def begin(self) -> None:
+        """Large and small ones of one transaction, and of a producer without any, in turns."""
+        self.send(b"t0", LARGE)
+        self.send(b"p0", transactional=False)
+        self.send(b"t1", 1, LARGE)
+        self.send(b"p1", LARGE, transactional=False)
+        self.send(b"t2", LARGE, LARGE + 1)
+        self.assertEqual((len(self.threads.held or []), self.coordinator.asked, self.answers), (3, [], []))
+
+    def stored(self) -> list[bytes]:
+        data, found = self.hosting.partition("m").log.read(0, 1 << 24, 1 << 40)[0], []
+        for position, header in split_batches(data):
+            assert header.codec == Codec.ZSTD
+            found.append(next(decode_records(data[position : position + header.size], 1 << 24)).value or b"")
+        return found
+
+    def test_the_coordinator_is_asked_in_the_batch_s_turn_and_producers_keep_their_order(self) -> None:
+        for order in ((0, 0, 0), (2, 1, 0), (1, 0, 0)):
+            self.setUp()
+            self.begin()
+            for place in order[:2]:
+                self.threads.do(place)
+            self.threads.do(0)
+            self.assertEqual(len(self.coordinator.asked), 1)
+            self.assertEqual(self.stored(), [b"p0", b"p1"])
+            self.send(b"t3", 1, 2 * LARGE + 1)  # while nothing is in the queue any more
+            self.coordinator.answer()
+            self.assertEqual(self.stored(), [b"p0", b"p1", b"t0", b"t1", b"t2", b"t3"])
+            self.assertEqual([error for _, error, _ in self.answers], [0] * 6)
+            self.assertEqual((self.threads.bytes, self.hosting.partition("m").is_awaited), (0, False))
+
+    def test_an_answer_that_comes_while_others_are_in_the_queue(self) -> None:
+        self.begin()
+        self.threads.do(0)
+        self.coordinator.answer()
+        self.assertEqual(self.stored(), [b"p0", b"t0", b"t1"])
+        self.threads.do(1)
+        self.threads.do(0)
+        self.assertEqual(self.stored(), [b"p0", b"t0", b"t1", b"p1", b"t2"])
+        self.assertEqual([error for _, error, _ in self.answers], [0] * 5)
+
+    def test_a_refusal_leaves_the_rest_in_order(self) -> None:
+        self.begin()
+        self.threads.do(0)
+        self.coordinator.answer(ErrorCode.INVALID_TXN_STATE)
+        self.coordinator.slow = False
+        self.threads.do(0)
+        self.threads.do(0)
+        self.assertEqual(self.stored(), [b"p0", b"p1"])  # t2 cannot begin where t0 is missing
+        errors = {value: error for value, error, _ in self.answers}
+        self.assertEqual(errors[b"t0"], ErrorCode.INVALID_TXN_STATE)
+        self.assertEqual(errors[b"t2"], ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
