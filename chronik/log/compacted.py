@@ -11,8 +11,8 @@ either the old segments whole or the new one:
    goes on with it.
 2. The reactor reads the new segment, by that name, in place of the old ones.
 3. The thread takes their aborted transactions out of the snapshots (`restoring.forget_aborted`), renames the old segments'
-   files to `.deleted` and syncs the directory. Without this sync, the next rename could
-   reach the disk alone, and old segments would stand beside the one that replaces them.
+   files to `.deleted` and syncs the directory. Without this sync, the next rename could reach the disk alone, and old
+   segments would stand beside the one that replaces them.
 4. The reactor takes `.swap` off the new segment's names.
 5. The thread syncs the directory. Now the old files may be removed, like all that was given up.
 
