@@ -141,7 +141,7 @@ class CompactedLog(AppendedLog):
     def begin_swap(self, cleaned: CleanedSegment) -> Swap | None:
         """Begin to put a `.cleaned` segment in place of those that it was made from. One swap at a time.
 
-        None where these are not in the log any more.
+        None where these are not in the log any more. Raises KafkaError, OSError where their snapshot cannot be read.
         """
         if self._offline is not None or self._swap is not None or not self._find(cleaned.replaces):
             return None
@@ -186,6 +186,7 @@ class CompactedLog(AppendedLog):
         new = Segment(
             disk, directory, first.base_offset, first.index_interval, first.created_ms, cleaned.size, SWAP_SUFFIX
         )
+        new.aborted = AbortedTransactions(settled_to=self._aborted_of(old[-1]).settled_to)
         new.resume(until, NO_TIMESTAMP, cleaned.max_timestamp, cleaned.max_timestamp_offset)
         self.cleaner = checkpoint = self.cleaner._replace(gaps_below=max(self.cleaner.gaps_below, until))
 
@@ -217,10 +218,10 @@ class CompactedLog(AppendedLog):
         if place is None or self._segments[place] != old:
             yield take_back  # some were given up meanwhile, by retention or DeleteRecords
             return
-        new.aborted = AbortedTransactions(settled_to=self._aborted_of(old[-1]).settled_to)
         self._segments[place] = [new]
         self._changed = True
         for segment in old:
+            segment.release()
             segment.file.close()
         yield retire
         for suffix in _FILES:

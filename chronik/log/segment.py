@@ -130,6 +130,7 @@ class Segment:
         self.file.close()
         self._stage = stage
         self.file = self._disk.open(self.path(LOG_SUFFIX))
+        self._mending = None  # it reads by the other name; the next look-up begins anew
 
     # -- appending ----------------------------------------------------------------------------------------------------
 
@@ -389,7 +390,9 @@ class Segment:
                 if self._rebuilt or self.size <= MENDED_AT_ONCE:
                     return self._mended(look_up, *args, **options)
             directory, _, _ = self._path.rpartition("/")
-            twin = Segment(self._disk, directory, self.base_offset, self.index_interval, self.created_ms)
+            twin = Segment(
+                self._disk, directory, self.base_offset, self.index_interval, self.created_ms, stage=self._stage
+            )
             self._mending = Mending(self, twin)
             raise MendingError(self._path, self._mending.begin)
         raise MendingError(self._path, lambda _: None)  # somebody has it go on already
