@@ -26,14 +26,14 @@ from twisted.python.failure import Failure
 
 from chronik.broker.partition import Partition
 from chronik.broker.replicas import Replicas
-from chronik.errors import CorruptLogError, StorageError
+from chronik.errors import CorruptLogError, KafkaError, StorageError
 from chronik.janitor.trash import Trash
 from chronik.log.cleaner import CleanedSegment, CleanProgress, CleanRequest, CleanResult
 from chronik.log.log import Log
 from chronik.log.swap import Swap
 from chronik.model import PartitionId
 from chronik.telemetry.metrics import CleanerMetrics
-from chronik.workers.pool import JobFailedError
+from chronik.workers.pool import JobFailedError, WorkerLostError
 
 _SLICE_SECONDS = 0.002
 _MAX_RETRY_SECONDS = 900.0
@@ -206,8 +206,9 @@ class Compaction(Service):
             result = await job
             if await swaps.done():
                 await swaps.carry_out(log.cleaned_to(result.cleaned_to))
-        except JobFailedError:
-            if log.segments[0].base_offset != first:
+        except (JobFailedError, WorkerLostError) as error:
+            await swaps.end()
+            if isinstance(error, JobFailedError) and log.segments[0].base_offset != first:
                 return  # segments were given up while the job read them, by retention or DeleteRecords
             raise
         finally:
@@ -302,13 +303,21 @@ class _Swaps:
             await under_way
         return self._all
 
+    async def end(self) -> None:
+        """Begin nothing more, and wait for the swap that is under way: half of one would keep the log from being cleaned.
+
+        Raises OSError.
+        """
+        self._stopped = True
+        await self.done()
+
     async def carry_out(self, swap: Swap | None) -> None:
         """Drive a swap to its end. One that was settled or given up meanwhile has none left to do.
 
         One that fails is given up; how far it came, the log knows. Raises OSError; StorageError after the log has taken itself
         offline.
         """
-        while swap is not None and swap.job is not None and not self._stopped:
+        while swap is not None and swap.job is not None:
             try:
                 await self._run_in_thread(swap.run)
             except StorageError as error:
@@ -323,4 +332,4 @@ class _Swaps:
         """Begin nothing more. A step that is in the thread ends there; the log's stop sees to the rest."""
         self._stopped = True
         if self._under_way is not None:
-            self._under_way.addErrback(lambda failure: failure.trap(OSError, StorageError, CancelledError))
+            self._under_way.addErrback(lambda failure: failure.trap(OSError, StorageError, KafkaError, CancelledError))

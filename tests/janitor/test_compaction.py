@@ -127,6 +127,43 @@ class CompactionTests(SynchronousTestCase):
         self.pass_time(0)
         self.assertEqual(len(self.requests), 2)
 
+    def test_a_worker_that_is_lost_while_its_segment_is_swapped_in(self) -> None:
+        """The swap goes on: half of one would keep the log from ever being cleaned again."""
+        for pending_steps in range(1, 4):
+            self.setUp()
+            partition = self.fill("t")
+            threads: list[tuple[Any, Deferred[None]]] = []
+            lost: Deferred[Any] = Deferred()
+
+            def loses(request: CleanRequest, progress: Any, lost: Deferred[Any] = lost) -> Deferred[Any]:
+                self.requests.append(request)
+                clean(request, self.hosting.disk, progress, lambda size: None)
+                return lost
+
+            def in_thread(job: Any, threads: Any = threads) -> Deferred[None]:
+                threads.append((job, Deferred()))
+                return threads[-1][1]
+
+            def carry_out(threads: Any = threads) -> None:
+                job, done = threads.pop(0)
+                job()
+                done.callback(None)
+
+            at_once = self.compaction._run_job, self.compaction._run_in_thread
+            self.compaction._run_job, self.compaction._run_in_thread = loses, in_thread  # type: ignore[assignment]
+            self.pass_time()
+            for _ in range(pending_steps - 1):
+                carry_out()
+            self.assertEqual(len(threads), 1)
+            lost.errback(WorkerLostError("killed"))
+            while threads:
+                carry_out()
+            self.compaction._run_job, self.compaction._run_in_thread = at_once
+            self.assertEqual(self.metrics.failures, 1)
+            self.pass_time(10)
+            self.assertEqual((len(self.requests), partition.log.first_dirty), (2, 50), pending_steps)
+            self.assertEqual(sorted(records_of(partition.log)), [45, 46, 47, 48, 49, 50])
+
     def test_damage_is_told_and_the_log_left_alone(self) -> None:
         self.fill("t")
         self.outcomes.append(JobFailedError("CorruptLogError", "x.log cannot be compacted"))
