@@ -25,13 +25,13 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Cooperator, LoopingCall, deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.addresses import ListenerAddress
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
+from chronik.compacting import compacting
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
 from chronik.controller.controller import Rules
@@ -43,7 +43,6 @@ from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
 from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import IDisk, MetadataDelta
-from chronik.janitor.compaction import CleanerSettings, Compaction
 from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
@@ -54,7 +53,6 @@ from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
 from chronik.listeners.throttling import Throttles
 from chronik.listeners.transport import use_vectored_transport
-from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult
 from chronik.log.disk import RealDisk
 from chronik.log.flusher import Flusher
 from chronik.log.memory import MemoryDisk
@@ -65,13 +63,9 @@ from chronik.raft.single import RunInThread, SingleNodeLog, run_inline
 from chronik.raft.writer import WriterThread
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
-from chronik.worker_main import clean_throttled
-from chronik.workers.jobs import CLEAN
-from chronik.workers.pool import WorkerPool
 
 _CLOSE_IDLE_SECONDS = 10.0
 _FAREWELL_SECONDS = 2.0
-_CLEANER_SILENCE_SECONDS = 120.0
 
 
 class ListenError(ChronikError):
@@ -352,41 +346,9 @@ class Node(MultiService):
         )
         metrics.storage_usage = self._storage_usage
         self._background: list[IService] = [trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)]
-        if config.log_cleaner_enable:
-            self._background += self._compaction(trash, cooperator)
-
-    def _compaction(self, trash: Trash, cooperator: Cooperator) -> list[IService]:
-        """What compacts. Worker processes see the file system only: another disk is cleaned in a thread."""
-        config, reactor = self.config, self._reactor
-        pool = WorkerPool(reactor, config.log_cleaner_threads, self.metrics.workers)
-
-        def in_thread(job: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-            return deferToThreadPool(reactor, reactor.getThreadPool(), job, *arguments)
-
-        def in_worker(request: CleanRequest, progress: Callable[[CleanProgress], object]) -> Deferred[CleanResult]:
-            return pool.submit(CLEAN, request, silence_seconds=_CLEANER_SILENCE_SECONDS, progress=progress)
-
-        def here(request: CleanRequest, progress: Callable[[CleanProgress], object]) -> Deferred[CleanResult]:
-            return in_thread(clean_throttled, request, self._disk, partial(reactor.callFromThread, progress))
-
-        compaction = Compaction(
-            self.replicas,
-            trash,
-            CleanerSettings(
-                config.log_cleaner_backoff_ms,
-                config.log_cleaner_threads,
-                config.log_cleaner_dedupe_buffer_size // config.log_cleaner_threads,
-                config.log_cleaner_io_max_bytes_per_second / config.log_cleaner_threads,
-            ),
-            self.metrics.cleaner,
-            run_job=in_worker if isinstance(self._disk, RealDisk) else here,
-            run_in_thread=in_thread,
-            wall_clock_ms=_wall_clock_ms,
-            secret=_random_id,
-            clock=reactor,
-            cooperator=cooperator,
+        self._background += compacting(
+            config, reactor, metrics, disk=self._disk, replicas=self.replicas, trash=trash, cooperator=cooperator
         )
-        return [pool, compaction]
 
     def _metadata_changed(self, delta: MetadataDelta) -> None:
         if delta.quotas_changed and self._throttles.refresh():
