@@ -40,7 +40,7 @@ class CompactedTopics(SynchronousTestCase):
         self.threads = self.hosting.threads
         self.threads.held = []
         self.handler = ProduceHandler(
-            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock
+            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock, Coordinator()
         )
 
     def begin(self, *batches: bytes, topic: str = "c", acks: int = 1) -> list[Any]:
