@@ -31,13 +31,16 @@ from twisted.python.failure import Failure
 from chronik.addresses import ListenerAddress
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
+from chronik.broker.transactional import PatientTransactions
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics, RegisterBroker
 from chronik.controller.controller import Rules
 from chronik.controller.image import MetadataImage
+from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
-from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.settings import GroupSettings, TransactionSettings
+from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
 from chronik.group_config import Bounded, GroupTimes
@@ -55,7 +58,7 @@ from chronik.listeners.transport import use_vectored_transport
 from chronik.log.disk import RealDisk
 from chronik.log.flusher import Flusher
 from chronik.log.memory import MemoryDisk
-from chronik.model import OFFSETS_TOPIC, Endpoint
+from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Endpoint
 from chronik.node_config import NodeConfig
 from chronik.raft.providers import MEMORY, format_store, open_store, preferred_provider
 from chronik.raft.single import RunInThread, SingleNodeLog, run_inline
@@ -160,8 +163,9 @@ class Node(MultiService):
         await self._opening
         self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
-        self.coordinator.start()
-        self._undo.append(self.coordinator.stop)
+        for coordinator in (self.coordinator, self.transaction_coordinator):
+            coordinator.start()
+            self._undo.append(coordinator.stop)
         await self._bind_admin()
         self._go_on()
         for service in self._background:
@@ -307,6 +311,19 @@ class Node(MultiService):
             random=random.random,
             threads=self._threads,
         )
+        producer_ids = ProducerIds(self.controller, self.metadata, config.node_id, reactor)
+        self.transaction_coordinator = TransactionCoordinator(
+            _transaction_settings(config),
+            self.metadata,
+            self.replicas,
+            self.replicas,
+            self.replicas,
+            reactor,
+            wall_clock_ms=_wall_clock_ms,
+            fresh_producer_id=producer_ids.take,
+            ensure_topic=partial(self._create_topic, TRANSACTIONS_TOPIC),
+        )
+        transactions = PatientTransactions(self.transaction_coordinator, reactor)
         self.coordinator = Coordinator(
             _group_settings(config),
             self.metadata,
@@ -315,9 +332,11 @@ class Node(MultiService):
             reactor,
             wall_clock_ms=_wall_clock_ms,
             fresh_id=lambda: str(uuid.uuid4()),
-            ensure_offsets_topic=self._create_offsets_topic,
+            ensure_offsets_topic=partial(self._create_topic, OFFSETS_TOPIC),
+            transactions=transactions,
         )
         self.replicas.add_host(self.coordinator)
+        self.replicas.add_host(self.transaction_coordinator)
         self.replicas.add_marker_listener(self.coordinator)
         metrics.storage_usage = self.replicas.topic_sizes
         self._throttles = Throttles(
@@ -336,6 +355,9 @@ class Node(MultiService):
                 metadata=self.metadata,
                 configs=self.configs,
                 groups=self.coordinator,
+                transaction_coordinator=self.transaction_coordinator,
+                transactions=transactions,
+                producer_ids=producer_ids,
                 answers=self._pool.answers,
                 throttles=self._throttles,
             )
@@ -351,8 +373,9 @@ class Node(MultiService):
             for factory in self._factories:
                 factory.quotas_changed()
 
-    def _create_offsets_topic(self) -> Deferred[Any]:
-        return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
+    def _create_topic(self, name: str) -> Deferred[Any]:
+        """Create one of the node's own topics."""
+        return self.controller.propose(CreateTopics((new_topic(name, self.configs),)))
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
@@ -469,6 +492,18 @@ def _group_settings(config: Config) -> GroupSettings:
         offsets_retention_minutes=config.offsets_retention_minutes,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _transaction_settings(config: Config) -> TransactionSettings:
+    abort_interval_ms = config.transaction_abort_timed_out_transaction_cleanup_interval_ms
+    remove_interval_ms = config.transaction_remove_expired_transaction_cleanup_interval_ms
+    return TransactionSettings(
+        transaction_max_timeout_ms=config.transaction_max_timeout_ms,
+        transactional_id_expiration_ms=config.transactional_id_expiration_ms,
+        transaction_state_log_num_partitions=config.transaction_state_log_num_partitions,
+        transaction_abort_timed_out_transaction_cleanup_interval_ms=abort_interval_ms,
+        transaction_remove_expired_transaction_cleanup_interval_ms=remove_interval_ms,
     )
 
 
