@@ -41,8 +41,8 @@ from chronik.listeners.handlers.describe_producers import DescribeProducersHandl
 from chronik.listeners.handlers.describe_quorum import DescribeQuorumHandler
 from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
 from chronik.listeners.handlers.describe_transactions import DescribeTransactionsHandler
-from chronik.listeners.handlers.end_txn import EndTxnHandler
 from chronik.listeners.handlers.elect_leaders import ElectLeadersHandler
+from chronik.listeners.handlers.end_txn import EndTxnHandler
 from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
 from chronik.listeners.handlers.heartbeat import HeartbeatHandler
