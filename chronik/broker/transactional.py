@@ -85,11 +85,11 @@ class PendingBatch:
 
 
 class TransactionalAppends:
-    """Asks `transactions`, and appends; None where there are no transactions, and all is refused."""
+    """Asks `transactions`, and appends."""
 
     log = Logger()
 
-    def __init__(self, transactions: ITransactions | None) -> None:
+    def __init__(self, transactions: ITransactions) -> None:
         self._transactions = transactions
 
     def append(self, batches: Sequence[PendingBatch], transactional_id: str | None, implicit: bool) -> None:
@@ -125,8 +125,6 @@ class TransactionalAppends:
         if transactional_id is None:
             text = "a transactional batch in a request without a transactional id"
             return KafkaError(ErrorCode.INVALID_TXN_STATE, text)
-        if self._transactions is None:
-            return KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
         if len({(pending.header.producer_id, pending.header.producer_epoch) for pending in batches}) > 1:
             text = "the request has transactional batches of more than one producer"
             return KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, text)
@@ -134,7 +132,6 @@ class TransactionalAppends:
 
     def _ask(self, transactional_id: str, first_ones: list[PendingBatch], verify_only: bool) -> None:
         """Ask for the partitions of `first_ones`, each the first batch that waits there."""
-        assert self._transactions is not None
         header = first_ones[0].header
         answer: Deferred[dict[TopicPartition, ErrorCode]] = maybeDeferred(
             self._transactions.join,

@@ -75,7 +75,7 @@ class Coordinator:
         wall_clock_ms: Callable[[], int],
         fresh_id: Callable[[], str],
         ensure_offsets_topic: Callable[[], Deferred[None]],
-        transactions: ITransactions | None = None,
+        transactions: ITransactions,
     ) -> None:
         self.settings = settings
         self._metadata = metadata
@@ -291,8 +291,6 @@ class Coordinator:
 
     async def _join(self, request: TxnOffsetCommitRequest, partition: TopicPartition, implicit: bool) -> None:
         """Have the transaction's coordinator agree that the partition belongs to it."""
-        if self._transactions is None:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
         codes = await self._transactions.join(
             request.transactional_id, request.producer_id, request.producer_epoch, [partition], not implicit
         )

@@ -166,10 +166,6 @@ class RefusalTests(AppendCase):
         self.appends.append([self.pending(0)], None, False)
         self.assertEqual((self.results, self.coordinator.asked), ([ErrorCode.INVALID_TXN_STATE], []))
 
-    def test_without_a_coordinator(self) -> None:
-        TransactionalAppends(None).append([self.pending(0)], "id", False)
-        self.assertEqual(self.results, [ErrorCode.INVALID_TXN_STATE])
-
     def test_of_two_producers(self) -> None:
         self.appends.append([self.pending(0), self.pending(0, epoch=1)], "id", False)
         self.assertEqual(self.results, [ErrorCode.INVALID_PRODUCER_ID_MAPPING] * 2)

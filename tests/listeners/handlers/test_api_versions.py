@@ -26,7 +26,8 @@ class FeatureTests(SynchronousTestCase):
             version: [(each.name, each.min_version, each.max_version) for each in self.ask(version).supported_features]
             for version in range(5)
         }
-        self.assertEqual(supported, {0: [], 1: [], 2: [], 3: [], 4: [("transaction.version", 0, 2)]})
+        listed = [("group.version", 0, 1), ("transaction.version", 0, 2)]
+        self.assertEqual(supported, {0: [], 1: [], 2: [], 3: [], 4: listed})
 
     def test_finalized_ones_come_with_version_3(self) -> None:
         for version in range(5):
@@ -34,7 +35,7 @@ class FeatureTests(SynchronousTestCase):
             finalized = [
                 (each.name, each.min_version_level, each.max_version_level) for each in answer.finalized_features
             ]
-            expected = [("transaction.version", 2, 2)] if version >= 3 else []
+            expected = [("group.version", 1, 1), ("transaction.version", 2, 2)] if version >= 3 else []
             self.assertEqual(
                 (finalized, answer.finalized_features_epoch), (expected, self.epoch if version >= 3 else -1)
             )
