@@ -122,9 +122,14 @@ class Transactor:
             time.sleep(0.02)
 
     def end(self, commit: bool, identity: dict[str, Any] | None = None) -> int:
-        """EndTxn, of an older identity if one is given; the error code."""
+        """EndTxn, of an older identity if one is given; repeated while the coordinator is busy. The error code."""
         body = {**(identity or self.identity), "committed": commit}
-        answer = self.ask(ApiKey.END_TXN, 5 if self.v2 else 3, body)
+        give_up = time.monotonic() + _PATIENCE
+        while True:
+            answer = self.ask(ApiKey.END_TXN, 5 if self.v2 else 3, body)
+            if answer.error_code not in _RETRIABLE or time.monotonic() > give_up:
+                break
+            time.sleep(0.02)
         if not answer.error_code and self.v2 and identity is None:
             if answer.producer_epoch != self.epoch or answer.producer_id != self.producer_id:
                 self._sequences.clear()
