@@ -21,7 +21,6 @@ from twisted.python.failure import Failure
 
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
-from chronik.broker.transactional import PatientTransactions
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics
 from chronik.controller.image import MetadataImage
@@ -56,7 +55,7 @@ class Parts:
     threads: CompressionThreads
     replicas: Replicas
     coordinator: Coordinator
-    transaction_coordinator: TransactionCoordinator
+    transactions: TransactionCoordinator
     throttles: Throttles
     table: ApiTable
     background: tuple[IService, ...]
@@ -105,7 +104,7 @@ def assemble(
         return controller.propose(CreateTopics((new_topic(name, configs),)))
 
     producer_ids = ProducerIds(controller, metadata, config.node_id, reactor)
-    transaction_coordinator = TransactionCoordinator(
+    transactions = TransactionCoordinator(
         _transaction_settings(config),
         metadata,
         replicas,
@@ -116,7 +115,6 @@ def assemble(
         fresh_producer_id=producer_ids.take,
         ensure_topic=partial(create_topic, TRANSACTIONS_TOPIC),
     )
-    transactions = PatientTransactions(transaction_coordinator, reactor)
     coordinator = Coordinator(
         _group_settings(config),
         metadata,
@@ -129,7 +127,7 @@ def assemble(
         transactions=transactions,
     )
     replicas.add_host(coordinator)
-    replicas.add_host(transaction_coordinator)
+    replicas.add_host(transactions)
     replicas.add_marker_listener(coordinator)
     throttles = Throttles(
         metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
@@ -146,7 +144,6 @@ def assemble(
             metadata=metadata,
             configs=configs,
             groups=coordinator,
-            transaction_coordinator=transaction_coordinator,
             transactions=transactions,
             producer_ids=producer_ids,
             answers=pool.answers,
@@ -161,7 +158,7 @@ def assemble(
         threads=threads,
         replicas=replicas,
         coordinator=coordinator,
-        transaction_coordinator=transaction_coordinator,
+        transactions=transactions,
         throttles=throttles,
         table=table,
         background=(trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)),

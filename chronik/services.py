@@ -144,7 +144,7 @@ class Node(MultiService):
         await self._opening
         self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
-        for coordinator in (self.coordinator, self._parts.transaction_coordinator):
+        for coordinator in (self.coordinator, self._parts.transactions):
             coordinator.start()
             self._undo.append(coordinator.stop)
         await self._bind_admin()

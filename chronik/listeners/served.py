@@ -16,7 +16,6 @@ from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.transactions import TransactionCoordinator
-from chronik.interfaces import ITransactions
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.add_offsets_to_txn import AddOffsetsToTxnHandler
@@ -83,16 +82,12 @@ def served_apis(
     metadata: MetadataImage,
     configs: NodeConfig,
     groups: Coordinator,
-    transaction_coordinator: TransactionCoordinator,
-    transactions: ITransactions,
+    transactions: TransactionCoordinator,
     producer_ids: ProducerIds,
     answers: AnswerBacklog,
     throttles: Throttles,
 ) -> list[Any]:
-    """One handler for each API. `table` returns the table that is made of them.
-
-    Brokers that take batches ask `transactions`; producers come to the `transaction_coordinator`.
-    """
+    """One handler for each API. `table` returns the table that is made of them."""
     sessions = FetchSessions(
         config.max_incremental_fetch_session_cache_slots,
         _FETCH_SESSION_EVICTION_MS,
@@ -123,7 +118,7 @@ def served_apis(
         MetadataHandler(metadata, controller, configs, reactor),
         DescribeClusterHandler(metadata),
         DescribeTopicPartitionsHandler(metadata),
-        InitProducerIdHandler(producer_ids, transaction_coordinator),
+        InitProducerIdHandler(producer_ids, transactions),
         CreateTopicsHandler(controller, configs, reactor),
         DeleteTopicsHandler(controller, configs, reactor),
         CreatePartitionsHandler(controller, reactor),
@@ -137,7 +132,7 @@ def served_apis(
         AlterPartitionReassignmentsHandler(metadata),
         ListPartitionReassignmentsHandler(),
         DescribeQuorumHandler(metadata),
-        FindCoordinatorHandler(groups, transaction_coordinator),
+        FindCoordinatorHandler(groups, transactions),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
@@ -151,10 +146,10 @@ def served_apis(
         DeleteGroupsHandler(groups),
         OffsetDeleteHandler(groups, metadata),
         TxnOffsetCommitHandler(groups, metadata),
-        AddPartitionsToTxnHandler(transaction_coordinator, metadata),
-        AddOffsetsToTxnHandler(transaction_coordinator, groups),
-        EndTxnHandler(transaction_coordinator),
+        AddPartitionsToTxnHandler(transactions, metadata),
+        AddOffsetsToTxnHandler(transactions, groups),
+        EndTxnHandler(transactions),
         WriteTxnMarkersHandler(replicas, reactor),
-        DescribeTransactionsHandler(transaction_coordinator),
-        ListTransactionsHandler(transaction_coordinator),
+        DescribeTransactionsHandler(transactions),
+        ListTransactionsHandler(transactions),
     ]
