@@ -135,7 +135,8 @@ def _partition(home: Path) -> Partition:
 
 def _handler(home: Path) -> Any:
     partition: Any = _OnePartition(_partition(home))
-    return ProduceHandler(partition, Histogram(), time.monotonic, Clock())
+    nobody: Any = None  # there is no transactional batch
+    return ProduceHandler(partition, Histogram(), time.monotonic, Clock(), nobody)
 
 
 def _check(home: Path, count: int) -> Callable[[], None]:

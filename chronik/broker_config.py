@@ -113,6 +113,26 @@ _OWN = (
     _fixed("offsets.retention.minutes", _I, 10_080, "Minutes that the offsets of an empty group are kept."),
     _fixed("offsets.retention.check.interval.ms", _L, 600_000, "Time between two looks for expired offsets."),
     _fixed("offset.metadata.max.bytes", _I, 4096, "The most text that may go with a committed offset."),
+    _fixed("transaction.max.timeout.ms", _I, 900_000, "The longest transaction timeout that a producer may ask for."),
+    _fixed("transactional.id.expiration.ms", _I, 604_800_000, "Idle time after which a transactional id is forgotten."),
+    _fixed("transaction.state.log.num.partitions", _I, 50, "Partitions of the topic that keeps transactions."),
+    _fixed("transaction.state.log.replication.factor", _SHORT, 1, "Replicas of the topic that keeps transactions."),
+    _fixed("transaction.state.log.min.isr", _I, 1, "Replicas of that topic that must have a write."),
+    _fixed(
+        "transaction.state.log.segment.bytes", _I, 104_857_600, "Segment size of the topic that keeps transactions."
+    ),
+    _fixed(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        _I,
+        10_000,
+        "Time between two looks for transactions that are over their timeout.",
+    ),
+    _fixed(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        _I,
+        3_600_000,
+        "Time between two looks for transactional ids to forget.",
+    ),
     _fixed("group.min.session.timeout.ms", _I, 6_000, "The shortest session timeout of a group member."),
     _fixed("group.max.session.timeout.ms", _I, 1_800_000, "The longest session timeout of a group member."),
     _fixed("group.initial.rebalance.delay.ms", _I, 3_000, "How long a new group waits for more members."),

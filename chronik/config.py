@@ -91,6 +91,7 @@ CLEANER = Section("Compaction")
 FETCH = Section("Fetching")
 PRODUCERS = Section("Producers")
 GROUPS = Section("Consumer groups")
+TRANSACTIONS = Section("Transactions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +415,46 @@ class Config:
         high=INT32_MAX,
         unit=BYTES,
         kafka="offset.metadata.max.bytes",
+    )
+
+    transaction_max_timeout_ms: int = TRANSACTIONS.integer(
+        900_000,
+        "The longest timeout that a producer may ask for its transactions.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="transaction.max.timeout.ms",
+    )
+    transactional_id_expiration_ms: int = TRANSACTIONS.integer(
+        604_800_000,
+        "A transactional id that was not used for this long is forgotten.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="transactional.id.expiration.ms",
+    )
+    transaction_state_log_num_partitions: int = TRANSACTIONS.integer(
+        50,
+        "Partitions of __transaction_state; counts when the topic is first created.",
+        low=1,
+        high=10_000,
+        kafka="transaction.state.log.num.partitions",
+    )
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = TRANSACTIONS.integer(
+        10_000,
+        "How often the coordinator looks for transactions that are open beyond their timeout, and aborts them.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    )
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = TRANSACTIONS.integer(
+        3_600_000,
+        "How often it looks for transactional ids to forget.",
+        low=1,
+        high=INT32_MAX,
+        unit=MILLISECONDS,
+        kafka="transaction.remove.expired.transaction.cleanup.interval.ms",
     )
 
     topic_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

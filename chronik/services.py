@@ -1,4 +1,6 @@
-"""The only wiring of a node: from a `Config` to running services, in the order in which they start and stop.
+"""A node, from a `Config` to running services: what starts and stops, in which order, and the listeners.
+
+The parts are made and handed to each other in `chronik.assembly`; the two modules are the only wiring.
 
 Start: the data directory is taken, the metadata log replayed, the Kafka ports bound (but not served yet), the broker
 registered with its addresses, the partitions opened, the groups loaded; then the listeners answer. Stop goes the other way,
@@ -9,12 +11,8 @@ A start that fails undoes what was done and tells `on_fatal`, which ends the pro
 
 from __future__ import annotations
 
-import os
-import random
 import secrets
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,44 +22,29 @@ from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import Cooperator, LoopingCall, deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.addresses import ListenerAddress
-from chronik.broker.compression_threads import CompressionThreads
-from chronik.broker.replicas import Replicas
-from chronik.compacting import compacting
+from chronik.assembly import assemble, group_times, wall_clock_ms
 from chronik.config import Config
-from chronik.controller.commands import CreateTopics, RegisterBroker
+from chronik.controller.commands import RegisterBroker
 from chronik.controller.controller import Rules
 from chronik.controller.image import MetadataImage
 from chronik.controller.service import Controller
-from chronik.coordinator.runtime import Coordinator
-from chronik.coordinator.settings import GroupSettings
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
-from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import IDisk, MetadataDelta
-from chronik.janitor.retention import Retention
-from chronik.janitor.trash import Trash
-from chronik.listeners.dispatch import ApiTable
-from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
-from chronik.listeners.receiver import BufferPool
-from chronik.listeners.served import served_apis
-from chronik.listeners.throttling import Throttles
 from chronik.listeners.transport import use_vectored_transport
 from chronik.log.disk import RealDisk
-from chronik.log.flusher import Flusher
 from chronik.log.memory import MemoryDisk
-from chronik.model import OFFSETS_TOPIC, Endpoint
-from chronik.node_config import NodeConfig
+from chronik.model import Endpoint
 from chronik.raft.providers import MEMORY, format_store, open_store, preferred_provider
 from chronik.raft.single import RunInThread, SingleNodeLog, run_inline
 from chronik.raft.writer import WriterThread
-from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
 
 _CLOSE_IDLE_SECONDS = 10.0
@@ -161,11 +144,12 @@ class Node(MultiService):
         await self._opening
         self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
-        self.coordinator.start()
-        self._undo.append(self.coordinator.stop)
+        for coordinator in (self.coordinator, self._parts.transactions):
+            coordinator.start()
+            self._undo.append(coordinator.stop)
         await self._bind_admin()
         self._go_on()
-        for service in self._background:
+        for service in self._parts.background:
             self._run(service)
         self._serve_kafka()
         self._serving = True
@@ -266,97 +250,36 @@ class Node(MultiService):
         self.controller = Controller(
             self.metadata,
             SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
-            Rules(_random_id, config.num_partitions, config.default_replication_factor, _group_times(config)),
+            Rules(_random_id, config.num_partitions, config.default_replication_factor, group_times(config)),
         )
         self._undo.append(self.controller.stop)
         await self.controller.start()
 
     def _close_partitions(self) -> None:
-        self._flusher.stop()
+        self._parts.flusher.stop()
         try:
             self.replicas.stop()
         finally:
-            self._threads.stop()
-
-    # -- the parts ----------------------------------------------------------------------------------------------------
+            self._parts.threads.stop()
 
     def _assemble(self) -> None:
-        """Make the parts and hand them to each other; nothing starts here."""
-        config, reactor, metrics = self.config, self._reactor, self.metrics
-        self.configs = NodeConfig(_static_configs(config, self._directory), self.metadata, config.node_id)
-        # One step of one task a turn of the reactor: the tasks bound their steps, and requests come in between.
-        cooperator = Cooperator(lambda: lambda: True, scheduler=lambda turn: reactor.callLater(0, turn))
-        self._flusher = Flusher(reactor, self._on_fatal, config.flush_interval_ms)
-        trash = Trash(self._disk, reactor)
-        self._pool = BufferPool(config.queued_max_request_bytes)
-        self._threads = CompressionThreads(reactor, _compression_threads(), self._pool.answers.change)
-        self.replicas = Replicas(
-            metadata=self.metadata,
-            node_id=config.node_id,
-            path=self._directory.topics,
+        self._parts = parts = assemble(
+            self.config,
+            self._reactor,
+            self.metrics,
             disk=self._disk,
-            flusher=self._flusher,
-            settings_for=self.configs.topic_settings,
-            metrics_for=metrics.topic,
-            discard=trash.discard,
-            producer_expiration_ms=config.producer_id_expiration_ms,
-            flush_bytes=config.flush_interval_bytes,
-            wall_clock_ms=_wall_clock_ms,
-            cooperator=cooperator,
+            directory=self._directory,
+            metadata=self.metadata,
+            controller=self.controller,
             on_fatal=self._on_fatal,
-            clock=reactor,
-            random=random.random,
-            threads=self._threads,
         )
-        self.coordinator = Coordinator(
-            _group_settings(config),
-            self.metadata,
-            self.replicas,
-            self.replicas,
-            reactor,
-            wall_clock_ms=_wall_clock_ms,
-            fresh_id=lambda: str(uuid.uuid4()),
-            ensure_offsets_topic=self._create_offsets_topic,
-        )
-        self.replicas.add_host(self.coordinator)
-        self.replicas.add_marker_listener(self.coordinator)
-        metrics.storage_usage = self.replicas.topic_sizes
-        self._throttles = Throttles(
-            self.metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
-        )
-        self._throttles.refresh()
+        self.replicas, self.coordinator, self.table = parts.replicas, parts.coordinator, parts.table
         self.metadata.subscribe(self._metadata_changed)
-        self.table = ApiTable(
-            served_apis(
-                config,
-                reactor,
-                metrics,
-                table=lambda: self.table,
-                replicas=self.replicas,
-                controller=self.controller,
-                metadata=self.metadata,
-                configs=self.configs,
-                groups=self.coordinator,
-                answers=self._pool.answers,
-                throttles=self._throttles,
-            )
-        )
-        retention = Retention(
-            self.replicas, trash, config.log_retention_check_interval_ms, _wall_clock_ms, reactor, cooperator
-        )
-        metrics.storage_usage = self._storage_usage
-        self._background: list[IService] = [trash, retention, ReactorLagProbe(reactor, metrics.reactor_lag)]
-        self._background += compacting(
-            config, reactor, metrics, disk=self._disk, replicas=self.replicas, trash=trash, cooperator=cooperator
-        )
 
     def _metadata_changed(self, delta: MetadataDelta) -> None:
-        if delta.quotas_changed and self._throttles.refresh():
+        if delta.quotas_changed and self._parts.throttles.refresh():
             for factory in self._factories:
                 factory.quotas_changed()
-
-    def _create_offsets_topic(self) -> Deferred[Any]:
-        return self.controller.propose(CreateTopics((new_topic(OFFSETS_TOPIC, self.configs),)))
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
@@ -369,15 +292,15 @@ class Node(MultiService):
             factory = KafkaFactory(
                 address.name,
                 self.table,
-                self._pool,
+                self._parts.pool,
                 self.metrics.requests,
                 self._reactor,
                 max_request_bytes=config.socket_request_max_bytes,
                 max_connections=config.max_connections,
                 max_connections_per_ip=config.max_connections_per_ip,
                 max_idle_ms=config.connections_max_idle_ms,
-                wall_clock_ms=_wall_clock_ms,
-                throttles=self._throttles,
+                wall_clock_ms=wall_clock_ms,
+                throttles=self._parts.throttles,
             )
             port = await self._listen(address, factory)
             port.stopReading()
@@ -421,13 +344,6 @@ class Node(MultiService):
         while self._reactor.seconds() < until and any(factory.connections for factory in self._factories):
             await deferLater(self._reactor, 0.01)
 
-    def _storage_usage(self) -> list[tuple[str, int]]:
-        """(topic, bytes on disk), by topic."""
-        by_topic: Counter[str] = Counter()
-        for partition, size in self.replicas.partition_sizes():
-            by_topic[partition.topic] += size
-        return sorted(by_topic.items())
-
     async def _bind_admin(self) -> None:
         config = self.config
         if config.admin_listener is None:
@@ -452,52 +368,6 @@ class Node(MultiService):
             loopback=config.admin_listener.loopback,
         )
         self.admin_port = await self._listen(config.admin_listener, make_site(services))
-
-
-def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:
-    """What the node was configured with, by Kafka's names: only what was really set, and what follows from where it runs."""
-    return config.kafka_configs() | {"log.dirs": directory.topics}
-
-
-def _group_settings(config: Config) -> GroupSettings:
-    return GroupSettings(
-        group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
-        group_min_session_timeout_ms=config.group_min_session_timeout_ms,
-        group_max_session_timeout_ms=config.group_max_session_timeout_ms,
-        group_max_size=config.group_max_size,
-        group_consumer=_group_times(config),
-        group_consumer_max_size=config.group_consumer_max_size,
-        group_consumer_assignors=config.group_consumer_assignors,
-        group_consumer_migration_policy=config.group_consumer_migration_policy,
-        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
-        offsets_retention_minutes=config.offsets_retention_minutes,
-        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
-        offsets_topic_num_partitions=config.offsets_topic_num_partitions,
-    )
-
-
-def _compression_threads() -> int:
-    """One core stays for the reactor."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
-
-
-def _group_times(config: Config) -> GroupTimes:
-    return GroupTimes(
-        Bounded(
-            config.group_consumer_session_timeout_ms,
-            config.group_consumer_min_session_timeout_ms,
-            config.group_consumer_max_session_timeout_ms,
-        ),
-        Bounded(
-            config.group_consumer_heartbeat_interval_ms,
-            config.group_consumer_min_heartbeat_interval_ms,
-            config.group_consumer_max_heartbeat_interval_ms,
-        ),
-    )
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _random_id() -> bytes:

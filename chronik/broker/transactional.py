@@ -8,21 +8,17 @@ While an answer is awaited, batches of the producer for the same partition wait 
 and are appended in this order. A batch that has to wait is copied out of its request. Where the coordinator answers at once,
 nothing waits and nothing is copied.
 
-`PatientTransactions` asks a coordinator that is still completing the producer's last transaction again for a tenth of a
-second, before its client is told to try again, which takes as long at best.
+A coordinator that is still completing the producer's last transaction waits a moment itself before it says so: it knows when
+that ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from chronik.broker.checks import TransactionCheck
 from chronik.broker.partition import Appended, Partition
@@ -31,10 +27,6 @@ from chronik.interfaces import ITransactions
 from chronik.model import TopicPartition
 from chronik.wire.batches import BatchHeader
 from chronik.wire.codec import Buffer
-
-ASK_AGAIN_SECONDS = 0.02
-ASK_AGAIN_TIMES = 5
-"""Kafka's add.partitions.to.txn.retry.backoff.ms of 20 and its maximum of 100."""
 
 _TRY_AGAIN = frozenset(
     {
@@ -85,11 +77,11 @@ class PendingBatch:
 
 
 class TransactionalAppends:
-    """Asks `transactions`, and appends; None where there are no transactions, and all is refused."""
+    """Asks `transactions`, and appends."""
 
     log = Logger()
 
-    def __init__(self, transactions: ITransactions | None) -> None:
+    def __init__(self, transactions: ITransactions) -> None:
         self._transactions = transactions
 
     def append(self, batches: Sequence[PendingBatch], transactional_id: str | None, implicit: bool) -> None:
@@ -125,8 +117,6 @@ class TransactionalAppends:
         if transactional_id is None:
             text = "a transactional batch in a request without a transactional id"
             return KafkaError(ErrorCode.INVALID_TXN_STATE, text)
-        if self._transactions is None:
-            return KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
         if len({(pending.header.producer_id, pending.header.producer_epoch) for pending in batches}) > 1:
             text = "the request has transactional batches of more than one producer"
             return KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, text)
@@ -134,7 +124,6 @@ class TransactionalAppends:
 
     def _ask(self, transactional_id: str, first_ones: list[PendingBatch], verify_only: bool) -> None:
         """Ask for the partitions of `first_ones`, each the first batch that waits there."""
-        assert self._transactions is not None
         header = first_ones[0].header
         answer: Deferred[dict[TopicPartition, ErrorCode]] = maybeDeferred(
             self._transactions.join,
@@ -169,41 +158,6 @@ class TransactionalAppends:
                 pending.append()
             else:
                 pending.finish(error)
-
-
-@implementer(ITransactions)
-class PatientTransactions:
-    """`transactions`, asked again while the producer's last transaction is still being completed. `clock` paces that.
-
-    Only of a producer that leaves it to the broker to add partitions: a transaction begins with its first batch then, which
-    comes right behind the end of the one before.
-    """
-
-    def __init__(self, transactions: ITransactions, clock: IReactorTime) -> None:
-        self._transactions = transactions
-        self._clock = clock
-
-    def join(
-        self,
-        transactional_id: str,
-        producer_id: int,
-        producer_epoch: int,
-        partitions: Sequence[TopicPartition],
-        verify_only: bool,
-    ) -> Deferred[dict[TopicPartition, ErrorCode]]:
-        """See `ITransactions`."""
-        tries = 0 if verify_only else ASK_AGAIN_TIMES
-        return self._ask(tries, transactional_id, producer_id, producer_epoch, partitions, verify_only)
-
-    def _ask(self, tries: int, *question: Any) -> Deferred[dict[TopicPartition, ErrorCode]]:
-        answer: Deferred[dict[TopicPartition, ErrorCode]] = self._transactions.join(*question)
-        return answer.addBoth(self._look, tries, question) if tries else answer
-
-    def _look(self, result: Any, tries: int, question: tuple[Any, ...]) -> Any:
-        codes = [getattr(result.value, "code", None)] if isinstance(result, Failure) else result.values()
-        if ErrorCode.CONCURRENT_TRANSACTIONS not in codes:
-            return result
-        return deferLater(self._clock, ASK_AGAIN_SECONDS, self._ask, tries - 1, *question)
 
 
 def produce_error(error: KafkaError, abortable: bool) -> KafkaError:

@@ -1,19 +1,19 @@
-"""One led partition of `__consumer_offsets`: loads its shard from the log, carries out its effects, appends its records.
+"""One led partition of a coordinator's topic: loads its shard from the log and appends its records.
 
 What is in memory is a replay of the log (`chronik.coordinator.replay`). An append that fails replays nothing, and what of it
 may still have reached the log is found later. Appends are not waited for by the next one: several are on their way at a
 time, and each answer leaves after its own.
 
-Whatever goes over many records or groups is done in slices, one slice of one partition a turn of the reactor. A partition
-whose log cannot be read is loaded anew, after a pause that doubles from one failure to the next.
+Whatever goes over many records is done in slices, one slice of one partition a turn of the reactor. A partition whose log
+cannot be read is loaded anew, after a pause that doubles from one failure to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,23 +21,17 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chronik.coordinator.effects import Answer, Append, Effects, Refuse, Store
-from chronik.coordinator.records import Entry
+from chronik.coordinator.hosting import HostedShard, LogEntry
 from chronik.coordinator.replay import Replay
-from chronik.coordinator.settings import GroupSettings
-from chronik.coordinator.shard import Shard
-from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import ICommittedReader, ITransactionalWriter
+from chronik.interfaces import ICommittedReader, IPartitionWriter
 from chronik.model import TopicPartition
 from chronik.wire.records import NO_PRODUCER_ID, Record, encode_batch
 
 SLICE_RECORDS = 200
 """Records replayed before the reactor gets its turn: about 3 ms."""
 
-GROUPS_A_SLICE = 100
-TOMBSTONES_A_BATCH = 500
-"""Offsets deleted in one batch and one turn of the reactor: about 3 ms."""
+OPENED_A_SLICE = 100
 
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
@@ -58,42 +52,41 @@ class HostState(Enum):
     RESIGNED = "resigned"
 
 
-class InTransaction(NamedTuple):
-    """Whose transaction records belong to; `check` is what its coordinator has agreed to (`ITransactionalWriter`)."""
-
-    producer_id: int
-    producer_epoch: int
-    check: Any
+_E = TypeVar("_E", bound=LogEntry)
+_S = TypeVar("_S", bound=HostedShard[Any])
 
 
-class HostedPartition:
-    """A shard and its log. `load` comes first, `resign` last."""
+class HostedPartition(Generic[_S, _E]):
+    """A shard and its log. `load` comes first, `resign` last.
+
+    `new_shard` makes an empty shard, and `decode` an entry of a record. The methods `_opened`, `_appended` and `_closed`
+    are for what a coordinator does at these moments.
+    """
 
     log = Logger()
 
     def __init__(
         self,
         name: TopicPartition,
-        settings: GroupSettings,
-        writer: ITransactionalWriter,
+        new_shard: Callable[[], _S],
+        decode: Callable[[bytes | None, bytes | None], _E | None],
+        writer: IPartitionWriter,
         reader: ICommittedReader,
         clock: IReactorTime,
         cooperator: Cooperator,
         wall_clock_ms: Callable[[], int],
-        topics: Topics,
     ) -> None:
         self.name = name
-        self.shard = Shard(settings, topics, wall_clock_ms)
-        self._settings = settings
-        self._topics = topics
+        self.shard = new_shard()
+        self._new_shard = new_shard
+        self._decode = decode
         self.state = HostState.LOADING
         self._writer = writer
         self._reader = reader
         self._clock = clock
         self._cooperator = cooperator
         self._wall_clock_ms = wall_clock_ms
-        self._replay: Replay | None = None
-        self._wake: IDelayedCall | None = None
+        self._replay: Replay[_E] | None = None
         self._retry: IDelayedCall | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._tasks: set[CooperativeTask[Iterator[Deferred[None] | None]]] = set()
@@ -117,22 +110,23 @@ class HostedPartition:
     async def _load(self) -> None:
         await self.settled()  # of an earlier life: none of its appends may end in the middle of this
         started = self._clock.seconds()
-        self.shard = Shard(self._settings, self._topics, self._wall_clock_ms)
-        self._replay = replay = Replay(self.name, self._reader, self.shard)
+        self.shard = self._new_shard()
+        self._replay = replay = Replay(self.name, self._reader, self.shard, self._decode)
         await self._in_slices(_sliced(replay.steps(), SLICE_RECORDS))
-        await self._in_slices(_sliced(self.shard.opening(self.now), GROUPS_A_SLICE))
+        await self._in_slices(_sliced(self.shard.opening(self.now), OPENED_A_SLICE))
         replay.catch_up()  # markers may have been written meanwhile
         self.state = HostState.ACTIVE
         self._retry_seconds = FIRST_RETRY_SECONDS
-        note = self.log.info if self.shard.group_ids() else self.log.debug
+        held = self.shard.held()
+        note = self.log.info if held else self.log.debug
         note(
-            "loaded {partition}: {groups} groups from {records} records in {seconds:.3f} s",
+            "loaded {partition}: {held} from {records} records in {seconds:.3f} s",
             partition=str(self.name),
-            groups=len(self.shard.group_ids()),
+            held=held or "nothing",
             records=replay.records,
             seconds=self._clock.seconds() - started,
         )
-        self._schedule()
+        self._opened()
         self._loaded()
 
     def _failed(self, failure: Failure) -> None:
@@ -141,14 +135,14 @@ class HostedPartition:
             return
         self.state = HostState.FAILED
         self.log.failure(
-            "cannot read {partition}: its groups are not served; loading it again in {seconds:.0f} s",
+            "cannot read {partition}: what it holds is not served; loading it again in {seconds:.0f} s",
             failure=failure,
             partition=str(self.name),
             seconds=self._retry_seconds,
         )
         self._retry = self._clock.callLater(self._retry_seconds, self.load)
         self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)
-        self.carry_out(self.shard.close(ErrorCode.NOT_COORDINATOR))
+        self._closed()
 
     def _loaded(self) -> None:
         waiters, self._load_waiters = self._load_waiters, []
@@ -168,13 +162,21 @@ class HostedPartition:
         self.state = HostState.RESIGNED
         for task in list(self._tasks):
             task.stop()
-        for call in (self._wake, self._retry):
-            if call is not None and call.active():
-                call.cancel()
-        self.carry_out(self.shard.close(ErrorCode.NOT_COORDINATOR))
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        self._closed()
         self._loaded()
 
-    def check(self) -> Shard:
+    def _opened(self) -> None:
+        """The shard is loaded, and asked from now on."""
+
+    def _appended(self, entries: Sequence[_E]) -> None:
+        """An append has ended and its result is told: memory has caught up with the log."""
+
+    def _closed(self) -> None:
+        """The shard is not asked any more: it is resigned, or to be loaded anew."""
+
+    def check(self) -> _S:
         """The shard, when it may be asked. Raises KafkaError(COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR, ...)."""
         if self.state is HostState.ACTIVE:
             return self.shard
@@ -203,11 +205,20 @@ class HostedPartition:
 
     # The log.
 
-    def append(self, entries: Sequence[Entry], transaction: InTransaction | None = None) -> Deferred[None]:
-        """Append `entries` as one batch, part of a `transaction` or of none; fires when they are committed and replayed.
+    def append(self, entries: Sequence[_E]) -> Deferred[None]:
+        """Append `entries` as one batch; fires when they are committed and replayed.
 
-        Fails with the KafkaError that a group's client is to be told. Cancelling the result abandons the answer only.
+        Fails with the KafkaError that a coordinator's client is to be told. Cancelling the result abandons the answer only.
         """
+        return self._append(entries, lambda records: self._writer.append(self.name, encode_batch(records)))
+
+    def _append(
+        self,
+        entries: Sequence[_E],
+        write: Callable[[Sequence[Record]], Deferred[int]],
+        producer_id: int = NO_PRODUCER_ID,
+    ) -> Deferred[None]:
+        """As `append`, by `write`; of a transaction of the producer where there is one."""
         if self.state is not HostState.ACTIVE:
             return fail(self._not_led_here())
         if not entries:
@@ -218,42 +229,25 @@ class HostedPartition:
         self._sequence += 1
         sequence = self._sequence
         self._outstanding.add(sequence)
-        offsets = self.shard.offsets
-        offsets.begin(entries)
+        shard = self.shard
+        shard.begin(entries)
 
         def ended(result: int | Failure) -> None:
-            offsets.end(entries)
-            error = self._ended(result, entries, NO_PRODUCER_ID if transaction is None else transaction.producer_id)
+            shard.end(entries)
+            error = self._ended(result, entries, producer_id)
             self._outstanding.discard(sequence)
             if error is None:
                 done.callback(None)
             else:
                 done.errback(error)
             self._settle()
+            if self.state is HostState.ACTIVE and self.shard is shard:
+                self._appended(entries)
 
-        maybeDeferred(self._write, records, transaction).addBoth(ended)
+        maybeDeferred(write, records).addBoth(ended)
         return done
 
-    def _write(self, records: Sequence[Record], transaction: InTransaction | None) -> Deferred[int]:
-        if transaction is None:
-            return self._writer.append(self.name, encode_batch(records))
-        batch = encode_batch(
-            records,
-            producer_id=transaction.producer_id,
-            producer_epoch=transaction.producer_epoch,
-            transactional=True,
-        )
-        return self._writer.append_transactional(self.name, batch, transaction.check)
-
-    def caught_up(self, next_offset: int) -> None:
-        """Bring memory up to a marker that ends at `next_offset`. While the partition is loaded, that reads it anyway."""
-        if self.state is HostState.ACTIVE and self._replay is not None:
-            try:
-                self._replay.catch_up(next_offset)
-            except Exception:  # a wall: as in `_ended`
-                self._failed(Failure())  # type: ignore[no-untyped-call]
-
-    def _ended(self, result: int | Failure, entries: Sequence[Entry], producer_id: int) -> KafkaError | None:
+    def _ended(self, result: int | Failure, entries: Sequence[_E], producer_id: int) -> KafkaError | None:
         """Bring memory up to the log after an append; the error to answer when it failed."""
         failed = _answerable(result, self.log) if isinstance(result, Failure) else None
         if self.state is not HostState.ACTIVE or self._replay is None:
@@ -267,6 +261,14 @@ class HostedPartition:
             self._failed(Failure())  # type: ignore[no-untyped-call]
             return KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.name} is not readable")
         return failed
+
+    def caught_up(self, next_offset: int) -> None:
+        """Bring memory up to a marker that ends at `next_offset`. While the partition is loaded, that reads it anyway."""
+        if self.state is HostState.ACTIVE and self._replay is not None:
+            try:
+                self._replay.catch_up(next_offset)
+            except Exception:  # a wall: as in `_ended`
+                self._failed(Failure())  # type: ignore[no-untyped-call]
 
     def _settle(self) -> None:
         oldest = min(self._outstanding, default=self._sequence + 1)
@@ -285,129 +287,6 @@ class HostedPartition:
         self._settle_waiters.append((self._sequence, waiter))
         return waiter
 
-    # Effects and time.
-
-    def carry_out(self, effects: Effects) -> None:
-        """Answer and store, in order; and look after the next deadline. Tokens are the Deferreds of waiting requests."""
-        for effect in effects:
-            if isinstance(effect, Answer):
-                effect.token.callback(effect.response)
-            elif isinstance(effect, Refuse):
-                effect.token.errback(effect.error)
-            elif isinstance(effect, Append):
-                self._append(effect)
-            else:
-                self._store(effect)
-        self._schedule()
-
-    def _append(self, append: Append) -> None:
-        shard = self.shard
-
-        def ended(result: Failure | None) -> None:
-            error = None
-            if isinstance(result, Failure):
-                failed = result.value
-                error = failed if isinstance(failed, KafkaError) else KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
-            if self.state is HostState.ACTIVE and self.shard is shard:
-                self.carry_out(shard.written(append.group_id, error, self.now))
-
-        self.append(append.entries).addBoth(ended)
-
-    def _store(self, store: Store) -> None:
-        def ended(result: Failure | None) -> None:
-            error = None
-            if isinstance(result, Failure):
-                error = result.value.code if isinstance(result.value, KafkaError) else ErrorCode.UNKNOWN_SERVER_ERROR
-                self.log.warn(
-                    "{partition}: group {group} was not stored: {error}",
-                    partition=str(self.name),
-                    group=store.group.group_id,
-                    error=error.name,
-                )
-            if self.state is HostState.ACTIVE:
-                self.carry_out(self.shard.stored_or_failed(store, error, self.now))
-
-        self.append([self.shard.store_entry(store, self._wall_clock_ms())]).addBoth(ended)
-
-    def _schedule(self) -> None:
-        """Wake up at the shard's next deadline. A wake-up that comes too early does nothing but this."""
-        deadline = self.shard.next_deadline()
-        if deadline is None or self.state is not HostState.ACTIVE:
-            return
-        at = deadline / 1000
-        if self._wake is not None and self._wake.active():
-            if self._wake.getTime() <= at:
-                return
-            self._wake.cancel()
-        self._wake = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._woken)
-
-    def _woken(self) -> None:
-        now = self.now
-        for _ in range(GROUPS_A_SLICE):
-            effects = self.shard.expire(now)
-            if effects is None:
-                break
-            self.carry_out(effects)
-        self._schedule()
-
-    # Deleting.
-
-    async def clean(self) -> None:
-        """Delete expired offsets, and groups of which nothing is left."""
-        await self._in_slices(self._cleaning())
-
-    def _cleaning(self) -> Iterator[Deferred[None]]:
-        group_ids = iter(self.shard.group_ids())
-        while self.state is HostState.ACTIVE and (some := list(islice(group_ids, GROUPS_A_SLICE))):
-            wall_ms = self._wall_clock_ms()
-            entries = [entry for group_id in some for entry in self.shard.clean(group_id, wall_ms)]
-            yield Deferred.fromCoroutine(self.delete(entries))
-            if self.state is HostState.ACTIVE:
-                self.carry_out(self.shard.delete_unused(some))
-
-    async def forget_topics(self, names: Collection[str], deleted_ms: int) -> None:
-        """Delete all offsets of topics that were deleted at `deleted_ms`. What is committed later is of new topics.
-
-        Raises KafkaError when deletions cannot be appended.
-        """
-        while self.state is not HostState.RESIGNED:
-            await self.loaded()
-            await self.settled()
-            shard = self.shard
-            await self._in_slices(self._forgetting(shard, names, deleted_ms))
-            if self.state is HostState.ACTIVE and self.shard is shard:
-                return
-
-    def _forgetting(self, shard: Shard, names: Collection[str], deleted_ms: int) -> Iterator[Deferred[None] | None]:
-        steps = shard.offsets.of_topics(names, deleted_ms)
-        while some := list(islice(steps, TOMBSTONES_A_BATCH)):
-            entries = [entry for entry in some if entry is not None]
-            if self.state is not HostState.ACTIVE or self.shard is not shard:
-                return
-            yield self.append(entries) if entries else None
-
-    async def delete(self, tombstones: Sequence[Entry]) -> None:
-        """Append tombstones, in batches of a moderate size: all are sent before the first is waited for."""
-        if len(tombstones) <= TOMBSTONES_A_BATCH:
-            await self.append(tombstones)
-            return
-        sent: list[Deferred[None]] = []
-        problems: list[Failure] = []
-        await self._in_slices(self._sending(tombstones, sent, problems))
-        for batch in sent:
-            await batch
-        if problems:
-            problems[0].raiseException()
-
-    def _sending(
-        self, tombstones: Sequence[Entry], sent: list[Deferred[None]], problems: list[Failure]
-    ) -> Iterator[None]:
-        for start in range(0, len(tombstones), TOMBSTONES_A_BATCH):
-            batch = self.append(tombstones[start : start + TOMBSTONES_A_BATCH])
-            batch.addErrback(problems.append)
-            sent.append(batch)
-            yield
-
 
 def _sliced(steps: Iterator[None], size: int) -> Iterator[None]:
     """Take the steps in slices of `size`."""
@@ -416,10 +295,10 @@ def _sliced(steps: Iterator[None], size: int) -> Iterator[None]:
 
 
 def _answerable(failure: Failure, log: Logger) -> KafkaError:
-    """What a group's client is told when an append failed: the errors of Produce are not among those it expects."""
+    """What a client is told when an append failed: the errors of Produce are not among those it expects."""
     error = failure.value
     if not isinstance(error, KafkaError):
-        log.failure("append to __consumer_offsets failed", failure=failure)
+        log.failure("an append to a coordinator's topic failed", failure=failure)
         return KafkaError(ErrorCode.NOT_COORDINATOR, "the append failed; the node's log has the details")
     if error.code in _NOT_AVAILABLE:
         return KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, error.message)

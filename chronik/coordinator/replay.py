@@ -1,4 +1,4 @@
-"""Reads one partition of `__consumer_offsets` into its shard: all of it when it is loaded, and what is missing later.
+"""Reads one partition of a coordinator's topic into its shard: all of it when it is loaded, and what is missing later.
 
 Memory is the log read up to `applied`, always. An append that is committed there is replayed from memory; one that is
 committed further on makes the gap be read from the log first. Markers are written by others, and always read.
@@ -6,10 +6,10 @@ committed further on makes the gap be read from the log first. Markers are writt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
-from chronik.coordinator.records import Entry, decode_entry
-from chronik.coordinator.shard import Shard
+from chronik.coordinator.hosting import HostedShard, LogEntry
 from chronik.interfaces import ICommittedReader
 from chronik.model import TopicPartition
 from chronik.wire.markers import decode_marker
@@ -18,16 +18,28 @@ from chronik.wire.records import NO_PRODUCER_ID, decode_records, split_batches
 _READ_BYTES = 64 * 1024
 _MAX_DECOMPRESSED = 64 * 1024 * 1024
 
+_E = TypeVar("_E", bound=LogEntry)
 
-class Replay:
-    """Brings `shard` up to the log of partition `name`. Everything raises KafkaError where the log cannot be read."""
 
-    def __init__(self, name: TopicPartition, reader: ICommittedReader, shard: Shard) -> None:
+class Replay(Generic[_E]):
+    """Brings `shard` up to the log of partition `name`. Everything raises KafkaError where the log cannot be read.
+
+    `decode` makes an entry of a record's key and value; None for a record to be skipped.
+    """
+
+    def __init__(
+        self,
+        name: TopicPartition,
+        reader: ICommittedReader,
+        shard: HostedShard[_E],
+        decode: Callable[[bytes | None, bytes | None], _E | None],
+    ) -> None:
         self.applied, _, _ = reader.bounds(name)
         self.records = 0
         self._name = name
         self._reader = reader
         self._shard = shard
+        self._decode = decode
 
     def steps(self, stop: int | None = None) -> Iterator[None]:
         """Replay what is committed before offset `stop` and not in memory yet, a step a record."""
@@ -56,7 +68,7 @@ class Replay:
                 producer_id = header.producer_id if header.transactional else NO_PRODUCER_ID
                 for record in decode_records(batch, _MAX_DECOMPRESSED):
                     if record.offset >= self.applied:
-                        entry = decode_entry(record.key, record.value)
+                        entry = self._decode(record.key, record.value)
                         if entry is not None:
                             self._shard.replay(entry, record.offset, producer_id)
                         self.applied = record.offset + 1
@@ -69,7 +81,7 @@ class Replay:
         for _ in self.steps(stop):
             pass
 
-    def appended(self, base_offset: int, entries: Sequence[Entry], producer_id: int = NO_PRODUCER_ID) -> None:
+    def appended(self, base_offset: int, entries: Sequence[_E], producer_id: int = NO_PRODUCER_ID) -> None:
         """`entries` are committed from `base_offset` on, as a part of a producer's transaction where there is one."""
         self.catch_up(base_offset)
         if base_offset >= self.applied:

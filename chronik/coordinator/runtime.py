@@ -1,7 +1,7 @@
 """The group coordinator of a node: finds the partition that keeps a group, and asks it.
 
 `__consumer_offsets` has 50 partitions, each with its groups; the node that leads a partition coordinates them. The node tells
-the coordinator which ones it leads (`IPartitionHost`); each becomes a `HostedPartition`. Every operation here answers with a
+the coordinator which ones it leads (`IPartitionHost`); each becomes a `GroupPartition`. Every operation here answers with a
 value or a Deferred, or raises KafkaError for what concerns the whole request; the handlers turn that into the form of
 their API and version.
 
@@ -11,7 +11,6 @@ Cluster metadata is read for where a group's coordinator is, and for topics that
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,12 +20,13 @@ from zope.interface import implementer
 
 from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group, summary
 from chronik.coordinator.effects import Answer, Joiner
+from chronik.coordinator.group_partition import GroupPartition, InTransaction
 from chronik.coordinator.heartbeats import Heartbeater, check_request
-from chronik.coordinator.hosted import HostedPartition, InTransaction
 from chronik.coordinator.offsets import FetchedOffset
-from chronik.coordinator.records import Entry, partition_for
+from chronik.coordinator.records import Entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
+from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import (
     IClusterMetadata,
@@ -54,14 +54,6 @@ from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnO
 _GROUPS_A_TURN = 500
 
 
-class FoundCoordinator(NamedTuple):
-    """Where to send a group's requests, as the asking client's listener advertises it."""
-
-    node_id: int
-    host: str
-    port: int
-
-
 @implementer(IPartitionHost, IMarkerListener)
 class Coordinator:
     """Coordinates the groups of all partitions of `__consumer_offsets` that this node leads.
@@ -83,7 +75,7 @@ class Coordinator:
         wall_clock_ms: Callable[[], int],
         fresh_id: Callable[[], str],
         ensure_offsets_topic: Callable[[], Deferred[None]],
-        transactions: ITransactions | None = None,
+        transactions: ITransactions,
     ) -> None:
         self.settings = settings
         self._metadata = metadata
@@ -93,9 +85,10 @@ class Coordinator:
         self._wall_clock_ms = wall_clock_ms
         self._fresh_id = fresh_id
         self._transactions = transactions
-        self._ensure_offsets_topic = ensure_offsets_topic
-        self._creating: list[Deferred[None]] | None = None
-        self._hosted: dict[int, HostedPartition] = {}
+        self.topic = CoordinatorTopic(
+            OFFSETS_TOPIC, metadata, settings.offsets_topic_num_partitions, ensure_offsets_topic
+        )
+        self._hosted: dict[int, GroupPartition] = {}
         # One slice of work a turn of the reactor, whatever the number of partitions that have some.
         self._cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
         self._cleaning: IDelayedCall | None = None
@@ -125,7 +118,7 @@ class Coordinator:
         if name.topic != OFFSETS_TOPIC:
             return
         self.partition_resigned(partition, name)
-        hosted = self._hosted[name.partition] = HostedPartition(
+        hosted = self._hosted[name.partition] = GroupPartition(
             name,
             self.settings,
             self._writer,
@@ -181,7 +174,7 @@ class Coordinator:
                     lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
                 )
 
-    async def _forget_topics(self, hosted: HostedPartition, names: Collection[str], deleted_ms: int) -> None:
+    async def _forget_topics(self, hosted: GroupPartition, names: Collection[str], deleted_ms: int) -> None:
         try:
             await hosted.forget_topics(names, deleted_ms)
         except KafkaError as error:
@@ -191,56 +184,20 @@ class Coordinator:
 
     # Finding.
 
-    @property
-    def partitions(self) -> int:
-        """How many partitions `__consumer_offsets` has, or will have once it is created."""
-        topic = self._metadata.topic(OFFSETS_TOPIC)
-        return self.settings.offsets_topic_num_partitions if topic is None else len(topic.partitions)
-
     async def find(self, group_id: str, listener: str) -> FoundCoordinator:
         """Which node coordinates the group; `__consumer_offsets` is created where it is missing.
 
         Raises KafkaError(COORDINATOR_NOT_AVAILABLE), after which clients ask again.
         """
-        if self._metadata.topic(OFFSETS_TOPIC) is None:
-            await self._offsets_topic()
-        topic = self._metadata.topic(OFFSETS_TOPIC)
-        if topic is not None:
-            leader = topic.partitions[partition_for(group_id, len(topic.partitions))].leader
-            for broker in self._metadata.brokers():
-                if broker.node_id == leader and not broker.fenced:
-                    for endpoint in broker.endpoints:
-                        if endpoint.listener == listener:
-                            return FoundCoordinator(leader, endpoint.host, endpoint.port)
-        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"no node leads the partition of group {group_id!r:.200}")
+        return await self.topic.find(group_id, listener)
 
-    def _offsets_topic(self) -> Deferred[None]:
-        """Create `__consumer_offsets`, once however many ask. A failure is logged; those who wait see that it is missing."""
-        waiter: Deferred[None] = Deferred()
-        if self._creating is not None:
-            self._creating.append(waiter)
-            return waiter
-        waiters = self._creating = [waiter]
-
-        def created(result: object) -> None:
-            self._creating = None
-            for each in waiters:
-                each.callback(None)
-
-        creation = self._ensure_offsets_topic()
-        creation.addErrback(lambda failure: self.log.failure("cannot create {topic}", failure, topic=OFFSETS_TOPIC))
-        creation.addBoth(created)
-        return waiter
-
-    def _host(self, group_id: str, allow_empty: bool = False) -> HostedPartition:
+    def _host(self, group_id: str, allow_empty: bool = False) -> GroupPartition:
         """The partition of a group, loaded or not."""
         if not group_id and not allow_empty:
             raise KafkaError(ErrorCode.INVALID_GROUP_ID, "a group id cannot be empty")
-        hosted = self._hosted.get(partition_for(group_id, self.partitions))
+        hosted = self._hosted.get(self.topic.partition_of(group_id))
         if hosted is None:
-            if self._metadata.topic(OFFSETS_TOPIC) is None:
-                self._offsets_topic()  # the client will look for its coordinator again, and find one
-            raise KafkaError(ErrorCode.NOT_COORDINATOR, f"group {group_id!r:.200} is not coordinated here")
+            raise self.topic.not_here(group_id)
         return hosted
 
     # Membership.
@@ -329,13 +286,11 @@ class Coordinator:
         if check is not None:
             await self._join(request, hosted.name, implicit)
         decision = hosted.check().commit_in_transaction(request, self._wall_clock_ms())
-        await hosted.append(decision.entries, InTransaction(producer_id, epoch, check))
+        await hosted.append_in_transaction(decision.entries, InTransaction(producer_id, epoch, check))
         return decision.response
 
     async def _join(self, request: TxnOffsetCommitRequest, partition: TopicPartition, implicit: bool) -> None:
         """Have the transaction's coordinator agree that the partition belongs to it."""
-        if self._transactions is None:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "this node has no transaction coordinator")
         codes = await self._transactions.join(
             request.transactional_id, request.producer_id, request.producer_epoch, [partition], not implicit
         )

@@ -1,4 +1,4 @@
-"""The settings of the group coordinator, under Kafka's names and with Kafka's defaults."""
+"""The settings of the coordinators, under Kafka's names and with Kafka's defaults."""
 
 from __future__ import annotations
 
@@ -50,3 +50,14 @@ class GroupSettings:
     def allows_downgrade(self) -> bool:
         """Whether a consumer group becomes a classic one when only classic members are left."""
         return self.group_consumer_migration_policy in ("bidirectional", "downgrade")
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionSettings:
+    """Each field is Kafka's setting with `_` for `.`."""
+
+    transaction_max_timeout_ms: int = 900_000
+    transactional_id_expiration_ms: int = 604_800_000
+    transaction_state_log_num_partitions: int = 50
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = 10_000
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = 3_600_000

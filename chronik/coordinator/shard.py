@@ -144,6 +144,19 @@ class Shard:
         self._deadlines = Deadlines()
         return effects + self.consumers.close(KafkaError(error, "the group is coordinated elsewhere"))
 
+    def begin(self, entries: Sequence[Entry]) -> None:
+        """These records are being appended."""
+        self.offsets.begin(entries)
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        """The append of these records came to its end, one way or the other."""
+        self.offsets.end(entries)
+
+    def held(self) -> str:
+        """How many groups there are, for the node's log."""
+        groups = len(self.group_ids())
+        return f"{groups} groups" if groups else ""
+
     def store_entry(self, store: Store, wall_ms: int) -> Entry:
         """The record that a `Store` effect asks for."""
         store.value.current_state_timestamp = wall_ms

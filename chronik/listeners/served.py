@@ -12,11 +12,14 @@ from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.controller.image import MetadataImage
+from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
-from chronik.interfaces import ITransactions
+from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.add_offsets_to_txn import AddOffsetsToTxnHandler
+from chronik.listeners.handlers.add_partitions_to_txn import AddPartitionsToTxnHandler
 from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.alter_partition_reassignments import AlterPartitionReassignmentsHandler
@@ -36,7 +39,9 @@ from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
 from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
 from chronik.listeners.handlers.describe_quorum import DescribeQuorumHandler
 from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
+from chronik.listeners.handlers.describe_transactions import DescribeTransactionsHandler
 from chronik.listeners.handlers.elect_leaders import ElectLeadersHandler
+from chronik.listeners.handlers.end_txn import EndTxnHandler
 from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.handlers.find_coordinator import FindCoordinatorHandler
 from chronik.listeners.handlers.heartbeat import HeartbeatHandler
@@ -48,6 +53,7 @@ from chronik.listeners.handlers.list_config_resources import ListConfigResources
 from chronik.listeners.handlers.list_groups import ListGroupsHandler
 from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
 from chronik.listeners.handlers.list_partition_reassignments import ListPartitionReassignmentsHandler
+from chronik.listeners.handlers.list_transactions import ListTransactionsHandler
 from chronik.listeners.handlers.metadata import MetadataHandler
 from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
 from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
@@ -56,6 +62,7 @@ from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEp
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
+from chronik.listeners.handlers.write_txn_markers import WriteTxnMarkersHandler
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
@@ -75,14 +82,12 @@ def served_apis(
     metadata: MetadataImage,
     configs: NodeConfig,
     groups: Coordinator,
+    transactions: TransactionCoordinator,
+    producer_ids: ProducerIds,
     answers: AnswerBacklog,
     throttles: Throttles,
-    transactions: ITransactions | None = None,
 ) -> list[Any]:
-    """One handler for each API. `table` returns the table that is made of them.
-
-    Without `transactions`, transactional batches are refused and TxnOffsetCommit is not served.
-    """
+    """One handler for each API. `table` returns the table that is made of them."""
     sessions = FetchSessions(
         config.max_incremental_fetch_session_cache_slots,
         _FETCH_SESSION_EVICTION_MS,
@@ -91,7 +96,7 @@ def served_apis(
     wakeups = Wakeups(lambda call: reactor.callLater(0, call))
     clock = time.monotonic
     return [
-        ApiVersionsHandler(table),
+        ApiVersionsHandler(table, metadata),
         ProduceHandler(replicas, metrics.produce_latency, clock, reactor, transactions),
         FetchHandler(
             replicas,
@@ -113,7 +118,7 @@ def served_apis(
         MetadataHandler(metadata, controller, configs, reactor),
         DescribeClusterHandler(metadata),
         DescribeTopicPartitionsHandler(metadata),
-        InitProducerIdHandler(controller, metadata, config.node_id, reactor),
+        InitProducerIdHandler(producer_ids, transactions),
         CreateTopicsHandler(controller, configs, reactor),
         DeleteTopicsHandler(controller, configs, reactor),
         CreatePartitionsHandler(controller, reactor),
@@ -127,7 +132,7 @@ def served_apis(
         AlterPartitionReassignmentsHandler(metadata),
         ListPartitionReassignmentsHandler(),
         DescribeQuorumHandler(metadata),
-        FindCoordinatorHandler(groups),
+        FindCoordinatorHandler(groups, transactions),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
@@ -140,5 +145,11 @@ def served_apis(
         ListGroupsHandler(groups),
         DeleteGroupsHandler(groups),
         OffsetDeleteHandler(groups, metadata),
-        *([TxnOffsetCommitHandler(groups, metadata)] if transactions is not None else ()),
+        TxnOffsetCommitHandler(groups, metadata),
+        AddPartitionsToTxnHandler(transactions, metadata),
+        AddOffsetsToTxnHandler(transactions, groups),
+        EndTxnHandler(transactions),
+        WriteTxnMarkersHandler(replicas, reactor),
+        DescribeTransactionsHandler(transactions),
+        ListTransactionsHandler(transactions),
     ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from chronik.broker.checks import UncheckedTransaction
 from chronik.broker.partition import Partition
-from chronik.broker.transactional import PatientTransactions, PendingBatch, TransactionalAppends, produce_error
+from chronik.broker.transactional import PendingBatch, TransactionalAppends, produce_error
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ITransactions
 from chronik.log.simulated import SimulatedDisk
@@ -166,10 +165,6 @@ class RefusalTests(AppendCase):
         self.appends.append([self.pending(0)], None, False)
         self.assertEqual((self.results, self.coordinator.asked), ([ErrorCode.INVALID_TXN_STATE], []))
 
-    def test_without_a_coordinator(self) -> None:
-        TransactionalAppends(None).append([self.pending(0)], "id", False)
-        self.assertEqual(self.results, [ErrorCode.INVALID_TXN_STATE])
-
     def test_of_two_producers(self) -> None:
         self.appends.append([self.pending(0), self.pending(0, epoch=1)], "id", False)
         self.assertEqual(self.results, [ErrorCode.INVALID_PRODUCER_ID_MAPPING] * 2)
@@ -203,48 +198,3 @@ class RefusalTests(AppendCase):
             (codes.INVALID_TXN_STATE, True, codes.INVALID_TXN_STATE),
         ):
             self.assertEqual(produce_error(KafkaError(code, "why"), abortable).code, told)
-
-
-class PatienceTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.coordinator = Coordinator()
-        self.patient = PatientTransactions(self.coordinator, self.clock)  # type: ignore[arg-type]
-        verifyObject(ITransactions, self.patient)
-
-    def ask(self, verify_only: bool = False) -> Deferred[Any]:
-        return self.patient.join("id", 1, 0, [NAME], verify_only)
-
-    def test_a_coordinator_that_is_busy_is_asked_again(self) -> None:
-        self.coordinator.code = ErrorCode.CONCURRENT_TRANSACTIONS
-        answer = self.ask()
-        self.assertNoResult(answer)
-        self.clock.advance(0.02)
-        self.assertNoResult(answer)
-        self.coordinator.code = NONE
-        self.clock.advance(0.02)
-        self.assertEqual(self.successResultOf(answer), {NAME: NONE})
-        self.assertEqual(len(self.coordinator.asked), 3)
-
-    def test_but_not_for_ever(self) -> None:
-        self.coordinator.code = ErrorCode.CONCURRENT_TRANSACTIONS
-        answer = self.ask()
-        self.clock.pump([0.02] * 5)
-        self.assertEqual(self.successResultOf(answer), {NAME: ErrorCode.CONCURRENT_TRANSACTIONS})
-        self.assertEqual(len(self.coordinator.asked), 6)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_nor_for_anything_else(self) -> None:
-        self.coordinator.code = ErrorCode.CONCURRENT_TRANSACTIONS
-        self.assertEqual(self.successResultOf(self.ask(verify_only=True)), {NAME: ErrorCode.CONCURRENT_TRANSACTIONS})
-        self.coordinator.code = ErrorCode.INVALID_TXN_STATE
-        self.assertEqual(self.successResultOf(self.ask()), {NAME: ErrorCode.INVALID_TXN_STATE})
-        self.coordinator.slow = True
-        waiting = self.ask()
-        self.coordinator.fail(KafkaError(ErrorCode.NOT_COORDINATOR))
-        self.failureResultOf(waiting, KafkaError)
-        waiting = self.ask()
-        self.coordinator.fail(KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS))
-        self.clock.advance(0.02)
-        self.coordinator.answer()
-        self.assertEqual(self.successResultOf(waiting), {NAME: NONE})

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from chronik.coordinator import group_partition
 from chronik.coordinator import hosted as hosted_module
 from chronik.coordinator.records import Entry, OffsetCommitKey, decode_entry
 from chronik.coordinator.settings import GroupSettings
@@ -564,7 +565,7 @@ class DeletionTests(Case):
         self.patch(world.clock, "callLater", timed)
         world.metadata.delete("logs")
         world.settle()
-        self.assertGreaterEqual(len(turns), 40_000 // hosted_module.TOMBSTONES_A_BATCH)
+        self.assertGreaterEqual(len(turns), 40_000 // group_partition.TOMBSTONES_A_BATCH)
         turns.sort()
         self.assertLess(turns[-len(turns) // 10], 0.005, turns[-10:])  # a busy machine's worst turns don't count
         left = {place.topic for number in range(100) for place in self.committed(world, f"group-{number}")}
@@ -589,7 +590,7 @@ class HostingTests(Case):
 
     def test_no_leader_no_listener_no_topic(self) -> None:
         world = World(led=False)
-        world.coordinator._ensure_offsets_topic = lambda: Deferred()
+        world.coordinator.topic._create = lambda: Deferred()
         waiting = Deferred.fromCoroutine(world.coordinator.find("g", "PLAINTEXT"))
         self.assertNoResult(waiting)
         world = World()

@@ -6,9 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from chronik.coordinator.settings import GroupSettings
@@ -54,29 +52,10 @@ def txn_request(
     )
 
 
-@implementer(ITransactions)
-class Agreeing:
-    """Agrees, unless `error` or `code` says otherwise; answers with `waiting` when that is set."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-        self.error: KafkaError | None = None
-        self.code = ErrorCode.NONE
-        self.waiting: Deferred[Any] | None = None
-
-    def join(
-        self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Any, verify_only: bool
-    ) -> Deferred[dict[TopicPartition, ErrorCode]]:
-        self.asked.append((transactional_id, producer_id, producer_epoch, tuple(partitions), verify_only))
-        if self.error is not None:
-            return fail(self.error)
-        return self.waiting or succeed(dict.fromkeys(partitions, self.code))
-
-
 class TransactionalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World(GroupSettings(group_initial_rebalance_delay_ms=0, offsets_retention_minutes=1))
-        self.agreeing = self.world.coordinator._transactions = Agreeing()
+        self.agreeing = self.world.transactions
 
     def commit(self, offsets: dict[TopicPartition, int], implicit: bool = True, **request: Any) -> Any:
         """The code of each partition, or the KafkaError."""

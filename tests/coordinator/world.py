@@ -16,7 +16,7 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import Bounded, GroupTimes
-from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, MetadataDelta
+from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, ITransactions, MetadataDelta
 from chronik.model import (
     OFFSETS_TOPIC,
     Broker,
@@ -194,6 +194,25 @@ class OneNode:
         return lambda: self.listeners.remove(listener)
 
 
+@implementer(ITransactions)
+class Agreeing:
+    """Agrees, unless `error` or `code` says otherwise; answers with `waiting` when that is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.error: KafkaError | None = None
+        self.code = ErrorCode.NONE
+        self.waiting: Deferred[Any] | None = None
+
+    def join(
+        self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Any, verify_only: bool
+    ) -> Deferred[dict[TopicPartition, ErrorCode]]:
+        self.asked.append((transactional_id, producer_id, producer_epoch, tuple(partitions), verify_only))
+        if self.error is not None:
+            return fail(self.error)
+        return self.waiting or succeed(dict.fromkeys(partitions, self.code))
+
+
 class World:
     """A coordinator on one partition of `__consumer_offsets`, with its log, its clock and its cluster."""
 
@@ -203,6 +222,7 @@ class World:
         self.log = log or MemoryLog()
         self.metadata = OneNode(events=10, logs=10)
         self.created = 0
+        self.transactions = Agreeing()
         ids = count(1)
         self.coordinator = Coordinator(
             self.settings,
@@ -213,6 +233,7 @@ class World:
             wall_clock_ms=lambda: WALL + int(self.clock.seconds() * 1000),
             fresh_id=lambda: f"id{next(ids)}",
             ensure_offsets_topic=self._create,
+            transactions=self.transactions,
         )
         self.coordinator.start()
         if led:

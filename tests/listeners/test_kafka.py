@@ -15,6 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from chronik.controller.image import MetadataImage
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners import connection, flow
 from chronik.listeners.connection import KafkaProtocol
@@ -93,7 +94,7 @@ class Big:
 
 
 def make_factory(heartbeats: Heartbeats, clock: Any, budget: int = 1 << 26, **limits: int) -> KafkaFactory:
-    table = ApiTable([ApiVersionsHandler(lambda: table), heartbeats, Big()])
+    table = ApiTable([ApiVersionsHandler(lambda: table, MetadataImage("cluster", 0)), heartbeats, Big()])
     options = {"max_request_bytes": 1 << 20, "max_connections": 5, "max_connections_per_ip": 3, "max_idle_ms": 1000}
     return KafkaFactory(
         "PLAINTEXT",

@@ -1,8 +1,8 @@
-"""FindCoordinator: which node coordinates a group.
+"""FindCoordinator: which node coordinates a group or a transactional id.
 
-Transactions and share groups are not served: their keys are refused with INVALID_REQUEST, as Kafka refuses share keys when it
-has no share coordinator. Clients take that as final and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask
-until their own timeout.
+Share groups are not served: their keys are refused with INVALID_REQUEST, as Kafka refuses them when it has no share
+coordinator. Clients take that as final and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own
+timeout.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator as GroupCoordinator
+from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.wire.apis import ApiKey
@@ -18,18 +19,19 @@ from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorR
 
 _BATCHED = 4
 _GROUP = 0
+_TRANSACTION = 1
 _NO_NODE = -1
 
 
 class FindCoordinatorHandler:
-    """Serves FindCoordinator for groups."""
+    """Serves FindCoordinator for groups and transactional ids."""
 
     api_key = ApiKey.FIND_COORDINATOR
     min_version = 0
     max_version = 6
 
-    def __init__(self, coordinator: GroupCoordinator) -> None:
-        self._coordinator = coordinator
+    def __init__(self, groups: GroupCoordinator, transactions: TransactionCoordinator) -> None:
+        self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic}
 
     def handle(
         self, request: FindCoordinatorRequest, context: RequestContext
@@ -52,15 +54,17 @@ class FindCoordinatorHandler:
 
     async def _find_one(self, key: str, key_type: int, context: RequestContext) -> Coordinator:
         try:
-            if key_type != _GROUP:
+            topic = self._coordinators.get(key_type)
+            if topic is None:
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST,
-                    f"key type {key_type} has no coordinator here: this node coordinates groups (key type 0) only",
+                    f"key type {key_type} has no coordinator here: this node coordinates groups (key type 0) and "
+                    "transactional ids (key type 1)",
                 )
-            node = await self._coordinator.find(key, context.listener)
+            node = await topic.find(key, context.listener)
         except KafkaError as error:
             return _failed(key, error)
-        return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port)
+        return Coordinator(key=key, node_id=node.node_id, host=context.dialable(node.host), port=node.port)
 
     def refuse(self, request: FindCoordinatorRequest, version: int, error: KafkaError) -> FindCoordinatorResponse:
         """The error, from version 4 on for each key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronik.controller.commands import NewTopic
-from chronik.model import OFFSETS_TOPIC
+from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from chronik.node_config import NodeConfig
 
 
@@ -18,6 +18,19 @@ def new_topic(name: str, configs: NodeConfig) -> NewTopic:
                 ("cleanup.policy", "compact"),
                 ("compression.type", "producer"),
                 ("segment.bytes", str(configs.number("offsets.topic.segment.bytes"))),
+            ),
+        )
+    if name == TRANSACTIONS_TOPIC:
+        return NewTopic(
+            name,
+            configs.number("transaction.state.log.num.partitions"),
+            configs.number("transaction.state.log.replication.factor"),
+            configs=(
+                ("cleanup.policy", "compact"),
+                ("compression.type", "uncompressed"),
+                ("min.insync.replicas", str(configs.number("transaction.state.log.min.isr"))),
+                ("segment.bytes", str(configs.number("transaction.state.log.segment.bytes"))),
+                ("unclean.leader.election.enable", "false"),
             ),
         )
     return NewTopic(name)

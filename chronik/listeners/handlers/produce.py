@@ -123,7 +123,7 @@ class ProduceHandler:
         latency: Histogram,
         clock: Callable[[], float],
         reactor: Any,
-        transactions: ITransactions | None = None,
+        transactions: ITransactions,
     ) -> None:
         self._replicas = replicas
         self._transactional = TransactionalAppends(transactions)

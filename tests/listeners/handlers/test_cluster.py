@@ -10,6 +10,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from chronik.controller.commands import CreateTopics, NewTopic
+from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.errors import ErrorCode
 from chronik.interfaces import ILogDirectory, IRequestHandler
@@ -24,6 +25,7 @@ from chronik.wire.messages.describe_topic_partitions import Cursor, DescribeTopi
 from chronik.wire.messages.init_producer_id import InitProducerIdRequest
 from tests.controller.cluster import register
 from tests.controller.test_service import HeldLog
+from tests.coordinator.transactions import TransactionWorld
 from tests.listeners.handlers.serving import Serving
 
 
@@ -163,7 +165,8 @@ class InitProducerIdTests(SynchronousTestCase):
 
     def make(self, controller: Controller | None = None) -> InitProducerIdHandler:
         serving = self.serving
-        return InitProducerIdHandler(controller or serving.controller, serving.image, 0, serving.clock)
+        ids = ProducerIds(controller or serving.controller, serving.image, 0, serving.clock)
+        return InitProducerIdHandler(ids, TransactionWorld().coordinator)
 
     def ask(self, version: int = 5, **fields: Any) -> tuple[int, int, int]:
         request = InitProducerIdRequest(**{"transactional_id": None, **fields})
@@ -193,7 +196,6 @@ class InitProducerIdTests(SynchronousTestCase):
         self.assertEqual(self.ask(producer_id=7), (bad, -1, -1))
         self.assertEqual(self.ask(producer_epoch=7), (bad, -1, -1))
         self.assertEqual(self.ask(transactional_id=""), (bad, -1, -1))
-        self.assertEqual(self.ask(transactional_id="tx"), (ErrorCode.UNSUPPORTED_VERSION, -1, -1))
 
     def test_many_who_wait_share_one_allocation(self) -> None:
         log = HeldLog()

@@ -40,6 +40,7 @@ from chronik.wire.messages.offset_fetch import (
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
 )
+from tests.coordinator.transactions import TransactionWorld
 from tests.coordinator.world import World, commit_request, join_request, sync_request
 
 E = ErrorCode
@@ -64,6 +65,8 @@ class Case(SynchronousTestCase):
         self.world = World()
 
     def handler(self, cls: Any) -> Any:
+        if cls is FindCoordinatorHandler:
+            return cls(self.world.coordinator, TransactionWorld().coordinator)
         needs_metadata = cls in (OffsetCommitHandler, OffsetDeleteHandler)
         return cls(self.world.coordinator, self.world.metadata) if needs_metadata else cls(self.world.coordinator)
 
@@ -141,9 +144,9 @@ class FindCoordinatorTests(Case):
                 self.assertEqual((found.key, other.key), ("g", "h"))
             self.assertEqual((found.error_code, found.node_id, found.host, found.port), (0, 1, "localhost", 9092))
 
-    def test_transactions_and_shares_are_refused_for_good(self) -> None:
+    def test_shares_are_refused_for_good(self) -> None:
         for version in range(1, 7):
-            for key_type in (1, 2, 9):
+            for key_type in (2, 9):
                 request = FindCoordinatorRequest(key_type=key_type, **self.keys(version))
                 answer = self.send(FindCoordinatorHandler, version, request)
                 one = answer if version < 4 else answer.coordinators[0]

@@ -22,6 +22,7 @@ from chronik.wire.messages.produce import (
     TopicProduceData,
 )
 from chronik.wire.records import Codec, Record, decode_records, encode_batch, read_header, stamp_append_time, verify
+from tests.broker.test_transactional import Coordinator
 from tests.listeners.handlers.hosting import NOW, Hosting
 
 RECORDS = [Record(i, NOW + i, None, b"value-%d" % i) for i in range(3)]
@@ -44,7 +45,7 @@ class ProduceTests(SynchronousTestCase):
         self.hosting = Hosting()
         self.topic_id = self.hosting.create("t", 2)
         self.handler = ProduceHandler(
-            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock
+            self.hosting.replicas, Histogram(), self.hosting.clock.seconds, self.hosting.clock, Coordinator()
         )
 
     def ask(self, asked: ProduceRequest, version: int = 9) -> PartitionProduceResponse:

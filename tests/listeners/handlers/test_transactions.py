@@ -26,7 +26,7 @@ from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, 
 from chronik.wire.records import split_batches
 from tests.broker.test_transactional import Coordinator
 from tests.broker.test_transactions import batch
-from tests.coordinator.test_transactional_offsets import Agreeing, txn_request
+from tests.coordinator.test_transactional_offsets import txn_request
 from tests.coordinator.world import World
 from tests.listeners.handlers.hosting import Hosting
 from tests.listeners.handlers.serving import Serving
@@ -176,7 +176,7 @@ class DataTests(SynchronousTestCase):
 class TxnOffsetCommitTests(SynchronousTestCase):
     def send(self, version: int, code: ErrorCode = ErrorCode.NONE, **places: int) -> dict[tuple[str, int], int]:
         world = World()
-        agreeing = world.coordinator._transactions = Agreeing()
+        agreeing = world.transactions
         agreeing.code = code
         handler = TxnOffsetCommitHandler(world.coordinator, world.metadata)
         request = txn_request({TopicPartition(name, index): 5 for name, index in places.items()})

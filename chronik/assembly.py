@@ -1,0 +1,231 @@
+"""The parts of a node, and whom each of them asks: the half of the wiring in which nothing starts.
+
+What is configured reaches most parts as settings of their own. `chronik.services` starts and stops them in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+from twisted.python.failure import Failure
+
+from chronik.broker.compression_threads import CompressionThreads
+from chronik.broker.replicas import Replicas
+from chronik.compacting import compacting
+from chronik.config import Config
+from chronik.controller.commands import CreateTopics
+from chronik.controller.image import MetadataImage
+from chronik.controller.producer_ids import ProducerIds
+from chronik.controller.service import Controller
+from chronik.coordinator.runtime import Coordinator
+from chronik.coordinator.settings import GroupSettings, TransactionSettings
+from chronik.coordinator.transactions import TransactionCoordinator
+from chronik.data_directory import DataDirectory
+from chronik.group_config import Bounded, GroupTimes
+from chronik.interfaces import IDisk
+from chronik.janitor.retention import Retention
+from chronik.janitor.trash import Trash
+from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.handlers.internal_topics import new_topic
+from chronik.listeners.receiver import BufferPool
+from chronik.listeners.served import served_apis
+from chronik.listeners.throttling import Throttles
+from chronik.log.flusher import Flusher
+from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from chronik.node_config import NodeConfig
+from chronik.telemetry.lag import ReactorLagProbe
+from chronik.telemetry.metrics import NodeMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is started, stopped and listened with; all else is known to these."""
+
+    flusher: Flusher
+    pool: BufferPool
+    threads: CompressionThreads
+    replicas: Replicas
+    coordinator: Coordinator
+    transactions: TransactionCoordinator
+    throttles: Throttles
+    table: ApiTable
+    background: tuple[IService, ...]
+
+
+def assemble(
+    config: Config,
+    reactor: Any,
+    metrics: NodeMetrics,
+    *,
+    disk: IDisk,
+    directory: DataDirectory,
+    metadata: MetadataImage,
+    controller: Controller,
+    on_fatal: Callable[[Failure], None],
+) -> Parts:
+    """Make the parts of a node whose metadata is replayed, and hand them to each other."""
+    configs = NodeConfig(_static_configs(config, directory), metadata, config.node_id)
+    # One step of one task a turn of the reactor: the tasks bound their steps, and requests come in between.
+    cooperator = Cooperator(lambda: lambda: True, scheduler=lambda turn: reactor.callLater(0, turn))
+    flusher = Flusher(reactor, on_fatal, config.flush_interval_ms)
+    trash = Trash(disk, reactor)
+    pool = BufferPool(config.queued_max_request_bytes)
+    threads = CompressionThreads(reactor, _compression_threads(), pool.answers.change)
+    replicas = Replicas(
+        metadata=metadata,
+        node_id=config.node_id,
+        path=directory.topics,
+        disk=disk,
+        flusher=flusher,
+        settings_for=configs.topic_settings,
+        metrics_for=metrics.topic,
+        discard=trash.discard,
+        producer_expiration_ms=config.producer_id_expiration_ms,
+        flush_bytes=config.flush_interval_bytes,
+        wall_clock_ms=wall_clock_ms,
+        cooperator=cooperator,
+        on_fatal=on_fatal,
+        clock=reactor,
+        random=random.random,
+        threads=threads,
+    )
+
+    def create_topic(name: str) -> Deferred[Any]:
+        """Create one of the node's own topics."""
+        return controller.propose(CreateTopics((new_topic(name, configs),)))
+
+    producer_ids = ProducerIds(controller, metadata, config.node_id, reactor)
+    transactions = TransactionCoordinator(
+        _transaction_settings(config),
+        metadata,
+        replicas,
+        replicas,
+        replicas,
+        reactor,
+        wall_clock_ms=wall_clock_ms,
+        fresh_producer_id=producer_ids.take,
+        ensure_topic=partial(create_topic, TRANSACTIONS_TOPIC),
+    )
+    coordinator = Coordinator(
+        _group_settings(config),
+        metadata,
+        replicas,
+        replicas,
+        reactor,
+        wall_clock_ms=wall_clock_ms,
+        fresh_id=lambda: str(uuid.uuid4()),
+        ensure_offsets_topic=partial(create_topic, OFFSETS_TOPIC),
+        transactions=transactions,
+    )
+    replicas.add_host(coordinator)
+    replicas.add_host(transactions)
+    replicas.add_marker_listener(coordinator)
+    throttles = Throttles(
+        metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
+    )
+    throttles.refresh()
+    table: ApiTable = ApiTable(
+        served_apis(
+            config,
+            reactor,
+            metrics,
+            table=lambda: table,
+            replicas=replicas,
+            controller=controller,
+            metadata=metadata,
+            configs=configs,
+            groups=coordinator,
+            transactions=transactions,
+            producer_ids=producer_ids,
+            answers=pool.answers,
+            throttles=throttles,
+        )
+    )
+    retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
+    metrics.storage_usage = replicas.topic_sizes
+    return Parts(
+        flusher=flusher,
+        pool=pool,
+        threads=threads,
+        replicas=replicas,
+        coordinator=coordinator,
+        transactions=transactions,
+        throttles=throttles,
+        table=table,
+        background=(
+            trash,
+            retention,
+            ReactorLagProbe(reactor, metrics.reactor_lag),
+            *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
+        ),
+    )
+
+
+def _static_configs(config: Config, directory: DataDirectory) -> dict[str, str]:
+    """What the node was configured with, by Kafka's names: only what was really set, and what follows from where it runs."""
+    return config.kafka_configs() | {"log.dirs": directory.topics}
+
+
+def _group_settings(config: Config) -> GroupSettings:
+    return GroupSettings(
+        group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+        group_min_session_timeout_ms=config.group_min_session_timeout_ms,
+        group_max_session_timeout_ms=config.group_max_session_timeout_ms,
+        group_max_size=config.group_max_size,
+        group_consumer=group_times(config),
+        group_consumer_max_size=config.group_consumer_max_size,
+        group_consumer_assignors=config.group_consumer_assignors,
+        group_consumer_migration_policy=config.group_consumer_migration_policy,
+        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
+        offsets_retention_minutes=config.offsets_retention_minutes,
+        offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
+        offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _transaction_settings(config: Config) -> TransactionSettings:
+    abort_interval_ms = config.transaction_abort_timed_out_transaction_cleanup_interval_ms
+    remove_interval_ms = config.transaction_remove_expired_transaction_cleanup_interval_ms
+    return TransactionSettings(
+        transaction_max_timeout_ms=config.transaction_max_timeout_ms,
+        transactional_id_expiration_ms=config.transactional_id_expiration_ms,
+        transaction_state_log_num_partitions=config.transaction_state_log_num_partitions,
+        transaction_abort_timed_out_transaction_cleanup_interval_ms=abort_interval_ms,
+        transaction_remove_expired_transaction_cleanup_interval_ms=remove_interval_ms,
+    )
+
+
+def _compression_threads() -> int:
+    """One core stays for the reactor."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+
+
+def group_times(config: Config) -> GroupTimes:
+    """The times of the consumer protocol, each between its bounds."""
+    return GroupTimes(
+        Bounded(
+            config.group_consumer_session_timeout_ms,
+            config.group_consumer_min_session_timeout_ms,
+            config.group_consumer_max_session_timeout_ms,
+        ),
+        Bounded(
+            config.group_consumer_heartbeat_interval_ms,
+            config.group_consumer_min_heartbeat_interval_ms,
+            config.group_consumer_max_heartbeat_interval_ms,
+        ),
+    )
+
+
+def wall_clock_ms() -> int:
+    """The time since 1970."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,116 @@
+"""AddPartitionsToTxn: enter partitions in a transaction before the first write to them.
+
+Up to version 3 a producer sends one transaction. From 4 on brokers send several, each to be entered or only to be looked up
+(KIP-890). A transaction is entered whole or not at all: where one of its partitions does not exist, the others are answered
+OPERATION_NOT_ATTEMPTED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+from chronik.coordinator.transaction import V1, V2, Identity
+from chronik.coordinator.transactions import TransactionCoordinator
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import IClusterMetadata
+from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.fencing import fenced_code
+from chronik.model import TopicPartition
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnPartitionResult,
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse,
+    AddPartitionsToTxnResult,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTopicResult,
+    AddPartitionsToTxnTransaction,
+)
+
+_PRODUCER_FENCED_SINCE = 2
+_BATCHED_SINCE = 4
+
+
+class AddPartitionsToTxnHandler:
+    """Serves AddPartitionsToTxn for the topics in `metadata`."""
+
+    api_key = ApiKey.ADD_PARTITIONS_TO_TXN
+    min_version = 0
+    max_version = 5
+
+    def __init__(self, transactions: TransactionCoordinator, metadata: IClusterMetadata) -> None:
+        self._transactions = transactions
+        self._metadata = metadata
+
+    def handle(
+        self, request: AddPartitionsToTxnRequest, context: RequestContext
+    ) -> Coroutine[Any, Any, AddPartitionsToTxnResponse]:
+        """Answered when the partitions are in their transactions."""
+        return self._add(request, context.api_version)
+
+    async def _add(self, request: AddPartitionsToTxnRequest, version: int) -> AddPartitionsToTxnResponse:
+        if version >= _BATCHED_SINCE:
+            results = [
+                AddPartitionsToTxnResult(
+                    transactional_id=each.transactional_id, topic_results=_by_topic(await self._add_one(each, version))
+                )
+                for each in request.transactions
+            ]
+            return AddPartitionsToTxnResponse(results_by_transaction=results)
+        results_by_topic = _by_topic(await self._add_one(_as_one(request), version))
+        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results_by_topic)
+
+    async def _add_one(self, wanted: AddPartitionsToTxnTransaction, version: int) -> Mapping[TopicPartition, ErrorCode]:
+        partitions = _partitions(wanted.topics)
+        absent = {place for place in partitions if not self._exists(place)}
+        if absent:
+            unknown, others = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.OPERATION_NOT_ATTEMPTED
+            return {place: unknown if place in absent else others for place in partitions}
+        producer = Identity(wanted.producer_id, wanted.producer_epoch)
+        try:
+            if wanted.verify_only:
+                return self._transactions.verify_partitions(wanted.transactional_id, producer, partitions)
+            client_version = V2 if version >= _BATCHED_SINCE else V1
+            await self._transactions.add_partitions(wanted.transactional_id, producer, partitions, client_version)
+        except KafkaError as error:
+            return dict.fromkeys(partitions, fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE))
+        return dict.fromkeys(partitions, ErrorCode.NONE)
+
+    def _exists(self, place: TopicPartition) -> bool:
+        topic = self._metadata.topic(place.topic)
+        return topic is not None and 0 <= place.partition < len(topic.partitions)
+
+    def refuse(self, request: AddPartitionsToTxnRequest, version: int, error: KafkaError) -> AddPartitionsToTxnResponse:
+        """The error; below version 4 at every partition."""
+        if version >= _BATCHED_SINCE:
+            return AddPartitionsToTxnResponse(error_code=error.code)
+        code = fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE)
+        refused = dict.fromkeys(_partitions(request.v3_and_below_topics), code)
+        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_by_topic(refused))
+
+
+def _as_one(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnTransaction:
+    return AddPartitionsToTxnTransaction(
+        transactional_id=request.v3_and_below_transactional_id,
+        producer_id=request.v3_and_below_producer_id,
+        producer_epoch=request.v3_and_below_producer_epoch,
+        topics=request.v3_and_below_topics,
+    )
+
+
+def _partitions(topics: Iterable[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
+    """All of them, each once."""
+    return list(dict.fromkeys(TopicPartition(topic.name, number) for topic in topics for number in topic.partitions))
+
+
+def _by_topic(codes: Mapping[TopicPartition, ErrorCode]) -> list[AddPartitionsToTxnTopicResult]:
+    topics: dict[str, AddPartitionsToTxnTopicResult] = {}
+    for (name, number), code in codes.items():
+        topic = topics.get(name)
+        if topic is None:
+            topic = topics[name] = AddPartitionsToTxnTopicResult(name=name)
+        topic.results_by_partition.append(
+            AddPartitionsToTxnPartitionResult(partition_index=number, partition_error_code=code)
+        )
+    return list(topics.values())
