@@ -46,26 +46,26 @@ class Ledger:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.owners: dict[int, str] = {}
+        self.owners: dict[int, tuple[str, Any]] = {}  # name, and its member id and generation
         self.acknowledged: dict[int, int] = {}
         self.generation = -1
         self.faults: list[str] = []
         self.former: list[tuple[str, int]] = []  # (member id, generation) that are over
 
-    def assigned(self, name: str, partitions: list[int]) -> None:
+    def assigned(self, name: str, partitions: list[int], identity: Any) -> None:
         """A member may work on these from now on."""
         with self.lock:
             for partition in partitions:
                 owner = self.owners.get(partition)
-                if owner is not None and owner != name:
-                    self.faults.append(f"partition {partition} is given to {name} while {owner} owns it")
-                self.owners[partition] = name
+                if owner is not None and owner[0] != name:
+                    self.faults.append(f"partition {partition} is given to {name}, {identity}, while {owner} owns it")
+                self.owners[partition] = name, identity
 
     def revoked(self, name: str, partitions: list[int]) -> None:
         """A member has stopped working on these."""
         with self.lock:
             for partition in partitions:
-                if self.owners.get(partition) == name:
+                if self.owners.get(partition, ("",))[0] == name:
                     del self.owners[partition]
 
     def committed(self, partition: int, offset: int) -> None:
@@ -127,7 +127,7 @@ class Member(threading.Thread):
 
     def _on_assign(self, _: Consumer, places: list[TopicPartition]) -> None:
         partitions = [place.partition for place in places]
-        self._ledger.assigned(self.name, partitions)
+        self._ledger.assigned(self.name, partitions, identity_of(self._consumer))
         self._fresh += partitions
 
     def _on_revoke(self, _: Consumer, places: list[TopicPartition]) -> None:
