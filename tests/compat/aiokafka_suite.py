@@ -1,8 +1,8 @@
 """Runs aiokafka's own integration tests against a broker, and what is expected of them.
 
-`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way; `NOT_HERE` those that pass there and not here,
-each with the reason. All others must pass here. The tests of TLS, SASL and Kerberos need the container that aiokafka brings and
-are left out.
+`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way; `NOT_HERE` those that pass there and not
+here, each with the reason. All others must pass here. The tests of TLS, SASL and Kerberos need the container that aiokafka
+brings and are left out.
 
     python -m tests.compat.aiokafka_suite HOST:PORT [EXPRESSION]     print each test's outcome against a running broker
 """
@@ -14,8 +14,8 @@ import sys
 from tests.compat import pytest_suite
 from tests.peers import aiokafka_suite
 
-BROKER_SETTINGS = {"num.partitions": "2"}
-"""What aiokafka's container sets on its broker."""
+BROKER_SETTINGS = {"node.id": "0", "num.partitions": "2"}
+"""What the container that aiokafka brings sets on its broker."""
 
 _FILES = (
     "test_admin.py",
@@ -30,7 +30,11 @@ _FILES = (
     "test_transactional_producer.py",
 )
 
-FAIL_ON_KAFKA: dict[str, str] = {}
+FAIL_ON_KAFKA: dict[str, str] = {
+    "test_consumer.py::TestConsumerIntegration::test_kip_345_enabled": (
+        "it looks at one member's listener as soon as the other has its partitions: nine runs of ten are too early"
+    ),
+}
 """Tests that fail against Apache Kafka 4.1.1 too, with what is wrong with them."""
 
 NOT_HERE: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Runs librdkafka's own tests against a broker, one test number a process, and what is expected of them.
 
-`LEFT_OUT` names the numbers that are not run at all, `FAIL_ON_KAFKA` the tests that do not pass against Apache Kafka 4.1.1 either, run
-the same way, `NOT_HERE` those that pass there and not here, each with the reason. All others must pass here. Tests that
-librdkafka marks as local speak to no broker and are left out, as are those it marks as manual.
+`LEFT_OUT` names the numbers that are not run at all, `FAIL_ON_KAFKA` the tests that do not pass against Apache Kafka 4.1.1
+either, run the same way, `NOT_HERE` those that pass there and not here, each with the reason. All others must pass here. Tests
+that librdkafka marks as local speak to no broker and are left out, as are those it marks as manual.
 
     python -m tests.compat.librdkafka_suite HOST:PORT SCENARIO [NUMBER ...]
 
@@ -27,7 +27,7 @@ PATIENCE = 300.0
 """Seconds that one run may take: the slowest takes about half of it on a quiet machine."""
 
 BROKER_SETTINGS = {"num.partitions": "4", "group.initial.rebalance.delay.ms": "500"}
-"""What librdkafka's own scenario "default" sets on its brokers; members that join together are meant to be assigned together."""
+"""What librdkafka's own scenario "default" sets on its brokers; members that join together are to be assigned together."""
 
 SCENARIOS = {"default": BROKER_SETTINGS, "noautocreate": {**BROKER_SETTINGS, "auto.create.topics.enable": "false"}}
 """librdkafka's scenarios, by the settings that each needs on its broker. A test belongs to one of them."""

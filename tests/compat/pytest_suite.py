@@ -21,8 +21,8 @@ def outcomes(
 ) -> dict[str, str]:
     """The outcome ("PASSED", ...) of each test, by its file's name and its own: "test_x.py::test_y".
 
-    `directory` is where pytest runs, `options` are more of its options, `timeout` is in seconds. Raises RuntimeError when no test ran.
-    With CHRONIK_COMPAT_VERBOSE set, pytest's output goes to standard error.
+    `directory` is where pytest runs, `options` are more of its options, `timeout` is in seconds. Raises RuntimeError when no
+    test ran. With CHRONIK_COMPAT_VERBOSE set, pytest's output goes to standard error.
     """
     done = subprocess.run(
         [

@@ -3,9 +3,9 @@
     python -m tests.compat.streams_application HOST:PORT [SECONDS [SECONDS_BETWEEN_KILLS]]
 
 Three instances of `java/ExactlyOnceStreams.java` count words and join two streams within a window. Input is drawn from a seed
-and fed evenly; every few seconds one instance dies by SIGKILL and another takes its place, on the dead one's state directory or on an
-empty one in turn. In the end, the output read with read_committed must be what one pass over the input gives: for every word
-the counts 1, 2, ... n, each once and in order, and every pair of the join once.
+and fed evenly; every few seconds one instance dies by SIGKILL and another takes its place, on the dead one's state directory
+or on an empty one in turn. In the end, the output read with read_committed must be what one pass over the input gives: for
+every word the counts 1, 2, ... n, each once and in order, and every pair of the join once.
 """
 
 from __future__ import annotations

@@ -38,9 +38,14 @@ class Files(BrokerTestCase):
             try:
                 connector = "org.apache.kafka.connect.file.FileStream"
                 tasks = {"tasks.max": "1"}
-                worker.put("out", {"connector.class": f"{connector}SinkConnector", "topics": name, "file": str(sink), **tasks})
+                worker.put(
+                    "out", {"connector.class": f"{connector}SinkConnector", "topics": name, "file": str(sink), **tasks}
+                )
                 chunk = {"batch.size": "50", **tasks}
-                worker.put("in", {"connector.class": f"{connector}SourceConnector", "topic": name, "file": str(source), **chunk})
+                worker.put(
+                    "in",
+                    {"connector.class": f"{connector}SourceConnector", "topic": name, "file": str(source), **chunk},
+                )
                 self.wait(worker, lambda: len(sink.read_text().splitlines()) > 0)
                 worker.kill()
                 with open(source, "a") as more:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from tests.compat.kafka_python_suite import FAIL_ON_KAFKA, NOT_HERE, outcomes
+from tests.compat.kafka_python_suite import BROKER_SETTINGS, FAIL_ON_KAFKA, NOT_HERE, outcomes
 from tests.compat.node import WHOLE, BrokerTestCase
 
 
@@ -14,7 +14,7 @@ class KafkaPythonSuite(BrokerTestCase):
     @unittest.skipUnless(WHOLE, "runs with CHRONIK_COMPAT=1")
     def test_suite(self) -> None:
         """No test fails but those of the two lists, and enough of them ran."""
-        found = outcomes(self.bootstrap, "not transactional")
+        found = outcomes(self.own_broker(BROKER_SETTINGS))
         failed = {name for name, outcome in found.items() if outcome in ("FAILED", "ERROR")}
         self.assertEqual(failed - set(FAIL_ON_KAFKA) - set(NOT_HERE), set())
         self.assertGreaterEqual(sum(outcome == "PASSED" for outcome in found.values()), 40)

@@ -1,6 +1,6 @@
 """aiokafka's own integration tests, pointed at a broker that runs elsewhere.
 
-No source distribution of aiokafka on PyPI has its tests, so they come out of its repository: `CHRONIK_AIOKAFKA` names a clone of it
+No source distribution of aiokafka on PyPI has its tests: they come out of its repository, and `CHRONIK_AIOKAFKA` names a clone
 (a directory with or without a work tree, or an address that git can clone). The tests run against the aiokafka that is
 installed beside Chronik, at the tag of its version; their conftest.py, which starts containers, is replaced.
 """

@@ -17,9 +17,10 @@ _OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class Worker:
-    """One worker; `directory` takes its configuration and log. `group` names the cluster of workers and its three internal topics.
+    """One worker; `directory` takes its configuration and log.
 
-    Its REST port is chosen once: after `kill` and `start` it is the same worker. Sources are exactly-once.
+    `group` names the cluster of workers and its three internal topics. The REST port is chosen once: after `kill` and `start` it
+    is the same worker. Sources are exactly-once.
     """
 
     def __init__(self, directory: Path, bootstrap: str, group: str) -> None:
@@ -45,7 +46,9 @@ class Worker:
         }
         configuration = directory / "connect.properties"
         configuration.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        self.process = PeerProcess("Connect", java.command(_MAIN, [str(configuration)], _OPTIONS), directory / "connect.log")
+        self.process = PeerProcess(
+            "Connect", java.command(_MAIN, [str(configuration)], _OPTIONS), directory / "connect.log"
+        )
 
     def start(self, timeout: float = 90.0) -> None:
         """Start and wait until it has joined its group: its connectors can be asked for then."""
