@@ -19,8 +19,8 @@ _OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 class Worker:
     """One worker; `directory` takes its configuration and log.
 
-    `group` names the cluster of workers and its three internal topics. The REST port is chosen once: after `kill` and `start` it
-    is the same worker. Sources are exactly-once.
+    `group` names the cluster of workers and its three internal topics. The REST port is chosen once: after `kill` and `start`
+    it is the same worker. Sources are exactly-once.
     """
 
     def __init__(self, directory: Path, bootstrap: str, group: str) -> None:
