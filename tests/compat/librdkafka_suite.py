@@ -35,10 +35,24 @@ SCENARIOS = {"default": BROKER_SETTINGS, "noautocreate": {**BROKER_SETTINGS, "au
 SLICE = ("0001", "0012", "0017", "0026", "0030", "0055", "0073", "0090")
 """The numbers of a bounded run: seconds each."""
 
-LEFT_OUT: dict[str, str] = {}
+_HANGS = "librdkafka 2.0.2 waits for ever when it is closed after the topic is deleted"
+
+LEFT_OUT: dict[str, str] = {
+    "0107": f"it passes, then {_HANGS}",
+}
 """Test numbers that are not run, with the reason."""
 
-FAIL_ON_KAFKA: dict[str, str] = {}
+_NO_AUTHORIZER = "it sets ACLs, and the broker runs without an authorizer"
+
+FAIL_ON_KAFKA: dict[str, str] = {
+    "0045_subscribe_update_topic_remove": f"it passes, then {_HANGS}",
+    "0077_compaction": "Kafka 4 refuses its segments of 10 kB",
+    "0081_admin/do_test_AlterConfigs": "Kafka 4 looks at the settings' names before it looks for the topic",
+    "0092_mixed_msgver": "Kafka 4 has no message.format.version",
+    "0109_auto_create_topics": _NO_AUTHORIZER,
+    "0115_producer_auth": _NO_AUTHORIZER,
+    "0119_consumer_auth": _NO_AUTHORIZER,
+}
 """Tests that do not pass against Apache Kafka 4.1.1, with what is wrong with them."""
 
 NOT_HERE: dict[str, str] = {}
@@ -46,6 +60,8 @@ NOT_HERE: dict[str, str] = {}
 
 _PARTS = ("0081", "0103")
 """Numbers whose sub-tests run one by one: each covers an API of its own, and the first that fails would hide the others."""
+
+_FINE = {"PASSED", "SKIPPED"}
 
 _DECLARED = re.compile(r"^ {4}_TEST\(\s*((\d{4})_\w+),(.*?)\),\n(?! {5})", re.MULTILINE | re.DOTALL)
 _FUNCTION = re.compile(r"^(?:static )?void (do_test_\w+)\(.*?^}", re.MULTILINE | re.DOTALL)
@@ -69,14 +85,18 @@ def outcomes(
     """Run `numbers`, or all of a scenario; yields (test, outcome, the output).
 
     An outcome is "PASSED", "FAILED", "SKIPPED" (the test says itself why) or "TIMEOUT". A test of _PARTS gives one for each
-    of its sub-tests, "name/sub-test". `quick` is librdkafka's own quick mode: fewer messages.
+    of its sub-tests, "name/sub-test". What fails runs again: some of them race against themselves, on any broker. `quick` is
+    librdkafka's own quick mode: fewer messages.
     """
     known = declared(scenario)
     for number in numbers or [number for number in known if number not in LEFT_OUT]:
         for part in _parts(number) if number in _PARTS else [""]:
             states, output = _run(bootstrap, number, part, scenario, quick)
+            if not {states.get(name) for name in known[number]} <= _FINE:
+                states, output = _run(bootstrap, number, part, scenario, quick)
             for name in known[number]:
-                yield f"{name}/{part}" if part else name, states.get(name, "FAILED"), output
+                state = states.get(name)
+                yield f"{name}/{part}" if part else name, state if state in (*_FINE, "TIMEOUT") else "FAILED", output
 
 
 def _parts(number: str) -> list[str]:
@@ -92,7 +112,7 @@ def _run(bootstrap: str, number: str, part: str, scenario: str, quick: bool) -> 
         configuration.write_text(f"bootstrap.servers={bootstrap}\n")
         with open(log, "wb") as output:
             child = subprocess.Popen(
-                ["./test-runner", "-p1", "-L", "-s", scenario, *(["-Q"] if quick else [])],
+                ["./test-runner", "-L", "-s", scenario, *(["-Q"] if quick else [])],
                 cwd=directory,
                 env={
                     **os.environ,
