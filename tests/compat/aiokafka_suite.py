@@ -1,8 +1,7 @@
 """Runs aiokafka's own integration tests against a broker, and what is expected of them.
 
-`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way; `NOT_HERE` those that pass there and not
-here, each with the reason. All others must pass here. The tests of TLS, SASL and Kerberos need the container that aiokafka
-brings and are left out.
+`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way, with the reason. All others must pass here.
+The tests of TLS, SASL and Kerberos need the container that aiokafka brings and are left out.
 
     python -m tests.compat.aiokafka_suite HOST:PORT [EXPRESSION]     print each test's outcome against a running broker
 """
@@ -36,9 +35,6 @@ FAIL_ON_KAFKA: dict[str, str] = {
     ),
 }
 """Tests that fail against Apache Kafka 4.1.1 too, with what is wrong with them."""
-
-NOT_HERE: dict[str, str] = {}
-"""Tests that pass against Apache Kafka and not here, with the reason."""
 
 
 def outcomes(bootstrap: str, only: str = "") -> dict[str, str]:

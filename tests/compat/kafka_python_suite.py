@@ -1,8 +1,7 @@
 """Runs kafka-python's own integration tests against a broker, and what is expected of them.
 
-`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way; `NOT_HERE` those that need what Chronik does
-not serve yet, each with the reason. All others must pass here. Tests of TLS and SASL start
-brokers of their own and are left out.
+`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way, with the reason. All others must pass here.
+Tests of TLS and SASL start brokers of their own and are left out.
 
     python -m tests.compat.kafka_python_suite HOST:PORT [EXPRESSION]     print each test's outcome against a running broker
 """
@@ -17,10 +16,6 @@ from tests.peers import kafka_python_suite
 
 _FILES = ("test_admin_integration.py", "test_consumer_integration.py", "test_producer_integration.py")
 
-_TRANSACTIONS = "transactions come with a later release"
-_REASSIGNMENT = "one node has nowhere to move replicas to: the reassignment APIs come with the cluster"
-_QUORUM = "there is no Raft quorum to describe on one node: DescribeQuorum comes with the cluster"
-
 BROKER_SETTINGS = {"node.id": "0", "num.partitions": "4"}
 """What kafka-python's own fixtures set. Its tests assign a partition to broker 0, and commit for a second partition of a topic
 that is created by itself: without that one, the client asks again for ever."""
@@ -29,18 +24,6 @@ FAIL_ON_KAFKA: dict[str, str] = {
     "test_admin_integration.py::test_create_describe_delete_acls": "the broker runs without an authorizer",
 }
 """Tests that fail against Apache Kafka 4.1.1 too, with what is wrong with them."""
-
-NOT_HERE: dict[str, str] = {
-    "test_admin_integration.py::test_alter_partition_reassignments": _REASSIGNMENT,
-    "test_admin_integration.py::test_list_partition_reassignments": _REASSIGNMENT,
-    "test_admin_integration.py::test_alter_replica_log_dirs": "a node has one log directory to hold replicas",
-    "test_admin_integration.py::test_elect_leaders": "one node holds no elections: ElectLeaders comes with the cluster",
-    "test_admin_integration.py::test_describe_metadata_quorum": _QUORUM,
-    "test_admin_integration.py::test_list_config_resources": "ListConfigResources is not among this release's APIs",
-    "test_producer_integration.py::test_transactional_producer_messages": _TRANSACTIONS,
-    "test_producer_integration.py::test_transactional_producer_offsets": _TRANSACTIONS,
-}
-"""Tests that need what is not served yet, with the reason."""
 
 
 def outcomes(bootstrap: str, only: str = "") -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Runs librdkafka's own tests against a broker, one test number a process, and what is expected of them.
 
-`LEFT_OUT` names the numbers that are not run at all, `FAIL_ON_KAFKA` the tests that do not pass against Apache Kafka 4.1.1
-either, run the same way, `NOT_HERE` those that pass there and not here, each with the reason. All others must pass here. Tests
-that librdkafka marks as local speak to no broker and are left out, as are those it marks as manual.
+`LEFT_OUT` names the numbers that are not run at all, and `FAIL_ON_KAFKA` the tests that do not pass against Apache Kafka 4.1.1
+either, run the same way, each with the reason. All others must pass here. Tests that librdkafka marks as local speak to no
+broker and are left out, as are those it marks as manual.
 
     python -m tests.compat.librdkafka_suite HOST:PORT SCENARIO [NUMBER ...]
 
@@ -54,9 +54,6 @@ FAIL_ON_KAFKA: dict[str, str] = {
     "0119_consumer_auth": _NO_AUTHORIZER,
 }
 """Tests that do not pass against Apache Kafka 4.1.1, with what is wrong with them."""
-
-NOT_HERE: dict[str, str] = {}
-"""Tests that pass against Apache Kafka and not here, with the reason."""
 
 _PARTS = ("0081", "0103")
 """Numbers whose sub-tests run one by one: each covers an API of its own, and the first that fails would hide the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from tests.compat.librdkafka_suite import FAIL_ON_KAFKA, NOT_HERE, SCENARIOS, SLICE, outcomes
+from tests.compat.librdkafka_suite import FAIL_ON_KAFKA, SCENARIOS, SLICE, outcomes
 from tests.compat.node import WHOLE, BrokerTestCase
 
 
@@ -19,7 +19,7 @@ class LibrdkafkaSuite(BrokerTestCase):
 
     @unittest.skipUnless(WHOLE, "runs with CHRONIK_COMPAT=1")
     def test_suite(self) -> None:
-        """No test fails but those of the two lists, and enough of them ran."""
+        """No test fails but those of the list, and enough of them ran."""
         self.assertGreaterEqual(self.check("default"), 80)
 
     @unittest.skipUnless(WHOLE, "runs with CHRONIK_COMPAT=1")
@@ -33,7 +33,7 @@ class LibrdkafkaSuite(BrokerTestCase):
         failed: dict[str, str] = {}
         for name, outcome, output in outcomes(self.own_broker(SCENARIOS[scenario]), numbers, scenario, quick):
             passed += outcome == "PASSED"
-            if outcome in ("FAILED", "TIMEOUT") and name not in FAIL_ON_KAFKA and name not in NOT_HERE:
+            if outcome in ("FAILED", "TIMEOUT") and name not in FAIL_ON_KAFKA:
                 failed[name] = output
         ends = "\n".join(f"--- {name}:\n{output[-3000:]}" for name, output in failed.items())
         self.assertEqual(sorted(failed), [], ends)
