@@ -23,6 +23,7 @@ from chronik.listeners.handlers.add_partitions_to_txn import AddPartitionsToTxnH
 from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.alter_partition_reassignments import AlterPartitionReassignmentsHandler
+from chronik.listeners.handlers.alter_replica_log_dirs import AlterReplicaLogDirsHandler
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.handlers.consumer_group_describe import ConsumerGroupDescribeHandler
 from chronik.listeners.handlers.consumer_group_heartbeat import ConsumerGroupHeartbeatHandler
@@ -115,6 +116,7 @@ def served_apis(
         DeleteRecordsHandler(replicas, clock, reactor),
         DescribeProducersHandler(replicas),
         DescribeLogDirsHandler(replicas),
+        AlterReplicaLogDirsHandler(replicas, metadata),
         MetadataHandler(metadata, controller, configs, reactor),
         DescribeClusterHandler(metadata),
         DescribeTopicPartitionsHandler(metadata),

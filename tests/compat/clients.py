@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.peers import cache, java, kafkajs_peer, kcat
+from tests.peers import java, kafkajs_peer, kcat
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 PATIENCE = 60.0
+_PIPE = Path(__file__).parent / "java" / "Pipe.java"
 
 Pair = tuple[bytes | None, bytes]
 """(key, value)"""
@@ -212,25 +213,11 @@ class JavaClient:
         return found
 
     def _run(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        line = java.command("Pipe", arguments, java.TOOL_OPTIONS)
-        position = line.index("-cp") + 1
-        line[position] = f"{_compiled()}:{line[position]}"
+        line = java.own_command(_PIPE, arguments, java.TOOL_OPTIONS)
         done = subprocess.run(line, input=stdin, capture_output=True, timeout=PATIENCE * 2, check=False)
         if done.returncode:
             raise AssertionError(f"Pipe {arguments} failed: {done.stderr.decode('utf-8', 'replace')[-3000:]}")
         return done.stdout
-
-
-def _compiled() -> Path:
-    source = Path(__file__).parent / "java" / "Pipe.java"
-
-    def install(home: Path) -> None:
-        line = [cache.program("javac", "default-jdk-headless"), "-cp", f"{java.jars()}/*", "-d", str(home), str(source)]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise AssertionError(f"Pipe.java does not compile: {done.stderr}")
-
-    return cache.installed("pipe", source.read_bytes(), install)
 
 
 CLIENTS: tuple[Client, ...] = (ConfluentKafka(), Kcat(), KafkaPython(), Aiokafka(), KafkaJS(), JavaClient())

@@ -1,75 +1,42 @@
 """Runs kafka-python's own integration tests against a broker, and what is expected of them.
 
-`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way; `NOT_HERE` those that need what Chronik does
-not serve yet, each with the reason. All others must pass here. Tests of TLS and SASL start
-brokers of their own and are left out.
+`FAIL_ON_KAFKA` names those that fail against Apache Kafka 4.1.1, run the same way, with the reason. All others must pass here.
+Tests of TLS and SASL start brokers of their own and are left out.
 
-    python -m tests.compat.kafka_python_suite HOST:PORT     print each test's outcome against a running broker
+    python -m tests.compat.kafka_python_suite HOST:PORT [EXPRESSION]     print each test's outcome against a running broker
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
 import tempfile
 
+from tests.compat import pytest_suite
 from tests.peers import kafka_python_suite
 
 _FILES = ("test_admin_integration.py", "test_consumer_integration.py", "test_producer_integration.py")
-_OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) test/integration/(\S+)", re.MULTILINE)
 
-_TRANSACTIONS = "transactions come with a later release"
-_REASSIGNMENT = "one node has nowhere to move replicas to: the reassignment APIs come with the cluster"
-_QUORUM = "there is no Raft quorum to describe on one node: DescribeQuorum comes with the cluster"
+BROKER_SETTINGS = {"node.id": "0", "num.partitions": "4"}
+"""What kafka-python's own fixtures set. Its tests assign a partition to broker 0, and commit for a second partition of a topic
+that is created by itself: without that one, the client asks again for ever."""
 
 FAIL_ON_KAFKA: dict[str, str] = {
     "test_admin_integration.py::test_create_describe_delete_acls": "the broker runs without an authorizer",
-    "test_admin_integration.py::test_create_partitions": "it assigns a partition to broker 0, and the node is broker 1",
 }
 """Tests that fail against Apache Kafka 4.1.1 too, with what is wrong with them."""
-
-NOT_HERE: dict[str, str] = {
-    "test_admin_integration.py::test_alter_partition_reassignments": _REASSIGNMENT,
-    "test_admin_integration.py::test_list_partition_reassignments": _REASSIGNMENT,
-    "test_admin_integration.py::test_alter_replica_log_dirs": "a node has one log directory to hold replicas",
-    "test_admin_integration.py::test_elect_leaders": "one node holds no elections: ElectLeaders comes with the cluster",
-    "test_admin_integration.py::test_describe_metadata_quorum": _QUORUM,
-    "test_admin_integration.py::test_list_config_resources": "ListConfigResources is not among this release's APIs",
-    "test_producer_integration.py::test_transactional_producer_messages": _TRANSACTIONS,
-    "test_producer_integration.py::test_transactional_producer_offsets": _TRANSACTIONS,
-}
-"""Tests that need what is not served yet, with the reason."""
 
 
 def outcomes(bootstrap: str, only: str = "") -> dict[str, str]:
     """The outcome ("PASSED", ...) of each test, by file and name; `only` is a pytest expression over names."""
     with tempfile.TemporaryDirectory() as directory:
-        line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "--tb=short", "-o", "addopts="]
-        if only:
-            line += ["-k", only]
-        done = subprocess.run(
-            [*line, *(f"test/integration/{name}" for name in _FILES)],
-            cwd=kafka_python_suite.source(),
-            env={
-                **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
-                "KAFKA_URI": f"kafka://{bootstrap}",
-                "KAFKA_VERSION": "4.1.0",
-                "KAFKA_ROOT": directory,  # must be a directory; nothing is read from it
-                "PROJECT_ROOT": directory,
-            },
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-    found = {name.rstrip(" -"): outcome for outcome, name in _OUTCOME.findall(done.stdout)}
-    if not found:
-        raise RuntimeError(f"the suite did not run:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    if os.environ.get("CHRONIK_COMPAT_VERBOSE"):
-        print(done.stdout, file=sys.stderr)
-    return found
+        environment = {
+            "KAFKA_URI": f"kafka://{bootstrap}",
+            "KAFKA_VERSION": "4.1.0",
+            "KAFKA_ROOT": directory,  # must be a directory; nothing is read from it
+            "PROJECT_ROOT": directory,
+        }
+        files = [f"test/integration/{name}" for name in _FILES]
+        return pytest_suite.outcomes(kafka_python_suite.source(), files, environment, ["-k", only] if only else [])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import unittest
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.peers import cache
@@ -37,11 +38,17 @@ def shared() -> ChronikNode | ApacheKafka:
     if _shared is None or not _shared.process.running:
         directory = Path(tempfile.mkdtemp(prefix="chronik-compat-"))
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        broker = ApacheKafka(directory, _SETTINGS) if ON_KAFKA else ChronikNode(directory, _SETTINGS)
-        broker.start()
-        atexit.register(broker.stop)
-        _shared = broker
+        _shared = started(directory, {})
+        atexit.register(_shared.stop)
     return _shared
+
+
+def started(directory: Path, settings: Mapping[str, str]) -> ChronikNode | ApacheKafka:
+    """A broker with `settings`, by Kafka's names, over those of the shared one."""
+    chosen = {**_SETTINGS, **settings}
+    broker = ApacheKafka(directory, chosen) if ON_KAFKA else ChronikNode(directory, chosen)
+    broker.start()
+    return broker
 
 
 def log_files() -> list[Path]:
@@ -60,6 +67,14 @@ class BrokerTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.broker = shared()
         self.bootstrap = self.broker.bootstrap
+
+    def own_broker(self, settings: Mapping[str, str]) -> str:
+        """The bootstrap address of another broker, which has `settings` and lives as long as the test."""
+        directory = Path(tempfile.mkdtemp(prefix="chronik-compat-"))
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        broker = started(directory, settings)
+        self.addCleanup(broker.stop)
+        return broker.bootstrap
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """As unittest, but a missing peer is a skip with its reason."""

@@ -62,7 +62,7 @@ _BRACKETS = str.maketrans("[]", "<>")  # brackets mean a set of characters to fn
 
 _LATER = "this API comes with a later release, and what is not served is not advertised"
 _UNSERVED = (
-    17, 29, 30, 31, 34, 36, 38, 39, 40, 41, 50, 51, 57,
+    17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51, 57,
     64, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92,
 )  # fmt: skip
 _FEATURES = "features that later releases bring (share groups, Kafka's own metadata versions) are not there yet"

@@ -43,14 +43,15 @@ class ApacheKafka:
         self.bootstrap = f"{LOOPBACK}:{self.port}"
         self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         self._configuration = directory / "server.properties"
+        node = (settings or {}).get("node.id", "1")
         self.data = directory / "data"
         properties = {
             "process.roles": "broker,controller",
-            "node.id": "1",
+            "node.id": node,
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
+            "controller.quorum.voters": f"{node}@{LOOPBACK}:{controller}",
             "log.dirs": str(self.data),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "5",

@@ -56,6 +56,26 @@ def command(main: str, arguments: Sequence[str], options: Sequence[str] = ()) ->
     ]
 
 
+def compiled(source: Path) -> Path:
+    """The directory of the classes of one Java file of ours, compiled by the JDK on first use."""
+
+    def install(home: Path) -> None:
+        line = [cache.program("javac", "default-jdk-headless"), "-cp", f"{jars()}/*", "-d", str(home), str(source)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"{source.name} does not compile: {done.stderr}")
+
+    return cache.installed(source.stem.lower(), source.read_bytes(), install)
+
+
+def own_command(source: Path, arguments: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """The command line of a program of ours: `source` is its Java file, with a `main` in the class of its name."""
+    line = command(source.stem, arguments, options)
+    position = line.index("-cp") + 1
+    line[position] = f"{compiled(source)}:{line[position]}"
+    return line
+
+
 TOOL_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 """For programs that live for seconds: a small heap, the quick compiler, one collector thread."""
 

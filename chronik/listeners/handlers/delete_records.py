@@ -30,6 +30,9 @@ from chronik.wire.messages.delete_records import (
 _HIGH_WATERMARK = -1
 _NO_WATERMARK = -1
 
+_DISK_MS = 1_000
+"""What the disk gets at the least. The timeout is for replicas that are slow to follow: Kafka deletes at once with 0 ms too."""
+
 
 class DeleteRecordsHandler:
     """Serves DeleteRecords on the partitions of `replicas`."""
@@ -48,7 +51,7 @@ class DeleteRecordsHandler:
     def handle(
         self, request: DeleteRecordsRequest, context: RequestContext
     ) -> DeleteRecordsResponse | Deferred[DeleteRecordsResponse]:
-        """Advance each partition's start, and answer when all are durable, or `timeout_ms` have passed."""
+        """Advance each partition's start, and answer when all are durable, or after `timeout_ms` (_DISK_MS at the least)."""
         waits: list[Deferred[None]] = []
         response = DeleteRecordsResponse(
             topics=[
@@ -106,7 +109,7 @@ class DeleteRecordsHandler:
                 self._complaint.refused(str(error))
 
         if not durable.called:
-            waits.append(durable.addTimeout(max(timeout_ms, 1) / 1000, self._reactor).addErrback(failed))
+            waits.append(durable.addTimeout(max(timeout_ms, _DISK_MS) / 1000, self._reactor).addErrback(failed))
         return result
 
 

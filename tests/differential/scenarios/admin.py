@@ -22,6 +22,17 @@ def describe_log_dirs(s: Session) -> None:
 
 
 @scenario
+def alter_replica_log_dirs(s: Session) -> None:
+    create(s, "staying", 2)
+    for version in versions(ApiKey.ALTER_REPLICA_LOG_DIRS):
+        topics = [{"name": "staying", "partitions": [0, 7]}, {"name": "nowhere", "partitions": [0]}]
+        s.ask(
+            "no such directory", ApiKey.ALTER_REPLICA_LOG_DIRS, version, {"dirs": [{"path": "/no", "topics": topics}]}
+        )
+        s.ask("nothing", ApiKey.ALTER_REPLICA_LOG_DIRS, version, {"dirs": []})
+
+
+@scenario
 def describe_producers(s: Session) -> None:
     create(s, "with-producers", 2)
     for producer in (7_000_001, 7_000_002):

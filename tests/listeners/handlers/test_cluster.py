@@ -1,4 +1,4 @@
-"""DescribeCluster, DescribeTopicPartitions, DescribeLogDirs and InitProducerId, as clients see them."""
+"""DescribeCluster, DescribeTopicPartitions, DescribeLogDirs, AlterReplicaLogDirs and InitProducerId, as clients see them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.errors import ErrorCode
 from chronik.interfaces import ILogDirectory, IRequestHandler
+from chronik.listeners.handlers.alter_replica_log_dirs import AlterReplicaLogDirsHandler
 from chronik.listeners.handlers.describe_cluster import DescribeClusterHandler
 from chronik.listeners.handlers.describe_log_dirs import DescribeLogDirsHandler
 from chronik.listeners.handlers.describe_topic_partitions import DescribeTopicPartitionsHandler
 from chronik.listeners.handlers.init_producer_id import InitProducerIdHandler
 from chronik.model import TopicPartition
+from chronik.wire.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
+)
 from chronik.wire.messages.describe_cluster import DescribeClusterRequest
 from chronik.wire.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from chronik.wire.messages.describe_topic_partitions import Cursor, DescribeTopicPartitionsRequest, TopicRequest
@@ -154,6 +160,40 @@ class DescribeLogDirsTests(SynchronousTestCase):
         ]
         self.assertEqual(self.sizes(wanted), {("a", 1): 30})
         self.assertEqual(self.sizes([]), {})
+
+
+class AlterReplicaLogDirsTests(SynchronousTestCase):
+    """AlterReplicaLogDirs."""
+
+    def setUp(self) -> None:
+        self.serving = Serving()
+        self.serving.cluster.do(CreateTopics((NewTopic("a", 2, 1),)))
+        self.handler = AlterReplicaLogDirsHandler(Directory(), self.serving.image)
+        self.assertTrue(verifyObject(IRequestHandler, self.handler, tentative=True))
+
+    def ask(self, *places: tuple[str, str, list[int]], version: int = 2) -> dict[tuple[str, int], int]:
+        dirs = [
+            AlterReplicaLogDir(path=path, topics=[AlterReplicaLogDirTopic(name=name, partitions=partitions)])
+            for path, name, partitions in places
+        ]
+        answer = self.serving.ask(self.handler, AlterReplicaLogDirsRequest(dirs=dirs), version)
+        return {(t.topic_name, p.partition_index): p.error_code for t in answer.results for p in t.partitions}
+
+    def test_a_replica_stays_where_it_is(self) -> None:
+        for version in (1, 2):
+            self.assertEqual(self.ask(("/data", "a", [0, 1]), version=version), {("a", 0): 0, ("a", 1): 0})
+        self.assertEqual(self.ask(), {})
+
+    def test_refusals(self) -> None:
+        self.assertEqual(self.ask(("/other", "a", [0])), {("a", 0): ErrorCode.LOG_DIR_NOT_FOUND})
+        unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        self.assertEqual(self.ask(("/data", "a", [2, -1])), {("a", 2): unknown, ("a", -1): unknown})
+        self.assertEqual(self.ask(("/data", "x", [0])), {("x", 0): unknown})
+
+    def test_of_a_partition_named_twice_the_last_place_counts(self) -> None:
+        missing = ErrorCode.LOG_DIR_NOT_FOUND
+        self.assertEqual(self.ask(("/other", "a", [0]), ("/data", "a", [0, 0])), {("a", 0): 0})
+        self.assertEqual(self.ask(("/data", "a", [0]), ("/other", "a", [0])), {("a", 0): missing})
 
 
 class InitProducerIdTests(SynchronousTestCase):

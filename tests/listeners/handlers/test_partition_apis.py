@@ -139,11 +139,21 @@ class PartitionApisTests(SynchronousTestCase):
 
     def test_a_deletion_that_takes_too_long_is_not_acknowledged(self) -> None:
         self.hosting.worker.stuck = True
-        answers = self.delete_all(1, timeout_ms=300)
-        self.hosting.clock.advance(0.299)
-        self.assertEqual(answers, [])
-        self.hosting.clock.advance(0.002)
-        self.assertEqual(answers, [(ErrorCode.REQUEST_TIMED_OUT, -1)])
+        for timeout_ms, seconds in ((3000, 3.0), (300, 1.0), (0, 1.0)):
+            answers = self.delete_all(1, timeout_ms=timeout_ms)
+            self.hosting.clock.advance(seconds - 0.001)
+            self.assertEqual(answers, [])
+            self.hosting.clock.advance(0.002)
+            self.assertEqual(answers, [(ErrorCode.REQUEST_TIMED_OUT, -1)])
+
+    def test_a_deletion_may_be_given_no_time(self) -> None:
+        self.append([Record(0, NOW, None, b"x")], 1)
+        self.hosting.worker.held = []
+        answers = self.delete_all(1, timeout_ms=0)
+        self.hosting.clock.advance(0.5)
+        (job,) = self.hosting.worker.held
+        job()
+        self.assertEqual(answers, [(0, 1)])
 
     def test_a_deletion_ends_with_its_topic(self) -> None:
         self.hosting.worker.stuck = True
