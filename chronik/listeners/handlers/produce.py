@@ -35,6 +35,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ITransactions
 from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
+from chronik.model import INTERNAL_TOPICS
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.batches import CODEC_BITS
@@ -292,7 +293,15 @@ class ProduceHandler:
 
     def shape(self, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
         """What `handle_shaped` can serve requests by that repeat this one; None where each has to be decoded."""
-        return ProduceShape.of(frame, version, request) if request.acks in _ACKS else None
+        shape = ProduceShape.of(frame, version, request) if request.acks in _ACKS else None
+        if shape is None:
+            return None
+        (topic,) = request.topic_data
+        try:
+            self._find(topic, topic.partition_data[0], shape.by_id)
+        except KafkaError:
+            return None
+        return shape
 
     def handle_shaped(
         self, shape: ProduceShape, index: int, batch: memoryview, correlation_id: int, now_ms: int, received: float
@@ -363,9 +372,17 @@ class ProduceHandler:
         )
 
     def _find(self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool) -> Partition:
+        """The partition of `data`. Raises KafkaError, also for the node's own topics: clients have no say there."""
         if by_id:
-            return self._replicas.partition_by_id(topic.topic_id, data.index)
-        return self._replicas.partition(topic.name, data.index)
+            partition = self._replicas.partition_by_id(topic.topic_id, data.index)
+        else:
+            partition = self._replicas.partition(topic.name, data.index)
+        name = partition.name.topic
+        if name in INTERNAL_TOPICS:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION, f"{name} is kept by the node; clients cannot append to it"
+            )
+        return partition
 
     def _refused(
         self, topic: TopicProduceData, data: PartitionProduceData, by_id: bool, error: KafkaError

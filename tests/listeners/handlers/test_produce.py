@@ -11,6 +11,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IRequestHandler
 from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.batches import assemble
 from chronik.wire.frames import encode_request, read_request_header, response_body
@@ -91,6 +92,14 @@ class ProduceTests(SynchronousTestCase):
             (13, request(batch(), topic_id=b"\x09" * 16), ErrorCode.UNKNOWN_TOPIC_ID),
         ):
             self.refused(code, -1, asked, version)
+
+    def test_the_nodes_own_topics_are_not_for_clients(self) -> None:
+        for name in (OFFSETS_TOPIC, TRANSACTIONS_TOPIC):
+            topic_id = self.hosting.create(name)
+            for version, fields in ((9, {"topic": name}), (13, {"topic": "", "topic_id": topic_id})):
+                answer = self.ask(request(batch(), **fields), version)  # type: ignore[arg-type]
+                self.assertEqual((answer.error_code, answer.base_offset), (ErrorCode.INVALID_TOPIC_EXCEPTION, -1))
+            self.assertEqual(self.hosting.partition(name).high_watermark, 0)
 
     def test_acks_that_are_none(self) -> None:
         for acks in (2, -2):
@@ -295,5 +304,5 @@ class ShapedProduceTests(ProduceTests):
 
     def test_it_is_really_served_so(self) -> None:
         self.ask(request(batch()))
-        self.ask(request(b"wrong"), 13)
+        self.ask(request(b"wrong"), 9)
         self.assertEqual(self.handler.served, 2)
