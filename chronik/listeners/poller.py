@@ -37,6 +37,7 @@ class ConnectionPoller:
         self.unsent: list[Any] = []
         self._reactor = reactor
         self._epoll = select.epoll()
+        self._transports: set[Any] = set()  # all of them, also those that wait for nothing now
         self._watched: dict[int, tuple[Any, int]] = {}  # transport and event mask by file descriptor
         reactor.addReader(self)
 
@@ -47,6 +48,14 @@ class ConnectionPoller:
         self._epoll.close()
 
     # -- for transports -----------------------------------------------------------------------------------------------
+
+    def begin(self, transport: Any) -> None:
+        """`transport` has a socket from now on, until `end`."""
+        self._transports.add(transport)
+
+    def end(self, transport: Any) -> None:
+        """The socket of `transport` is gone."""
+        self._transports.discard(transport)
 
     def addReader(self, transport: Any) -> None:
         """Call `transport.doRead` when there is something to read."""
@@ -92,7 +101,7 @@ class ConnectionPoller:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops: so do the connections."""
-        for transport, _ in list(self._watched.values()):
+        for transport in list(self._transports):
             self._disconnect(transport, reason)
 
     def doRead(self) -> None:

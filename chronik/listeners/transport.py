@@ -44,6 +44,7 @@ class VectoredServer(tcp.Server):
         self._unsent_bytes = 0
         self.on_unsent: Callable[[int], None] = _ignore
         """Told by how many bytes the queue of what is unsent has grown or shrunk."""
+        poller.begin(self)
         super().__init__(socket, protocol, client, port, number, poller)  # type: ignore[arg-type]  # a reactor, but for most of one
 
     def doRead(self) -> Any:
@@ -137,6 +138,7 @@ class VectoredServer(tcp.Server):
         self.on_unsent(-self._unsent_bytes)
         self._unsent_bytes = 0
         super().connectionLost(reason)
+        self._poller.end(self)
 
     def _queue(self, buffers: Iterable[Buffer]) -> None:
         """Let `buffers` wait. Empty ones are left out: to send one alone would never make progress."""

@@ -30,6 +30,7 @@ class Half:
 
     def __init__(self, poller: ConnectionPoller, answer: bytes = b"") -> None:
         self.ours, self.theirs = socket.socketpair()
+        poller.begin(self)
         self.fileno = self.ours.fileno
         self.seen: list[Any] = []
         self._poller = poller
@@ -151,8 +152,13 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(sorted([first.seen, second.seen]), [[], ["read"]])
 
     def test_closing_ends_what_is_open(self) -> None:
-        half = self.half()
-        self.poller.addReader(half)
+        reading, paused, gone = self.half(), self.half(), self.half()
+        self.poller.addReader(reading)
+        self.poller.addReader(paused)
+        self.poller.removeReader(paused)
+        self.poller.end(gone)
         self.poller.close()
         self.closed = True
-        self.assertEqual(half.seen, [type(main.CONNECTION_LOST)])
+        self.assertEqual(reading.seen, [type(main.CONNECTION_LOST)])
+        self.assertEqual(paused.seen, [type(main.CONNECTION_LOST)])
+        self.assertEqual(gone.seen, [])
