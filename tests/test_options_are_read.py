@@ -44,7 +44,6 @@ class EveryOption(SynchronousTestCase):
         self.assertEqual(unread, set())
 
     def test_of_topics_reaches_the_topics(self) -> None:
-        services = (self.root / "services.py").read_text()
-        self.assertIn("config.kafka_configs()", services)
+        self.assertIn("config.kafka_configs()", (self.root / "assembly.py").read_text())
         reached = {synonym.name for definition in TOPIC_CONFIGS.values() for synonym in definition.synonyms}
         self.assertLessEqual({option.kafka for option in TOPIC_DEFAULTS.values()}, reached)

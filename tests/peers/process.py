@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import struct
@@ -14,18 +16,27 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 
 
+_PORTS = (20_000, 32_000)
+"""Below those that the system gives out by itself: a client of an earlier test that still looks for its broker finds none."""
+
+_candidates = itertools.count(random.randrange(*_PORTS))
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports that nothing listens on now."""
-    listeners = []
-    try:
-        for _ in range(count):
-            listener = socket.socket()
-            listener.bind((LOOPBACK, 0))
-            listeners.append(listener)
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+    """`count` TCP ports that nothing listens on now, and that no broker of this process had before."""
+    first, end = _PORTS
+    found: list[int] = []
+    for number in itertools.islice(_candidates, end - first):
+        port = first + (number - first) % (end - first)
+        with socket.socket() as listener:
+            try:
+                listener.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} free ports among {first} to {end}")
 
 
 def speaks_kafka(port: int, timeout: float = 1.0) -> bool:
