@@ -123,6 +123,8 @@ class Member(threading.Thread):
             if self._fresh:
                 self._look_up()
             self._commit()
+        # From here on it works on nothing; closing may or may not say so, and others may get the partitions at once.
+        self._ledger.revoked(self.name, list(range(PARTITIONS)))
         self._consumer.close()
 
     def _on_assign(self, _: Consumer, places: list[TopicPartition]) -> None:
