@@ -5,7 +5,7 @@ byte, but for the correlation id, the partition and the batch. A `ProduceShape` 
 in full. It recognises the next ones by their bytes and says where the batch lies, and it has the answer ready but for the
 numbers that are new. Whatever doesn't fit in every byte is not recognised, and is decoded in full again.
 
-Requests of the flexible versions (9 and later) only: what older clients send always is.
+Versions 7 and later: the answers of older ones lack the log's start, and zstd has to be looked for in their batches.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from chronik.wire.messages.produce import (
 )
 
 _BEHIND_CORRELATION_ID = 8
+_FIRST = 7
 _FIRST_FLEXIBLE = 9
 _FIRST_BY_ID = 13
 _NO_TAGS = b"\0\0\0"  # of the partition, the topic and the request
@@ -33,12 +34,14 @@ _LONGEST_PREFIX = 1000
 _MARKS = (0x5A5A5A5A, 0x1122, 0x5B5B5B5B5B5B5B5B, 0x5C5C5C5C5C5C5C5C, 0x5D5D5D5D5D5D5D5D)
 _numbers = struct.Struct(">ihqqq")  # partition, error code, base offset, append time, log start
 _unpack_index = struct.Struct(">iB").unpack_from
+_unpack_inflexible = struct.Struct(">ii").unpack_from  # partition, length of the batch
 
 
 class ProduceShape:
     """The common part of requests in `version` with these `acks`, for one topic: `topic` by name, or by `topic_id` (13+)."""
 
     __slots__ = (
+        "_flexible",
         "_head",
         "_index_at",
         "_pack",
@@ -61,6 +64,7 @@ class ProduceShape:
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
         self.by_id = version >= _FIRST_BY_ID
+        self._flexible = version >= _FIRST_FLEXIBLE
         self.topic = topic.name
         self.topic_id = topic.topic_id
         self._prefix = prefix
@@ -79,13 +83,14 @@ class ProduceShape:
     @classmethod
     def of(cls, frame: memoryview, version: int, request: ProduceRequest) -> ProduceShape | None:
         """The shape of `request`, which was decoded from `frame`; None where it has none."""
-        if version < _FIRST_FLEXIBLE or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:
+        if version < _FIRST or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:
             return None
         (data,) = request.topic_data[0].partition_data
         if data.records is None:
             return None
         size = len(data.records)
-        index_at = len(frame) - len(_NO_TAGS) - size - _length_bytes(size) - 4
+        around = len(_NO_TAGS) + _length_bytes(size) if version >= _FIRST_FLEXIBLE else 4
+        index_at = len(frame) - size - around - 4
         if not 0 < index_at - _BEHIND_CORRELATION_ID <= _LONGEST_PREFIX:
             return None
         shape = cls(bytes(frame[_BEHIND_CORRELATION_ID:index_at]), version, request)
@@ -97,6 +102,10 @@ class ProduceShape:
         size = len(frame)
         if size < at + 8 or frame[_BEHIND_CORRELATION_ID:at] != self._prefix:
             return None
+        if not self._flexible:
+            index, length = _unpack_inflexible(frame, at)
+            at += 8
+            return (index, frame[at:]) if at + length == size else None
         index, length = _unpack_index(frame, at)
         at += 5
         if length > 127:

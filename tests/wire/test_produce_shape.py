@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from chronik.wire.messages.produce import (
 )
 from chronik.wire.produce_shape import ProduceShape
 
-_VERSIONS = st.integers(9, 13)
+_VERSIONS = st.integers(7, 13)
 _INT64 = st.integers(-(2**63), 2**63 - 1)
 _RECORDS = st.one_of(
     st.binary(max_size=300), st.sampled_from([126, 127, 128, 16382, 16383, 16384, 70000]).map(lambda size: b"r" * size)
@@ -43,7 +44,7 @@ def frame(message: ProduceRequest, version: int, correlation_id: int = 1, client
 
 def decoded(whole: memoryview) -> ProduceRequest:
     """What the decoder makes of a frame."""
-    header = read_request_header(whole, True)
+    header = read_request_header(whole, struct.unpack_from(">h", whole, 2)[0] >= 9)
     message, end = ProduceRequest.decode(whole, header.api_version, header.body)
     assert end == len(whole)
     return message
@@ -100,8 +101,8 @@ class ShapeTests(SynchronousTestCase):
         topics = request(9, b"x")
         topics.topic_data.append(TopicProduceData(name="other", partition_data=[]))
         self.assertIsNone(shape_of(topics, 9))
-        whole = memoryview(b"".join(encode_request(request(8, b"x"), 8, 1, "c")))[4:]
-        self.assertIsNone(ProduceShape.of(whole, 8, request(8, b"x")))
+        whole = memoryview(b"".join(encode_request(request(6, b"x"), 6, 1, "c")))[4:]
+        self.assertIsNone(ProduceShape.of(whole, 6, request(6, b"x")))
         self.assertIsNone(shape_of(request(9, b"x"), 9, "c" * 1100))
 
     def test_others_are_not_recognised(self) -> None:
@@ -121,7 +122,7 @@ class ShapeTests(SynchronousTestCase):
     def test_what_is_damaged_is_left_to_the_decoder(self) -> None:
         """Whatever is recognised is what the decoder would have found: nothing is read differently."""
         rng, recognised = Random(5), 0
-        for version in (9, 13):
+        for version in (7, 9, 13):
             shape = shape_of(request(version, b"x" * 200), version)
             assert shape is not None
             for size in (0, 1, 126, 127, 128, 300):
