@@ -5,7 +5,7 @@ aborts at random) and `tests.crash.copier` on librdkafka (transactions v1). Mean
 are sent again on purpose (KIP-890): none may end a later one. A reader of read_committed watches: it must never see what
 is not there in the end.
 
-`CHRONIK_TRANSACTIONS` says how many transactions the jobs make together (200 by default; the whole run is 10,000).
+`CHRONIK_TRANSACTIONS` says how many transactions the jobs make together (100 by default; the whole run is 10,000).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.differential.session import Session
 from tests.peers import cache, java
 from tests.peers.chronik_node import REPOSITORY, ChronikNode
 
-TRANSACTIONS = int(os.environ.get("CHRONIK_TRANSACTIONS", "200"))
+TRANSACTIONS = int(os.environ.get("CHRONIK_TRANSACTIONS", "100"))
 SEED = int(os.environ.get("CHRONIK_CRASH_SEED", "1"))
 SIZE = 10
 PARTITIONS = 4
