@@ -64,15 +64,14 @@ class _GroupCase(ConformanceCase):
 class GroupTests(_GroupCase):
     def test_25_a_sync_waits_for_the_leader(self) -> None:
         group = self.group()
-        members = [Member(self.session, group, name=str(n)) for n in range(2)]
-        pending = [member.begin_join("") for member in members]
-        for member, join in zip(members, pending, strict=True):
-            if member.end_join(join).error_code == ErrorCode.MEMBER_ID_REQUIRED:
-                pending[members.index(member)] = member.begin_join("")
-        answers = [member.end_join(join) for member, join in zip(members, pending, strict=True)]
-        if answers[0].generation_id != answers[1].generation_id:  # the first was alone for a generation
-            again = members[0].begin_join("")
-            answers[0] = members[0].end_join(again)
+        members = first, second = [Member(self.session, group, name=str(n)) for n in range(2)]
+        first.join("")
+        first.sync("", {first.id: b"all"})
+        self.assertEqual(second.end_join(second.begin_join("")).error_code, ErrorCode.MEMBER_ID_REQUIRED)
+        joining = second.begin_join("")
+        self.eventually(lambda: first.beat("").error_code == ErrorCode.REBALANCE_IN_PROGRESS)
+        answers = [first.end_join(first.begin_join("")), second.end_join(joining)]
+        self.assertEqual(answers[0].generation_id, answers[1].generation_id)
         (leader,) = [member for member in members if member.id == answers[0].leader]
         (follower,) = [member for member in members if member is not leader]
         waiting = follower.begin_sync("")

@@ -29,10 +29,9 @@ def scenario(function: Scenario) -> Scenario:
 
 
 def all_scenarios() -> dict[str, Scenario]:
-    """Every scenario by name, in order."""
-    for name in _modules:
-        import_module(f"tests.differential.scenarios.{name}")
-    return dict(_found)
+    """Every scenario by name, in order, whoever has imported a module of them before."""
+    modules = [import_module(f"tests.differential.scenarios.{name}").__name__ for name in _modules]
+    return dict(sorted(_found.items(), key=lambda item: modules.index(item[1].__module__)))
 
 
 # -- what many scenarios need --------------------------------------------------------------------------------------------
