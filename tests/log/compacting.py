@@ -77,7 +77,12 @@ def carry_out(log, disk, request, between=lambda: None):
         if progress.segment is not None:
             drive(log.begin_swap(progress.segment))
 
-    result = clean(request, disk, report, lambda size: None)
+    try:
+        result = clean(request, disk, report, lambda size: None)
+    except FileNotFoundError:
+        if request.segments[0][0] >= log.start_offset:
+            raise
+        return None  # its segments were given up meanwhile: the job ends there, and a later one goes on
     drive(log.cleaned_to(result.cleaned_to))
     return result
 
