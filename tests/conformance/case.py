@@ -61,6 +61,20 @@ class ConformanceCase(SynchronousTestCase):
         )
 
 
+class OnDisk(ConformanceCase):
+    """The same with a broker that keeps its data in a directory of the test's, for one that goes on with it."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        self.start()
+        self.addCleanup(lambda: self.broker.stop())
+
+    def start(self) -> None:
+        """Start a broker in the test's directory, and connect to it."""
+        self.broker = Chronik(directory=self.directory, **self.options).start()  # type: ignore[arg-type]
+        self.session = self.connect()
+
+
 def fetch_body(topics: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     """A Fetch request outside of any session that doesn't wait."""
     return {

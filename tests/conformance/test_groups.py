@@ -8,13 +8,11 @@ from typing import Any
 
 from chronik.coordinator.records import partition_for
 from chronik.errors import ErrorCode
-from chronik.testing import Chronik
 from chronik.testing.reactor_thread import call
 from chronik.wire.apis import ApiKey
-from tests.conformance.case import ConformanceCase
+from tests.conformance.case import ConformanceCase, OnDisk
 from tests.differential.scenarios import coordinate
 from tests.differential.scenarios.groups import Member
-from tests.differential.session import Session
 
 
 class _GroupCase(ConformanceCase):
@@ -184,18 +182,7 @@ class GroupTests(_GroupCase):
         self.assertEqual(self.fetch_all(group), [])
 
 
-class RestartTests(_GroupCase):
-    def setUp(self) -> None:
-        self.directory = self.mktemp()
-        self.start()
-        self.addCleanup(lambda: self.broker.stop())
-
-    def start(self) -> None:
-        """Start a broker in the test's directory, and connect to it."""
-        self.broker = Chronik(directory=self.directory, **self.options).start()  # type: ignore[arg-type]
-        self.session = Session(("127.0.0.1", self.broker.port))
-        self.addCleanup(self.session.close)
-
+class RestartTests(OnDisk, _GroupCase):
     def test_29_offsets_after_a_restart_are_those_before(self) -> None:
         self.broker.create_topic("a", 3)
         groups = [f"kept-{n}" for n in range(8)]

@@ -9,14 +9,12 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 
 from chronik.errors import ErrorCode
-from chronik.testing import Chronik
 from chronik.wire.apis import ApiKey
-from tests.conformance.case import ConformanceCase
+from tests.conformance.case import ConformanceCase, OnDisk
 from tests.conformance.transactional import Transactor
 from tests.differential.batches import Batch, describe
 from tests.differential.scenarios import coordinate
 from tests.differential.scenarios.groups import Member
-from tests.differential.session import Session
 
 _COMMITTED = 1
 _CONTROL = 1 << 5
@@ -234,18 +232,7 @@ class TransactionTests(_TransactionCase):
         self.assertIn(producer.end(commit=True), refused)
 
 
-class RestartTests(_TransactionCase):
-    def setUp(self) -> None:
-        self.directory = self.mktemp()
-        self.start()
-        self.addCleanup(lambda: self.broker.stop())
-
-    def start(self) -> None:
-        """Start a broker in the test's directory, and connect to it."""
-        self.broker = Chronik(directory=self.directory, **self.options).start()  # type: ignore[arg-type]
-        self.session = Session(("127.0.0.1", self.broker.port))
-        self.addCleanup(self.session.close)
-
+class RestartTests(OnDisk, _TransactionCase):
     def test_32_stable_offset_and_aborted_list_survive_a_restart(self) -> None:
         topic = self.topic()
         one, two = self.transactor("one"), self.transactor("two")
