@@ -81,6 +81,17 @@ class Message(Struct):
         return b"".join(chunks)
 
     @classmethod
+    def prepare(cls, version: int) -> None:
+        """Compile the functions of `version` now, not in the midst of its first message: up to 1 ms each.
+
+        Raises UnsupportedField for a version outside `VERSIONS`.
+        """
+        if version not in cls._decoders:
+            cls._compile_decoder(version)
+        if version not in cls._encoders:
+            cls._compile_encoder(version)
+
+    @classmethod
     def is_flexible(cls, version: int) -> bool:
         """Whether `version` uses compact lengths and tagged fields."""
         return cls.FLEXIBLE.has(version)

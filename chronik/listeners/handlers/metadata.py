@@ -64,6 +64,10 @@ class MetadataHandler:
         self._configs = configs
         self._clock = clock
         self._chunks = TopicChunks(metadata)
+        for version in range(self.min_version, self.max_version + 1):  # the first answer is large enough without it
+            MetadataRequest.prepare(version)
+            MetadataResponse.prepare(version)
+            self._chunks.prepare(version)
         self._slices = Slices(clock.seconds, clock)
 
     def handle(

@@ -103,6 +103,12 @@ class TopicChunks:
         self._views: dict[tuple[int, bool, str], TopicView] = {}
         metadata.subscribe(self._changed)
 
+    def prepare(self, version: int) -> None:
+        """Have the elements' codec compiled before the first view of that version."""
+        flexible = MetadataResponse.is_flexible(version)
+        encode_struct(MetadataResponseTopic(name=""), version, flexible)
+        encode_struct(MetadataResponsePartition(), version, flexible)
+
     def view(self, version: int, operations: bool, listener: str) -> TopicView:
         """The view for a request of that version on that listener."""
         key = (version, operations, listener)
