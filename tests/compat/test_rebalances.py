@@ -195,7 +195,7 @@ class Rebalances(unittest.TestCase):
         node = ChronikNode(directory, options)
         node.start()
         self.addCleanup(node.stop)
-        admin = AdminClient({"bootstrap.servers": node.bootstrap})
+        admin = AdminClient({"bootstrap.servers": node.bootstrap, "log_level": 0})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
         chance, ledger, group = random.Random(1), Ledger(), f"many-{protocol}"
         names = iter(range(1_000_000))
