@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from chronik.broker.checks import TransactionCheck
 from chronik.broker.partition import Appended, Partition
+from chronik.broker.partition_transactions import append_marker, append_offsets
 from chronik.errors import KafkaError
 from chronik.interfaces import ICommittedReader, IMarkerListener, IMarkerWriter, ITransactionalWriter
 from chronik.log.producers import NO_SEQUENCE
@@ -70,7 +71,7 @@ class NodeTopics:
         self, partition: TopicPartition, producer_id: int, producer_epoch: int
     ) -> TransactionCheck | None:
         """See `ITransactionalWriter`."""
-        return self.partition(*partition).check_transaction(producer_id, producer_epoch, NO_SEQUENCE, implicit=False)
+        return self.partition(*partition).transactions.check(producer_id, producer_epoch, NO_SEQUENCE, implicit=False)
 
     def append_transactional(
         self, partition: TopicPartition, batch: bytearray, check: TransactionCheck | None
@@ -78,16 +79,16 @@ class NodeTopics:
         """See `ITransactionalWriter`."""
         try:
             leading = self.partition(*partition)
-            appended = leading.append_offsets(batch, self._now_ms(), check)
+            base_offset, end_offset = append_offsets(leading, batch, self._now_ms(), check)
         except KafkaError as error:
             return fail(error)
-        return _when_committed(leading, appended.end_offset, appended.base_offset)
+        return _when_committed(leading, end_offset, base_offset)
 
     def write_marker(self, partition: TopicPartition, marker: TransactionMarker) -> Deferred[None]:
         """See `IMarkerWriter`. Those who listen for markers are told before it fires."""
         try:
             leading = self.partition(*partition)
-            end_offset = leading.append_marker(marker, self._now_ms())
+            end_offset = append_marker(leading, marker, self._now_ms())
         except KafkaError as error:
             return fail(error)
         return _when_committed(leading, end_offset, end_offset).addCallback(self._marker_committed, partition)

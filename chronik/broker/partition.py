@@ -1,9 +1,10 @@
 """One partition as this node leads it: appends, reads, the high watermark, and who waits for it.
 
-The partition stands between requests and its `Log`. It decides what may be appended (leadership, in-sync replicas, the
-topic's limits on size and time), and what may be read: consumers see only what is committed, which is what lies below the
-high watermark. That is the smallest end offset over the in-sync replicas, where this node's own end counts as soon as it is
-written (durability `interval`) or as soon as it is on disk (`fsync`, or flush.messages=1).
+The partition stands between requests and its `Log`. It decides what may be appended (leadership, in-sync replicas; what the
+topic's settings let in is in `chronik.broker.admission`, what belongs to transactions in `partition_transactions`), and what
+may be read: consumers see only what is committed, which is what lies below the high watermark. That is the smallest end
+offset over the in-sync replicas, where this node's own end counts as soon as it is written (durability `interval`) or as soon
+as it is on disk (`fsync`, or flush.messages=1).
 
 Pure: time is an argument, the log and the syncing are handed in.
 """
@@ -13,25 +14,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from chronik.broker.checks import TransactionCheck, TransactionChecks, UncheckedTransaction
+from chronik.broker.admission import NOT_OPAQUE, Admission
+from chronik.broker.checks import TransactionCheck
+from chronik.broker.partition_transactions import PartitionTransactions
 from chronik.broker.preparation import ICompressionThreads, Preparation, prepares
-from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed
+from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed, wake_all
 from chronik.errors import ErrorCode, KafkaError
 from chronik.log.aborted import AbortedTransaction
 from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
-from chronik.model import PartitionId, PartitionState, TopicPartition, TransactionMarker
+from chronik.model import PartitionId, PartitionState, TopicPartition
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 from chronik.wire import records
-from chronik.wire.batches import LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT, BatchHeader
+from chronik.wire.batches import TRANSACTIONAL_BIT
 from chronik.wire.codec import Buffer
 
 _NO_EPOCH = -1
 _ALL = -1
 _NO_LIMIT = 2**63 - 1
-_NOT_OPAQUE = TRANSACTIONAL_BIT | LOG_APPEND_TIME_BIT
 _new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
 
 
@@ -69,15 +71,12 @@ class Partition:
         "_flush_messages",
         "_in_sync",
         "_lacks_replicas",
-        "_max_bytes",
-        "_newest",
-        "_oldest",
         "_replicas",
         "_request_sync",
-        "_stamp",
         "_syncs",
         "_threads",
         "_uncommitted_bytes",
+        "admission",
         "commits",
         "fetch_waiters",
         "high_watermark",
@@ -91,7 +90,7 @@ class Partition:
         "settings",
         "stable_waiters",
         "syncs_first",
-        "transaction_checks",
+        "transactions",
     )
 
     def __init__(
@@ -120,7 +119,8 @@ class Partition:
         self._cuts = CommitQueue()  # of log starts
         self.fetch_waiters: set[WaitingFetch] = set()  # for what is committed
         self.stable_waiters: set[WaitingFetch] = set()  # for what is stable
-        self.transaction_checks = TransactionChecks()
+        self.admission = Admission(name)
+        self.transactions = PartitionTransactions(name, log.producers)
         self._uncommitted_bytes = 0
         self._request_sync = request_sync
         self._threads = threads
@@ -139,9 +139,7 @@ class Partition:
         log = self.log
         if not self.syncs_first and self.high_watermark < log.end_offset and log.offline is None:
             self._commit(log.end_offset)  # durability was `fsync` till now, and somebody waits
-        self._stamp = settings.message_timestamp_type == "LogAppendTime"
-        self._max_bytes = settings.max_message_bytes
-        self._oldest, self._newest = -settings.message_timestamp_before_max_ms, settings.message_timestamp_after_max_ms
+        self.admission.configure(settings)
         self._count_replicas()
         if self.preparation is None and prepares(self.name, settings):
             self.preparation = Preparation(self, self._threads)
@@ -206,15 +204,16 @@ class Partition:
             metrics.messages_received += header.record_count
             metrics.bytes_received += size
         append_time = -1
+        admission = self.admission
         if (
-            self._stamp
-            or size > self._max_bytes
-            or header.attributes & _NOT_OPAQUE
-            or not self._oldest < header.max_timestamp - now_ms <= self._newest
+            admission.stamps
+            or size > admission.max_bytes
+            or header.attributes & NOT_OPAQUE
+            or not admission.oldest < header.max_timestamp - now_ms <= admission.newest
         ):
             if header.attributes & TRANSACTIONAL_BIT:
-                self._require_transaction(batch, header, check)
-            batch, header, append_time = self._adapted(batch, header, now_ms)
+                self.transactions.require(batch, header, check)
+            batch, header, append_time = admission.adapted(batch, header, now_ms)
             size = len(batch)
         log = self.log
         end_before = log.end_offset
@@ -233,32 +232,8 @@ class Partition:
             append_time = known[1] if known else -1
         return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
 
-    def append_offsets(self, batch: bytearray, now_ms: int, check: TransactionCheck | None) -> Appended:
-        """Append a transactional batch of the group coordinator, which has no sequence. `check` is as in `append`.
-
-        Raises KafkaError: MESSAGE_TOO_LARGE, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, KAFKA_STORAGE_ERROR.
-        """
-        header = records.read_header(batch)
-        if len(batch) > self._max_bytes:
-            raise self.too_large(len(batch))
-        self._require_transaction(batch, header, check)
-        base_offset = self.log.append(batch, header, self.leader_epoch, now_ms)
-        end_offset = base_offset + header.record_count
-        self._grown(end_offset, header.record_count, len(batch))
-        return Appended(base_offset, end_offset, -1, self.log.start_offset)
-
-    def append_marker(self, marker: TransactionMarker, now_ms: int) -> int:
-        """End a producer's transaction; the offset behind the marker. What it ends is stable once that is committed.
-
-        Raises KafkaError: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
-        """
-        end_offset, size = self.log.append_marker(marker, self.leader_epoch, now_ms)
-        self.transaction_checks.ended(marker.producer_id)
-        self._grown(end_offset, 1, size)
-        return end_offset
-
-    def _grown(self, end_offset: int, count: int, size: int) -> None:
-        """`count` records in `size` bytes were appended, other than by `append`."""
+    def grown(self, end_offset: int, count: int, size: int) -> None:
+        """`count` records in `size` bytes were appended to the log, other than by `append`."""
         self.metrics.messages_stored += count
         self.metrics.bytes_stored += size
         self._uncommitted_bytes += size
@@ -266,55 +241,6 @@ class Partition:
             self._sync_by_settings(end_offset)
         else:
             self._commit(end_offset)
-
-    def check_transaction(self, producer_id: int, epoch: int, sequence: int, implicit: bool) -> TransactionCheck | None:
-        """What must succeed before the producer's next batch may open its transaction; None where that is open.
-
-        `sequence` is that of the batch, -1 for none; `implicit` says that its client takes part in transactions v2.
-        """
-        if self.log.producers.in_transaction(producer_id, epoch):
-            return None
-        return self.transaction_checks.begin(producer_id, epoch, sequence, implicit)
-
-    def _require_transaction(
-        self, batch: bytearray | memoryview, header: BatchHeader, check: TransactionCheck | None
-    ) -> None:
-        """Raises KafkaError unless a transactional batch belongs to a transaction that its coordinator knows."""
-        producers = self.log.producers
-        producer_id = header.producer_id
-        if producers.in_transaction(producer_id, header.producer_epoch) or producers.check(header) is not None:
-            return
-        if check is None:
-            raise UncheckedTransaction(self.name, batch, header)
-        self.transaction_checks.require(check, header, producers.is_new(producer_id))
-
-    def _adapted(
-        self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int
-    ) -> tuple[bytearray | memoryview, BatchHeader, int]:
-        """What is stored of a batch that may not be stored as it came: it, its header, and the append time that it got, or -1.
-
-        Raises KafkaError for one that is not stored at all.
-        """
-        if len(batch) > self._max_bytes:
-            raise self.too_large(len(batch))
-        append_time = -1
-        if self._stamp:
-            append_time = now_ms
-        else:
-            self._check_timestamp(header.max_timestamp, now_ms)
-        if append_time >= 0:
-            records.stamp_append_time(batch, append_time)
-            header = records.read_header(batch)
-        elif header.attributes & LOG_APPEND_TIME_BIT:  # not for the producer to say
-            records.unstamp_append_time(batch)
-            header = records.read_header(batch)
-        return batch, header, append_time
-
-    def too_large(self, size: int) -> KafkaError:
-        """The refusal of a batch of `size` bytes."""
-        return KafkaError(
-            ErrorCode.MESSAGE_TOO_LARGE, f"{self.name}: a batch of {size} bytes, max.message.bytes is {self._max_bytes}"
-        )
 
     def _sync_by_settings(self, end_offset: int) -> None:
         """What durability `fsync` and flush.messages make of an append."""
@@ -353,24 +279,7 @@ class Partition:
             if not transactions:
                 bytes_committed(self.stable_waiters, committed)
             elif self.last_stable_offset > stable:
-                self._wake(self.stable_waiters)
-
-    def _wake(self, waiters: set[WaitingFetch]) -> None:
-        for waiter in tuple(waiters):
-            waiter.wake()
-
-    def _check_timestamp(self, timestamp: int, now_ms: int) -> None:
-        settings = self.settings
-        if timestamp - now_ms > settings.message_timestamp_after_max_ms:
-            raise KafkaError(
-                ErrorCode.INVALID_TIMESTAMP,
-                f"{self.name}: timestamp {timestamp} is more than message.timestamp.after.max.ms ahead of {now_ms}",
-            )
-        if 0 <= timestamp < now_ms - settings.message_timestamp_before_max_ms:
-            raise KafkaError(
-                ErrorCode.INVALID_TIMESTAMP,
-                f"{self.name}: timestamp {timestamp} is more than message.timestamp.before.max.ms behind {now_ms}",
-            )
+                wake_all(self.stable_waiters)
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -487,5 +396,5 @@ class Partition:
             self.preparation.fail(error)
         self.commits.fail(error)
         self._cuts.fail(error)
-        self._wake(self.fetch_waiters)
-        self._wake(self.stable_waiters)
+        wake_all(self.fetch_waiters)
+        wake_all(self.stable_waiters)

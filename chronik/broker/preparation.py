@@ -149,7 +149,7 @@ class Preparation:
             return partition.append(None, now_ms, acks)  # it says what is wrong with it
         header = records.check_produced(batch)
         if len(batch) > self._max_bytes:
-            raise partition.too_large(len(batch))
+            raise partition.admission.too_large(len(batch))
         if not self._turns:
             prepared = self._at_once(batch, header)
             if prepared is not None:

@@ -83,6 +83,12 @@ def bytes_committed(waiters: set[WaitingFetch], count: int) -> None:
         waiter.more(count)
 
 
+def wake_all(waiters: set[WaitingFetch]) -> None:
+    """Let all of a partition's waiting fetches look again."""
+    for waiter in tuple(waiters):
+        waiter.wake()
+
+
 class Wakeups:
     """Finishes ready fetches in slices of `per_turn`, each slice on a turn of the event loop of its own."""
 

@@ -97,7 +97,7 @@ class TransactionalAppends:
         unasked: list[PendingBatch] = []
         for pending in batches:
             header, partition = pending.header, pending.partition
-            check = partition.check_transaction(
+            check = partition.transactions.check(
                 header.producer_id, header.producer_epoch, header.base_sequence, implicit
             )
             pending.check = check

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.broker.checks import MAX_IDLE_CHECKS, TransactionChecks, UncheckedTransaction
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.partition import Partition
+from chronik.broker.partition_transactions import append_marker, append_offsets
 from chronik.broker.purgatory import WaitingFetch
 from chronik.client.reading import PartitionReading
 from chronik.errors import ErrorCode, KafkaError
@@ -69,13 +70,13 @@ def batch(
 
 def begin(partition: Partition, producer_id: int, epoch: int = 0, sequence: int = 0, **options: Any) -> int:
     """Append a transactional batch, which the coordinator agrees to where it has to be asked; its base offset."""
-    check = partition.check_transaction(producer_id, epoch, sequence, implicit=False)
+    check = partition.transactions.check(producer_id, epoch, sequence, implicit=False)
     sent = batch(producer_id, epoch, sequence, transactional=True, **options)
     return partition.append(sent, NOW, -1, check).base_offset
 
 
 def end(partition: Partition, producer_id: int, epoch: int = 0, *, commit: bool, coordinator_epoch: int = 0) -> int:
-    return partition.append_marker(TransactionMarker(producer_id, epoch, commit, coordinator_epoch), NOW)
+    return append_marker(partition, TransactionMarker(producer_id, epoch, commit, coordinator_epoch), NOW)
 
 
 def sync(partition: Partition) -> None:
@@ -208,7 +209,7 @@ class CheckTests(PartitionCase):
         self.assertEqual(self.partition.log.end_offset, 0)
         begin(self.partition, 1)
         self.partition.append(batch(1, 0, 1, transactional=True), NOW)
-        self.assertIsNone(self.partition.check_transaction(1, 0, 2, implicit=False))
+        self.assertIsNone(self.partition.transactions.check(1, 0, 2, implicit=False))
 
     def test_a_retry_needs_no_agreement(self) -> None:
         begin(self.partition, 1)
@@ -225,28 +226,28 @@ class CheckTests(PartitionCase):
 
     def test_a_marker_takes_the_agreement_away(self) -> None:
         """Agreed for a transaction that was aborted meanwhile, by its timeout: the batch would stay open for ever."""
-        check = self.partition.check_transaction(1, 0, 0, implicit=False)
+        check = self.partition.transactions.check(1, 0, 0, implicit=False)
         end(self.partition, 1, commit=False)
         code = self.code_of(self.partition.append, batch(1, transactional=True), NOW, -1, check)
         self.assertEqual((code, self.partition.last_stable_offset), (ErrorCode.INVALID_TXN_STATE, 1))
 
     def test_a_gap_at_the_beginning_is_refused(self) -> None:
         """The first batch was refused; the second, which its producer sent behind it, must not come first."""
-        self.partition.check_transaction(1, 0, 0, implicit=False)
-        check = self.partition.check_transaction(1, 0, 5, implicit=False)
+        self.partition.transactions.check(1, 0, 0, implicit=False)
+        check = self.partition.transactions.check(1, 0, 5, implicit=False)
         code = self.code_of(self.partition.append, batch(1, 0, 5, transactional=True), NOW, -1, check)
         self.assertEqual(code, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
         begin(self.partition, 1)
 
     def test_an_unknown_producer_of_transactions_v2_begins_at_0(self) -> None:
-        check = self.partition.check_transaction(1, 0, 5, implicit=True)
+        check = self.partition.transactions.check(1, 0, 5, implicit=True)
         code = self.code_of(self.partition.append, batch(1, 0, 5, transactional=True), NOW, -1, check)
         self.assertEqual(code, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
         begin(self.partition, 2, sequence=5)  # v1
 
     def test_limits_come_after_the_agreement_and_count(self) -> None:
         partition = opened(SimulatedDisk(), max_message_bytes="200")
-        check = partition.check_transaction(1, 0, 0, implicit=False)
+        check = partition.transactions.check(1, 0, 0, implicit=False)
         large = batch(1, transactional=True, value=b"x" * 300)
         self.assertEqual(self.code_of(partition.append, large, NOW, -1, check), ErrorCode.MESSAGE_TOO_LARGE)
         begin(partition, 1)
@@ -254,7 +255,7 @@ class CheckTests(PartitionCase):
     def test_received_messages_are_counted_once(self) -> None:
         sent = batch(1, transactional=True)
         self.assertRaises(UncheckedTransaction, self.partition.append, sent, NOW)
-        self.partition.append(sent, NOW, -1, self.partition.check_transaction(1, 0, 0, implicit=False))
+        self.partition.append(sent, NOW, -1, self.partition.transactions.check(1, 0, 0, implicit=False))
         metrics = self.partition.metrics
         self.assertEqual((metrics.messages_received, metrics.messages_stored), (1, 1))
 
@@ -270,14 +271,14 @@ class CheckTests(PartitionCase):
     def test_offsets_of_the_group_coordinator_have_no_sequence(self) -> None:
         partition = self.partition
         commit = encode_batch([Record(0, NOW, b"k", b"v")], producer_id=1, producer_epoch=0, transactional=True)
-        self.assertRaises(UncheckedTransaction, partition.append_offsets, bytearray(commit), NOW, None)
-        check = partition.check_transaction(1, 0, -1, implicit=False)
+        self.assertRaises(UncheckedTransaction, append_offsets, partition, bytearray(commit), NOW, None)
+        check = partition.transactions.check(1, 0, -1, implicit=False)
         for expected in (0, 1, 2):
-            self.assertEqual(partition.append_offsets(bytearray(commit), NOW, check).base_offset, expected)
+            self.assertEqual(append_offsets(partition, bytearray(commit), NOW, check)[0], expected)
         self.assertEqual((partition.last_stable_offset, partition.high_watermark), (0, 3))
         end(partition, 1, 1, commit=True)
         self.assertEqual(partition.last_stable_offset, 4)
-        code = self.code_of(partition.append_offsets, bytearray(commit), NOW, check)
+        code = self.code_of(append_offsets, partition, bytearray(commit), NOW, check)
         self.assertEqual(code, ErrorCode.INVALID_PRODUCER_EPOCH)
         partition.log.close()
         self.assertEqual(opened(self.disk).last_stable_offset, 4)
