@@ -1,7 +1,7 @@
 """All partitions that this node holds: opened as the metadata says, found by name or id, closed and deleted with their topic.
 
-`Replicas` follows the metadata image. A new partition is opened when it is first asked for, or a few milliseconds later by a
-background pass that takes the reactor for a millisecond at a time; so a topic of a thousand partitions holds nobody up. A
+`Replicas` follows the metadata image. A new partition is opened when it is first asked for, or a few milliseconds later in the
+background (`chronik.broker.unopened`); so a topic of a thousand partitions holds nobody up. A
 deleted topic's directories are renamed at once, which frees the name and makes the deletion durable, and removed after
 `file.delete.delay.ms` by the janitor. A partition without any record has no directory.
 
@@ -13,13 +13,12 @@ What the node's own tiers do with partitions is the layer below, `node_topics`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import CooperativeTask, Cooperator
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,7 +28,8 @@ from chronik.broker.node_topics import NodeTopics
 from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
 from chronik.broker.preparation import ICompressionThreads
-from chronik.errors import CorruptLogError, ErrorCode, KafkaError, StorageError
+from chronik.broker.unopened import Opening, Unopened
+from chronik.errors import ErrorCode, KafkaError, StorageError
 from chronik.interfaces import (
     IClusterMetadata,
     IDisk,
@@ -42,19 +42,6 @@ from chronik.log.log import Log, LogConfig
 from chronik.model import PartitionId, PartitionState, Topic, TopicPartition, Uuid, uuid_to_text
 from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
-
-_Opening = Generator[None, None, Partition]
-_Begin = Callable[[], _Opening]
-_NotOpened = (OSError, CorruptLogError, KafkaError)
-_SLICE_SECONDS = 0.001
-_START_SLICE_SECONDS = 0.05  # nobody is served yet
-_RETRY_SECONDS = 5.0
-_LEADER_ONLY = 1
-
-
-def _raise(_: PartitionId, error: Exception) -> None:
-    """At a start, what cannot be opened ends it with its line."""
-    raise error
 
 
 @implementer(ILogDirectory)
@@ -95,21 +82,14 @@ class Replicas(NodeTopics):
         self._producer_expiration_ms = producer_expiration_ms
         self._flush_bytes = flush_bytes
         self._hosts: list[IPartitionHost] = []
-        self._cooperator = cooperator
         self._on_fatal = on_fatal
-        self._clock = clock
         self._random = random
         self._threads = threads
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[Uuid, dict[int, Partition]] = {}
-        self._unopened: dict[PartitionId, _Begin] = {}
-        self._under_way: dict[PartitionId, _Opening] = {}  # those of them that are being opened
-        self._refused: dict[PartitionId, str] = {}  # those that could not be, until the next try, and why
-        self._opening: CooperativeTask[Iterator[None]] | None = None
-        self._retry: IDelayedCall | None = None
+        self._unopened = Unopened(cooperator, clock, time.monotonic, self._directories.of)
         self._unsubscribe: Callable[[], None] = lambda: None
         self._clean = True
-        self._stopped = False
         self._verification = Verification(time.monotonic)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -125,20 +105,15 @@ class Replicas(NodeTopics):
         for topic in self._metadata.topics():
             self._add(topic)
         self._unsubscribe = self._metadata.subscribe(self._changed)
-        opened: Deferred[None] = self._open_by(self._open_slices(_START_SLICE_SECONDS, _raise))
-        return opened
+        return self._unopened.open_all()
 
     def stop(self) -> None:
         """Close every log: what is written becomes durable, and the checkpoints are up to date. Blocks.
 
         Raises the last OSError of those that could not be closed in order, after all the others were.
         """
-        self._stopped = True
         self._unsubscribe()
-        if self._opening is not None:
-            self._opening.stop()
-        if self._retry is not None:
-            self._retry.cancel()
+        self._unopened.stop()
         refused: OSError | None = None
         for partition in self.partitions():
             partition.resign(KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the node is shutting down"))
@@ -190,16 +165,10 @@ class Replicas(NodeTopics):
         partition_id = None if topic is None else PartitionId(topic.topic_id, index)
         if partition_id is None or partition_id not in self._unopened:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"this node has no partition {name[:249]}-{index}")
-        if partition_id not in self._refused:
-            try:
-                for _ in self._steps(partition_id):
-                    pass
-                return self._by_id[partition_id.topic_id][index]
-            except _NotOpened as error:
-                self._not_opened(partition_id, error)
-        raise KafkaError(
-            ErrorCode.KAFKA_STORAGE_ERROR, f"{name}-{index} cannot be opened: {self._refused[partition_id]}"
-        )
+        fault = self._unopened.open_now(partition_id)
+        if fault is not None:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{name}-{index} cannot be opened: {fault}")
+        return self._by_id[partition_id.topic_id][index]
 
     # -- what is on disk ----------------------------------------------------------------------------------------------
 
@@ -229,8 +198,7 @@ class Replicas(NodeTopics):
             self._update(topic)
         if delta.brokers_changed:
             self.reconfigure()
-        if self._unopened and self._opening is None:
-            self._open_all()
+        self._unopened.open_soon()
 
     def reconfigure(self) -> None:
         """Read every topic's settings again: broker-wide defaults have changed."""
@@ -244,8 +212,7 @@ class Replicas(NodeTopics):
         for state in topic.partitions:
             if self._node_id in state.replicas and state.partition not in by_index:
                 partition_id = PartitionId(topic.topic_id, state.partition)
-                self._unopened[partition_id] = self._opener(topic, state, settings)
-                self._break_off(partition_id)
+                self._unopened.add(partition_id, self._opener(topic, state, settings))
 
     def _update(self, topic: Topic) -> None:
         self._configure(topic)
@@ -268,12 +235,7 @@ class Replicas(NodeTopics):
         self._by_name.pop(topic.name, None)
         by_index = self._by_id.pop(topic.topic_id, {})
         delay_ms = self._settings_for(topic).file_delete_delay_ms
-        given_up = []
-        for partition_id in [key for key in self._unopened if key.topic_id == topic.topic_id]:
-            del self._unopened[partition_id]
-            self._refused.pop(partition_id, None)
-            self._break_off(partition_id)
-            given_up.append(self._directories.give_up(partition_id, delay_ms))
+        given_up = [self._directories.give_up(each, delay_ms) for each in self._unopened.forget(topic.topic_id)]
         for partition in by_index.values():
             for host in self._hosts:
                 host.partition_resigned(partition.partition_id, partition.name)
@@ -295,44 +257,12 @@ class Replicas(NodeTopics):
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _steps(self, partition_id: PartitionId) -> _Opening:
-        """The steps that open a partition; those that are left where it is being opened already."""
-        steps = self._under_way.get(partition_id)
-        if steps is None:
-            steps = self._under_way[partition_id] = self._unopened[partition_id]()
-        return steps
-
-    def _break_off(self, partition_id: PartitionId) -> None:
-        """What is being opened is gone, or is another now."""
-        steps = self._under_way.pop(partition_id, None)
-        if steps is not None:
-            steps.close()
-
-    def _not_opened(self, partition_id: PartitionId, error: Exception) -> None:
-        """It stays unopened, for another try."""
-        self._under_way.pop(partition_id, None)
-        self._refused[partition_id] = str(error)
-        self.log.error(
-            "{path} cannot be opened: {error}; the next try is in {seconds:.0f} s",
-            path=self._directories.of(partition_id),
-            error=error,
-            seconds=_RETRY_SECONDS,
-        )
-        if self._retry is None and not self._stopped:
-            self._retry = self._clock.callLater(_RETRY_SECONDS, self._try_again)
-
-    def _try_again(self) -> None:
-        self._retry = None
-        self._refused.clear()
-        if self._unopened and self._opening is None:
-            self._open_all()
-
-    def _opener(self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]) -> _Begin:
+    def _opener(
+        self, topic: Topic, state: PartitionState, settings: Callable[[], TopicSettings]
+    ) -> Callable[[], Opening]:
         return lambda: self._open(topic, state, PartitionId(topic.topic_id, state.partition), settings())
 
-    def _open(
-        self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings
-    ) -> _Opening:
+    def _open(self, topic: Topic, state: PartitionState, partition_id: PartitionId, settings: TopicSettings) -> Opening:
         name = TopicPartition(topic.name, state.partition)
         path, config = self._directories.of(partition_id), self._log_config(settings)
         steps = Log.opening(self._disk, path, config, self._now_ms(), self._clean, random=self._random)
@@ -356,46 +286,13 @@ class Replicas(NodeTopics):
         )
         self._flusher.watch(log, partition.synced)
         self._by_id[topic.topic_id][state.partition] = partition
-        del self._unopened[partition_id], self._under_way[partition_id]
+        self._unopened.opened(partition_id)
         for host in self._hosts:
             host.partition_led(partition_id, name, state.leader_epoch)
         return partition
 
     def _flusher_request(self, partition: Partition) -> None:
         self._flusher.request(partition.log)
-
-    def _open_all(self) -> Deferred[Any]:
-        return self._open_by(self._open_slices(_SLICE_SECONDS, self._not_opened))
-
-    def _open_by(self, slices: Iterator[None]) -> Deferred[Any]:
-        self._opening = opening = self._cooperator.cooperate(slices)
-        return opening.whenDone().addBoth(self._opened)
-
-    def _opened(self, result: Any) -> Any:
-        self._opening = None
-        return None if self._stopped else result
-
-    def _open_slices(self, seconds: float, refused: Callable[[PartitionId, Exception], object]) -> Iterator[None]:
-        """Open what is not open, giving the reactor back after every slice. What cannot be opened goes to `refused`."""
-        until = time.monotonic() + seconds
-        while waiting := [each for each in self._unopened if each not in self._refused]:
-            for partition_id in waiting:
-                if partition_id not in self._unopened or partition_id in self._refused:
-                    continue  # deleted, or opened by a request
-                try:
-                    for _ in self._steps(partition_id):
-                        if time.monotonic() >= until:
-                            yield
-                            until = time.monotonic() + seconds
-                        if self._stopped:
-                            return
-                except _NotOpened as error:
-                    refused(partition_id, error)
-                if time.monotonic() >= until:
-                    yield
-                    until = time.monotonic() + seconds
-                if self._stopped:
-                    return
 
     def _log_config(self, settings: TopicSettings) -> LogConfig:
         return log_config(settings, self._flush_bytes, self._producer_expiration_ms)
