@@ -4,14 +4,11 @@ A segment is `<base offset>.log` with `.index` and `.timeindex`. Batches are wri
 are.
 
 **Reading costs what it must.** The positions of the last `RECENT_BATCHES` batches are kept in memory, so a read near
-the end is two binary searches and one `pread`, however many batches it spans. Further back the offset index gives a
-position a little before the wanted batch and one a little before the end of the read; only the few headers from there
-on are looked at, inside the bytes that are read anyway. Where a read ended is remembered, since the next one usually
-begins there.
+the end is two binary searches and one `pread`, however many batches it spans. Further back the indexes lead there
+(`chronik.log.seeking`).
 
-**An index is only a hint.** The header at an entry's position must be that of the batch which the entry names; where it
-isn't, the file has rotted, and both indexes are made anew from the batches, once: at once in a segment of up to
-`MENDED_AT_ONCE` bytes; in a larger one slice by slice, while look-ups are refused with a `MendingError`.
+**Rotten indexes are mended.** They are made anew from the batches, once: at once in a segment of up to `MENDED_AT_ONCE` bytes;
+in a larger one slice by slice, while look-ups are refused with a `MendingError`.
 """
 
 from __future__ import annotations
@@ -20,13 +17,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from chronik.errors import KafkaError
 from chronik.interfaces import Buffer, IDisk
 from chronik.log.aborted import AbortedTransactions
 from chronik.log.index import MendingError, OffsetIndex, RottenIndexError, TimeIndex
 from chronik.log.mending import Mending
 from chronik.log.scan import SCAN_BYTES, scan_batches
-from chronik.wire.records import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, read_header
+from chronik.log.seeking import read_by_index, seek, seek_time
+from chronik.wire.records import NO_TIMESTAMP, BatchHeader
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
@@ -37,7 +34,6 @@ CLEANED_SUFFIX = ".cleaned"
 SWAP_SUFFIX = ".swap"
 
 RECENT_BATCHES = 4096
-_REMEMBERED_ENDS = 16
 MENDED_AT_ONCE = 8 << 20
 
 _P = ParamSpec("_P")
@@ -52,7 +48,8 @@ def file_name(offset: int, suffix: str) -> str:
 class Segment:
     """A segment that begins at `base_offset`. Opening one does no I/O: `size` in bytes and `next_offset` are handed in.
 
-    `stage` is what its files' names end with while compaction makes it: `CLEANED_SUFFIX`, then `SWAP_SUFFIX`, then nothing.
+    `name` is the path of its files without what makes them differ. `stage` is what their names end with while compaction makes
+    it: `CLEANED_SUFFIX`, then `SWAP_SUFFIX`, then nothing. `last_ends` remembers where some reads ended, offset by position.
 
     `max_timestamp` (ms) is the largest of its batches', and `max_timestamp_offset` the base offset of the first batch
     that has it; of a segment that was on disk already they come from the time index, at the first look. `aborted` has the
@@ -62,11 +59,9 @@ class Segment:
     __slots__ = (
         "_disk",
         "_index",
-        "_last_ends",
         "_max_timestamp",
         "_max_timestamp_offset",
         "_mending",
-        "_path",
         "_rebuilt",
         "_recent_offsets",
         "_recent_positions",
@@ -79,6 +74,8 @@ class Segment:
         "file",
         "first_timestamp",
         "index_interval",
+        "last_ends",
+        "name",
         "next_offset",
         "size",
     )
@@ -94,7 +91,7 @@ class Segment:
         stage: str = "",
     ) -> None:
         self._disk = disk
-        self._path = f"{directory}/{file_name(base_offset, '')}"
+        self.name = f"{directory}/{file_name(base_offset, '')}"
         self._stage = stage
         self.base_offset = base_offset
         self.next_offset = base_offset
@@ -108,7 +105,7 @@ class Segment:
         self._since_index = 0
         self._recent_offsets: list[int] = []
         self._recent_positions: list[int] = []
-        self._last_ends: dict[int, int] = {}
+        self.last_ends: dict[int, int] = {}
         self._rebuilt = False
         self._mending: Mending | None = None
         # None: not loaded yet. An empty segment has empty ones.
@@ -118,7 +115,7 @@ class Segment:
 
     def path(self, suffix: str) -> str:
         """The path of one of the segment's files."""
-        return self._path + suffix + self._stage
+        return self.name + suffix + self._stage
 
     @property
     def staged(self) -> bool:
@@ -226,9 +223,9 @@ class Segment:
             index = OffsetIndex(self._disk.read(self.path(INDEX_SUFFIX)))
             time_index = TimeIndex(self._disk.read(self.path(TIME_INDEX_SUFFIX)))
             if not index.fits(self.size) or not time_index.fits(self.size):
-                raise RottenIndexError(self._path)
+                raise RottenIndexError(self.name)
             self._index, self._time_index = index, time_index
-            self._seek_time(time_index.last())
+            seek_time(self, time_index.last())
         except (FileNotFoundError, RottenIndexError):
             self.rebuild()
             return
@@ -247,7 +244,7 @@ class Segment:
         index, time_index = self._index, self._time_index = OffsetIndex(), TimeIndex()
         self._recent_offsets.clear()
         self._recent_positions.clear()
-        self._last_ends.clear()
+        self.last_ends.clear()
         self._max_timestamp, self._max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         since = 0
         for position, header in batches:
@@ -275,7 +272,7 @@ class Segment:
         """
         offsets = self._recent_offsets
         if not offsets or offset < offsets[0]:
-            return self._mended_soon(self._read_by_index, offset, max_bytes, upper, at_least_one)
+            return self._mended_soon(read_by_index, self, offset, max_bytes, upper, at_least_one)
         positions = self._recent_positions
         first = bisect_right(offsets, offset) - 1
         start = positions[first]
@@ -298,77 +295,6 @@ class Segment:
             return b"", all_of_it, offset
         return self.file.pread(stop - start, start), all_of_it, end_offset
 
-    def _read_by_index(self, offset: int, max_bytes: int, upper: int, at_least_one: bool) -> tuple[Buffer, bool, int]:
-        begin, entry = self._last_ends.get(offset, -1), (0, 0)
-        if begin < 0:
-            entry = self.index.floor(offset - self.base_offset)
-            begin = entry[1]
-        want = min(max_bytes + self.index_interval + HEADER_BYTES, self.size - begin)
-        chunk: Buffer = self.file.pread(want, begin)
-        self._check(entry, offset, begin, chunk)
-        start, first = self._find(offset, begin, chunk)
-        if first is None or first.next_offset > upper:
-            return b"", upper <= self.next_offset, offset
-        limit = min(start + max_bytes, self.size)
-        if start + first.size > limit:
-            if not at_least_one:
-                return b"", False, offset
-            stop, end_offset = start + first.size, first.next_offset
-        else:
-            stop, end_offset = self._find_stop(start, first, limit, upper, begin, chunk)
-        if len(self._last_ends) >= _REMEMBERED_ENDS:
-            del self._last_ends[next(iter(self._last_ends))]
-        self._last_ends[end_offset] = stop
-        if stop - begin > len(chunk):
-            chunk = self.file.pread(stop - start, start)
-        elif start > begin or stop - begin < len(chunk):
-            chunk = memoryview(chunk)[start - begin : stop - begin]
-        return chunk, end_offset >= upper, end_offset
-
-    def _find(self, offset: int, position: int, chunk: Buffer) -> tuple[int, BatchHeader | None]:
-        """Position and header of the first batch from `position` on that ends after `offset`; None at the segment's end."""
-        for found, header in self._walk(position, position, chunk):
-            if header.last_offset >= offset:
-                return found, header
-        return self.size, None
-
-    def _find_stop(
-        self, start: int, first: BatchHeader, limit: int, upper: int, begin: int, chunk: Buffer
-    ) -> tuple[int, int]:
-        """Where the last whole batch ends that ends at or before position `limit` and offset `upper`, and its next offset."""
-        if limit == self.size and upper >= self.next_offset:
-            return self.size, self.next_offset
-        entry = self.index.floor_position(limit)
-        if upper < self.next_offset:
-            entry = min(entry, self.index.floor(upper - self.base_offset))
-        near = entry[1]
-        stop, end_offset = start + first.size, first.next_offset
-        if near <= start:
-            near = stop
-        else:
-            if near > limit:
-                raise RottenIndexError(self._path)
-            self._check(entry, upper, begin, chunk)
-            stop = near  # a batch begins at an index entry, so the ones before it are whole
-        for found, header in self._walk(near, begin, chunk):
-            if found + header.size > limit or header.next_offset > upper:
-                return found, header.base_offset
-            stop, end_offset = found + header.size, header.next_offset
-        return stop, end_offset
-
-    def _walk(self, position: int, chunk_start: int, chunk: Buffer) -> Iterator[tuple[int, BatchHeader]]:
-        """Headers from `position` on, out of `chunk` as far as it goes, then from the file."""
-        while position < self.size:
-            header = self._header_at(position, chunk_start, chunk)
-            yield position, header
-            position += header.batch_length + 12
-
-    def _header_at(self, position: int, chunk_start: int, chunk: Buffer) -> BatchHeader:
-        at = position - chunk_start
-        if at >= 0 and len(chunk) - at >= HEADER_BYTES:
-            return read_header(chunk, at)
-        return read_header(self.file.pread(HEADER_BYTES, position))
-
     # -- by index -----------------------------------------------------------------------------------------------------
 
     def _mended(self, look_up: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
@@ -389,13 +315,13 @@ class Segment:
             except RottenIndexError:
                 if self._rebuilt or self.size <= MENDED_AT_ONCE:
                     return self._mended(look_up, *args, **options)
-            directory, _, _ = self._path.rpartition("/")
+            directory, _, _ = self.name.rpartition("/")
             twin = Segment(
                 self._disk, directory, self.base_offset, self.index_interval, self.created_ms, stage=self._stage
             )
             self._mending = Mending(self, twin)
-            raise MendingError(self._path, self._mending.begin)
-        raise MendingError(self._path, lambda _: None)  # somebody has it go on already
+            raise MendingError(self.name, self._mending.begin)
+        raise MendingError(self.name, lambda _: None)  # somebody has it go on already
 
     def mended_by(self, twin: Segment | None) -> None:
         """Take the indexes that `twin` has for the same batches; None where they cannot be made."""
@@ -403,48 +329,19 @@ class Segment:
         if twin is not None:
             self._index, self._time_index, self._since_index = twin._index, twin._time_index, twin._since_index
             self._max_timestamp, self._max_timestamp_offset = twin._max_timestamp, twin._max_timestamp_offset
-            self._last_ends.clear()
+            self.last_ends.clear()
 
     def is_mended_by(self, mending: Mending) -> bool:
         """Whether `mending` is still wanted: the segment may have been cut or released."""
         return self._mending is mending
 
-    def _check(self, entry: tuple[int, int], offset: int, chunk_start: int = 0, chunk: Buffer = b"") -> None:
-        """Raise RottenIndexError unless the batch that an `entry` for `offset` names is at its position."""
-        relative, position = entry
-        if not position:
-            return  # a look-up from the start of the segment finds everything
-        base_offset = self.base_offset + relative
-        try:
-            found = self._header_at(position, chunk_start, chunk).base_offset
-        except KafkaError:
-            raise RottenIndexError(self._path) from None
-        if found != base_offset or found > offset:
-            raise RottenIndexError(self._path)
-
-    def _seek(self, offset: int) -> tuple[int, BatchHeader | None]:
-        """Position and header of the batch that holds `offset`, or of the first after it; (size, None) at the end."""
-        entry = self.index.floor(offset - self.base_offset)
-        self._check(entry, offset)
-        return self._find(offset, entry[1], b"")
-
-    def _seek_time(self, entry: tuple[int, int]) -> int:
-        """The position of the batch that an entry of the time index names."""
-        timestamp, relative = entry
-        if timestamp == NO_TIMESTAMP:
-            return 0
-        position, header = self._seek(self.base_offset + relative)
-        if header is None or (header.base_offset, header.max_timestamp) != (self.base_offset + relative, timestamp):
-            raise RottenIndexError(self._path)
-        return position
-
     def position_of(self, offset: int) -> int:
         """Where the batch begins that holds `offset`, or the first after it; the size when there is none."""
-        return self._mended(self._seek, offset)[0]
+        return self._mended(seek, self, offset)[0]
 
     def boundary(self, offset: int) -> int:
         """The base offset of the batch that holds `offset`; the end offset when none does."""
-        header = self._mended(self._seek, offset)[1]
+        header = self._mended(seek, self, offset)[1]
         return self.next_offset if header is None else header.base_offset
 
     def batches_from(self, offset: int) -> Iterator[tuple[int, BatchHeader]]:
@@ -453,7 +350,7 @@ class Segment:
 
     def batches_since(self, timestamp: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from a batch on before which none has a record at or after `timestamp`."""
-        position = self._mended_soon(lambda: self._seek_time(self.time_index.floor(timestamp)))
+        position = self._mended_soon(lambda: seek_time(self, self.time_index.floor(timestamp)))
         return scan_batches(self.file, position, self.size, chunk_bytes=4 * self.index_interval + SCAN_BYTES // 16)
 
     # -- cutting ------------------------------------------------------------------------------------------------------
