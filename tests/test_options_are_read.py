@@ -11,7 +11,15 @@ import chronik
 from chronik.config import OPTIONS, TOPIC_DEFAULTS
 from chronik.topic_config import TOPIC_CONFIGS
 
-_DECLARING = {"config.py", "options.py", "example_config.py", "broker_config.py"}
+_DECLARING = {
+    "config.py",
+    "options.py",
+    "node_options.py",
+    "log_options.py",
+    "coordinator_options.py",
+    "example_config.py",
+    "broker_config.py",
+}
 _AT_THEIR_DEFAULT_ONLY = {"object_store_type"}
 """Accepted so that one may say it aloud; any other value is refused, so there is nothing to read."""
 
