@@ -267,7 +267,7 @@ class Coordinator:
     def commit(self, request: OffsetCommitRequest, version: int) -> Deferred[OffsetCommitResponse]:
         """OffsetCommit: fires when the offsets are in the log."""
         hosted = self._host(request.group_id, allow_empty=True)
-        decision = hosted.check().commit(request, version, hosted.now, self._wall_clock_ms())
+        decision = hosted.check().commits.commit(request, version, hosted.now, self._wall_clock_ms())
         return hosted.append(decision.entries).addCallback(lambda _: decision.response)
 
     async def commit_in_transaction(self, request: TxnOffsetCommitRequest, implicit: bool) -> TxnOffsetCommitResponse:
@@ -285,7 +285,7 @@ class Coordinator:
         check = self._writer.check_transaction(hosted.name, producer_id, epoch)
         if check is not None:
             await self._join(request, hosted.name, implicit)
-        decision = hosted.check().commit_in_transaction(request, self._wall_clock_ms())
+        decision = hosted.check().commits.commit_in_transaction(request, self._wall_clock_ms())
         await hosted.append_in_transaction(decision.entries, InTransaction(producer_id, epoch, check))
         return decision.response
 
@@ -334,7 +334,7 @@ class Coordinator:
     ) -> list[tuple[TopicPartition, ErrorCode]]:
         """OffsetDelete: a code for each partition, after the deletion is in the log."""
         hosted = self._host(group_id)
-        tombstones, codes = hosted.check().delete_offsets(group_id, wanted)
+        tombstones, codes = hosted.check().commits.delete(group_id, wanted)
         await hosted.delete(tombstones)
         return codes
 

@@ -2,8 +2,7 @@
 
 Two kinds of state. What is in the log, `stored` (groups at their last stable generation) and `offsets`, changes by `replay`
 alone. The live `groups` with their members and waiting requests stand on top of it; they are made from the stored ones
-by `opening`, and end with `close`. A decision that must survive returns a `Decision`: records, and the answer that is due once
-they are in the log.
+by `opening`, and end with `close`. What is decided about offsets is in `commits` (`chronik.coordinator.commits`).
 
 Those are the classic groups. Groups of the consumer protocol are in `consumers` (`chronik.coordinator.consumer_shard`); a group
 id is in the one or the other. While a group changes from one to the other, its requests wait there.
@@ -12,11 +11,11 @@ id is in the one or the other. While a group changes from one to the other, its 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from chronik.coordinator import offsets
-from chronik.coordinator.consumer_describe import check_commit, consumer_listing, expired_offsets
-from chronik.coordinator.consumer_group import ConsumerGroup
+from chronik.coordinator.classic_describe import classic_listing, describe_classic_group
+from chronik.coordinator.commits import Commits
+from chronik.coordinator.consumer_describe import consumer_listing, expired_offsets
 from chronik.coordinator.consumer_shard import ConsumerGroups
 from chronik.coordinator.deadlines import Deadlines
 from chronik.coordinator.effects import Answer, Effect, Effects, GroupState, Joiner, Store, join_refused
@@ -33,36 +32,17 @@ from chronik.coordinator.records import (
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.model import TopicPartition
-from chronik.wire.messages.describe_groups import DescribedGroup, DescribedGroupMember
+from chronik.wire.messages.describe_groups import DescribedGroup
 from chronik.wire.messages.join_group import JoinGroupRequest
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
-from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from chronik.wire.messages.sync_group import SyncGroupRequest
-from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from chronik.wire.records import NO_PRODUCER_ID
 
 CLASSIC = "classic"
 CONSUMER = "consumer"
 _LOOK_AGAIN_MS = 100
 """After this long a group whose deadline has passed while it changed its protocol is looked at again."""
-
-_GROUP_ID_NOT_FOUND_SINCE = 9  # of OffsetCommit
-
-
-class Decision(NamedTuple):
-    """Records to append in one batch, and the answer once they are committed."""
-
-    entries: list[Entry]
-    response: OffsetCommitResponse
-
-
-class TransactionalDecision(NamedTuple):
-    """As `Decision`, for records that belong to a transaction."""
-
-    entries: list[Entry]
-    response: TxnOffsetCommitResponse
 
 
 class Shard:
@@ -74,6 +54,7 @@ class Shard:
         self.offsets = OffsetStore()
         self.groups: dict[str, Group] = {}
         self.consumers = ConsumerGroups(settings, topics, wall_clock_ms, self.groups)
+        self.commits = Commits(self.groups, self.consumers.groups, self.offsets, settings.offset_metadata_max_bytes)
         self._deadlines: Deadlines[str] = Deadlines()
         self._live = False
         self._now = 0  # when a group was last asked or expired
@@ -271,59 +252,7 @@ class Shard:
     def _is_kept(self, group_id: str) -> bool:
         return group_id in self.stored or bool(self.offsets.known(group_id))
 
-    # Offsets.
-
-    def commit(self, request: OffsetCommitRequest, version: int, now: int, wall_ms: int) -> Decision:
-        """OffsetCommit. Raises KafkaError when the member may not commit at all."""
-        group = self.groups.get(request.group_id)
-        generation = request.generation_id_or_member_epoch
-        consumers = self.consumers.groups.get(request.group_id)
-        if consumers is not None:
-            check_commit(consumers, request.member_id, generation, version)
-        elif group is not None:
-            group.check_commit(request.member_id, request.group_instance_id, generation, now)
-        elif generation >= 0:
-            if version >= _GROUP_ID_NOT_FOUND_SINCE:
-                raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
-            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, f"Group {request.group_id} not found.")
-        entries, response = offsets.commit(request, wall_ms, self.settings.offset_metadata_max_bytes)
-        return Decision(entries, response)
-
-    def commit_in_transaction(self, request: TxnOffsetCommitRequest, wall_ms: int) -> TransactionalDecision:
-        """TxnOffsetCommit. Raises KafkaError when the member may not commit at all."""
-        group = self.groups.get(request.group_id)
-        consumers = self.consumers.groups.get(request.group_id)
-        if consumers is not None:
-            if request.generation_id >= 0 or request.member_id:
-                _check_consumer(consumers, request)
-        elif group is not None:
-            group.check_transactional_commit(request.member_id, request.group_instance_id, request.generation_id)
-        elif request.generation_id >= 0:
-            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, f"Group {request.group_id} not found.")
-        return TransactionalDecision(
-            *offsets.commit_in_transaction(request, wall_ms, self.settings.offset_metadata_max_bytes)
-        )
-
-    def delete_offsets(
-        self, group_id: str, wanted: Sequence[TopicPartition]
-    ) -> tuple[list[Entry], list[tuple[TopicPartition, ErrorCode]]]:
-        """OffsetDelete: the records, and a code for each partition. Raises KafkaError(GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP)."""
-        consumers = self.consumers.groups.get(group_id)
-        if consumers is not None:
-            codes = [(place, _deletable(consumers.subscribes_to(place.topic))) for place in dict.fromkeys(wanted)]
-            return self.offsets.tombstones(group_id, [place for place, code in codes if not code]), codes
-        group = self._existing(group_id)
-        busy = group is not None and group.state is not GroupState.EMPTY
-        if group is not None and busy and not group.roster.is_consumer:
-            raise KafkaError(ErrorCode.NON_EMPTY_GROUP, f"group {group_id!r:.200} has members")
-        allowed, codes = [], []
-        for place in dict.fromkeys(wanted):
-            if group is not None and group.roster.subscribes_to(place.topic):
-                codes.append((place, ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC))
-            else:
-                allowed.append(place)
-                codes.append((place, ErrorCode.NONE))
-        return self.offsets.tombstones(group_id, allowed), codes
+    # Deletion.
 
     def delete_group(self, group_id: str) -> list[Entry]:
         """DeleteGroups, for one: the records. Raises KafkaError(GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP).
@@ -335,18 +264,11 @@ class Shard:
             tombstones += self.consumers.tombstones(group_id).entries
             self.consumers.hold(group_id)
             return tombstones
-        group = self._existing(group_id)
+        group = self.commits.existing(group_id)
         if group is not None and group.state is not GroupState.EMPTY:
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP, f"group {group_id!r:.200} has members")
         self.consumers.hold(group_id)
         return [*tombstones, _group_tombstone(group_id)]
-
-    def _existing(self, group_id: str) -> Group | None:
-        """The group; None for one whose first commit is still on its way."""
-        group = self.groups.get(group_id)
-        if group is None and not self.offsets.is_in_flight(group_id):
-            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
-        return group
 
     def clean(self, group_id: str, wall_ms: int) -> list[Entry]:
         """The records that delete the group's expired offsets, and a classic group when nothing of it is left."""
@@ -386,57 +308,13 @@ class Shard:
         if not types or CONSUMER in wanted_types:
             found += [consumer_listing(group) for group in self.consumers.groups.values()]
         if not types or CLASSIC in wanted_types:
-            found += self._classic_listings()
+            found += [classic_listing(group) for group in self.groups.values()]
         return [listed for listed in found if not wanted or listed.group_state.lower() in wanted]
 
-    def _classic_listings(self) -> Iterator[ListedGroup]:
-        return (
-            ListedGroup(
-                group_id=group.group_id,
-                protocol_type=group.roster.protocol_type or "",
-                group_state=group.state.value,
-                group_type=CLASSIC,
-            )
-            for group in self.groups.values()
-        )
-
     def describe(self, group_id: str) -> DescribedGroup | None:
-        """DescribeGroups, for one; None when there is no such group. Metadata is shown of stable groups only."""
+        """DescribeGroups, for one; None when there is no such group."""
         group = self.groups.get(group_id)
-        if group is None:
-            return None
-        protocol = (group.roster.protocol_name or "") if group.state is GroupState.STABLE else ""
-        return DescribedGroup(
-            group_id=group_id,
-            group_state=group.state.value,
-            protocol_type=group.roster.protocol_type or "",
-            protocol_data=protocol,
-            members=[
-                DescribedGroupMember(
-                    member_id=member.member_id,
-                    group_instance_id=member.instance_id,
-                    client_id=member.client_id,
-                    client_host=member.client_host,
-                    member_metadata=member.protocols.get(protocol, b""),
-                    member_assignment=member.assignment,
-                )
-                for member in group.roster
-            ],
-        )
-
-
-def _check_consumer(group: ConsumerGroup, request: TxnOffsetCommitRequest) -> None:
-    """Whether a member of a consumer group may commit in a transaction; its clients know the error of classic groups."""
-    try:
-        check_commit(group, request.member_id, request.generation_id, _GROUP_ID_NOT_FOUND_SINCE)
-    except KafkaError as error:
-        if error.code is ErrorCode.STALE_MEMBER_EPOCH:
-            raise KafkaError(ErrorCode.ILLEGAL_GENERATION, error.message) from None
-        raise
-
-
-def _deletable(subscribed: bool) -> ErrorCode:
-    return ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if subscribed else ErrorCode.NONE
+        return None if group is None else describe_classic_group(group)
 
 
 def _unknown(member: MemberIdentity) -> MemberResponse:
