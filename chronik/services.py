@@ -26,6 +26,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+import chronik.native
 from chronik.addresses import ListenerAddress
 from chronik.assembly import assemble, group_times, wall_clock_ms
 from chronik.config import Config
@@ -160,6 +161,7 @@ class Node(MultiService):
             kafka=", ".join(f"{endpoint.host or '*'}:{endpoint.port}" for endpoint in self.endpoints),
             data="memory" if self._in_memory else self.config.data_directory,
         )
+        self.log.info("native code: {native}", native=chronik.native.DESCRIPTION)
         self.ready.callback(self)
 
     def _go_on(self) -> None:
