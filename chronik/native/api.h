@@ -12,15 +12,6 @@ typedef struct {
     int32_t reason;                /* of sections.py, 0 for none */
 } chronik_fault;
 
-/* One row a record, of each an array of count elements; see sections.py. */
-typedef struct {
-    int64_t *timestamp_delta;
-    int32_t *offset_delta;
-    int32_t *key_start, *key_length;
-    int32_t *value_start, *value_length;
-    int32_t *headers_start, *header_count;
-} chronik_columns_out;
-
 /* The flat form of unicode.py. */
 typedef struct {
     const uint16_t *blocks;
@@ -38,9 +29,10 @@ typedef struct {
 const char *chronik_sources(void);
 const char *chronik_compiler(void);
 
-/* Fills `out`. Returns 0, or the reason of the fault. */
-int32_t chronik_columns(const chronik_section *section, int64_t last_offset_delta, const chronik_columns_out *out,
-                        chronik_fault *fault);
+/* The records of a section of `length` bytes, field by field: `count` timestamp deltas, and in `numbers` 7 times `count`
+   of the other columns, in the order of sections.py. Returns 0, or the reason of the fault. */
+int32_t chronik_columns(const uint8_t *section, int64_t length, int64_t count, int64_t last_offset_delta,
+                        int64_t *timestamp_deltas, int32_t *numbers, chronik_fault *fault);
 
 /* Adds the tokens of all records of `count` sections. `scratch` has the bytes of the longest section.
    Returns 0, or the reason of the fault; what came before it is added. */

@@ -27,7 +27,14 @@ class CompiledScanner:
     def __init__(self, path: Path) -> None:
         self._ffi = ffi = FFI()
         ffi.cdef((HERE / "api.h").read_text())
-        self._library: Any = ffi.dlopen(str(path))
+        library: Any = ffi.dlopen(str(path))
+        self._library = library  # its functions live as long as it does
+        self._read_columns, self._sign = library.chronik_columns, library.chronik_sign
+        self._borrow, self._new = ffi.from_buffer, ffi.new
+        self._bytes, self._int32s, self._int64s = (
+            ffi.typeof(f"{kind}[]") for kind in ("uint8_t", "int32_t", "int64_t")
+        )
+        self._fault = ffi.typeof("chronik_fault *")
         blocks, entries = flat()
         self._borrowed = ffi.from_buffer("uint16_t[]", blocks), ffi.from_buffer("int32_t[]", entries)
         self._unicode = ffi.new("chronik_unicode *", self._borrowed)
@@ -36,14 +43,13 @@ class CompiledScanner:
         """See IRecordScanner."""
         check_size(section)
         check_count(section)  # before there is memory for so many
-        ffi = self._ffi
-        times, numbers = np.empty(section.count, np.int64), np.empty((7, section.count), np.int32)
-        places = [ffi.from_buffer("int64_t[]", times), *(ffi.from_buffer("int32_t[]", row) for row in numbers)]
-        out = ffi.new("chronik_columns_out *", places)
-        content = ffi.from_buffer("uint8_t[]", section.records)
-        given = ffi.new("chronik_section *", [content, len(content), section.count])
-        fault = ffi.new("chronik_fault *")
-        if self._library.chronik_columns(given, last_offset_delta, out, fault):
+        count = section.count
+        times, numbers = np.empty(count, np.int64), np.empty((7, count), np.int32)
+        content, fault = self._borrow(self._bytes, section.records), self._new(self._fault)
+        if self._read_columns(
+            content, len(content), count, last_offset_delta, self._borrow(self._int64s, times),
+            self._borrow(self._int32s, numbers), fault,
+        ):  # fmt: skip
             raise _malformed(fault)
         return Columns(times, *numbers)
 
@@ -51,21 +57,21 @@ class CompiledScanner:
         """See IRecordScanner."""
         bits = check_bits(len(signature) * 8)
         check_hashes(hashes)
-        ffi = self._ffi
-        given = ffi.new("chronik_section[]", len(sections))
+        borrow, new = self._borrow, self._new
+        given = new("chronik_section[]", len(sections))
         contents, longest = [], 1
         for place, section in enumerate(sections):
             check_size(section)
-            content = ffi.from_buffer("uint8_t[]", section.records)
+            content = borrow(self._bytes, section.records)
             contents.append(content)  # what C is given must stay borrowed until it is done
             given[place] = content, len(content), section.count
             longest = max(longest, len(content))
-        content = ffi.from_buffer("uint8_t[]", signature, require_writable=True)
-        target = ffi.new("chronik_signature *", [content, bits - 1, hashes])
+        content = borrow(self._bytes, signature, True)
+        target = new("chronik_signature *", [content, bits - 1, hashes])
         scratch = np.empty(longest, np.uint8)
-        room = ffi.from_buffer("uint8_t[]", scratch)
-        fault = ffi.new("chronik_fault *")
-        if self._library.chronik_sign(given, len(sections), self._unicode, target, room, fault):
+        room = borrow(self._bytes, scratch)
+        fault = new(self._fault)
+        if self._sign(given, len(sections), self._unicode, target, room, fault):
             raise _malformed(fault)
 
 

@@ -90,30 +90,31 @@ int32_t fault_at(chronik_fault *fault, int32_t reason, int64_t section, int64_t 
     return reason;
 }
 
-int32_t chronik_columns(const chronik_section *section, int64_t last_offset_delta, const chronik_columns_out *out,
-                        chronik_fault *fault) {
-    const uint8_t *start = section->bytes, *stop;
-    cursor place = {start, start + section->length};
-    int32_t reason = check_count(section);
-    if (reason) return fault_at(fault, reason, 0, 0, &place, start);
-    for (int64_t i = 0; i < section->count; i++) {
+int32_t chronik_columns(const uint8_t *section, int64_t length, int64_t count, int64_t last_offset_delta,
+                        int64_t *timestamp_deltas, int32_t *numbers, chronik_fault *fault) {
+    const uint8_t *stop;
+    cursor place = {section, section + length};
+    int32_t reason = check_count(count, length);
+    if (reason) return fault_at(fault, reason, 0, 0, &place, section);
+    for (int64_t i = 0; i < count; i++) {
         record here;
         field name, value;
         if ((reason = read_record(&place, last_offset_delta, &here, &stop)))
-            return fault_at(fault, reason, 0, i, &place, start);
+            return fault_at(fault, reason, 0, i, &place, section);
         for (int32_t n = 0; n < here.header_count; n++)
             if ((reason = read_header(&place, stop, &name, &value)))
-                return fault_at(fault, reason, 0, i, &place, start);
-        if (place.at != stop) return fault_at(fault, LEFT_OVER, 0, i, &place, start);
-        out->timestamp_delta[i] = here.timestamp_delta;
-        out->offset_delta[i] = here.offset_delta;
-        out->key_start[i] = (int32_t)(here.key.start - start);
-        out->key_length[i] = here.key.length;
-        out->value_start[i] = (int32_t)(here.value.start - start);
-        out->value_length[i] = here.value.length;
-        out->headers_start[i] = (int32_t)(here.headers - start);
-        out->header_count[i] = here.header_count;
+                return fault_at(fault, reason, 0, i, &place, section);
+        if (place.at != stop) return fault_at(fault, LEFT_OVER, 0, i, &place, section);
+        timestamp_deltas[i] = here.timestamp_delta;
+        int32_t *row = numbers + i;
+        row[0 * count] = here.offset_delta;
+        row[1 * count] = (int32_t)(here.key.start - section);
+        row[2 * count] = here.key.length;
+        row[3 * count] = (int32_t)(here.value.start - section);
+        row[4 * count] = here.value.length;
+        row[5 * count] = (int32_t)(here.headers - section);
+        row[6 * count] = here.header_count;
     }
-    if (place.at != place.end) return fault_at(fault, TRAILING, 0, section->count, &place, start);
+    if (place.at != place.end) return fault_at(fault, TRAILING, 0, count, &place, section);
     return FINE;
 }

@@ -38,8 +38,8 @@ typedef struct {
 } cursor;
 
 /* Whether `count` records can be in so many bytes. */
-static inline int32_t check_count(const chronik_section *section) {
-    return section->count < 0 || section->count > section->length / SMALLEST_RECORD ? COUNT : FINE;
+static inline int32_t check_count(int64_t count, int64_t length) {
+    return count < 0 || count > length / SMALLEST_RECORD ? COUNT : FINE;
 }
 
 /* The record at the cursor, up to its headers; `stop` becomes its end. Returns a reason. */

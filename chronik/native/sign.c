@@ -112,7 +112,7 @@ int32_t chronik_sign(const chronik_section *sections, int64_t count, const chron
     for (int64_t s = 0; s < count; s++) {
         const uint8_t *start = sections[s].bytes, *stop;
         cursor place = {start, start + sections[s].length};
-        int32_t reason = check_count(&sections[s]);
+        int32_t reason = check_count(sections[s].count, sections[s].length);
         if (reason) return fault_at(fault, reason, s, 0, &place, start);
         for (int64_t i = 0; i < sections[s].count; i++) {
             record here;

@@ -19,9 +19,12 @@ from chronik.native.hashing import FIRST, SECOND, check_bits, check_hashes, hash
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.numbers import MARKER, needs_marker
 from chronik.native.sections import Columns, MalformedRecords, Section, check_count, check_size
+from chronik.native.signed import signed_tokens
 from chronik.native.tokens import MAX_BYTES, Buffer, tokens
 
 _ANY_OFFSET = 2**31 - 1
+_FEW = 20
+"""Records of a section for which numpy isn't worth its calls."""
 _PIECE = 1 << 20
 """Bytes that are hashed at once, so that memory stays in proportion: some 30 bytes for one."""
 
@@ -44,12 +47,12 @@ class NumpyScanner:
         """See IRecordScanner."""
         check_size(section)
         check_count(section)
-        if not section.count and not len(section.records):
-            return _from_rows([])
-        try:
-            return _columns(section, last_offset_delta)
-        except _NotPlain:
-            return _from_rows(list(records.walk(section.records, section.count, last_offset_delta)))
+        if section.count >= _FEW:
+            try:
+                return _columns(section, last_offset_delta)
+            except _NotPlain:
+                pass  # plain Python says what is wrong
+        return _from_rows(list(records.walk(section.records, section.count, last_offset_delta)))
 
     def sign(self, sections: Sequence[Section], signature: bytearray | memoryview, hashes: int) -> None:
         """See IRecordScanner."""
@@ -57,13 +60,23 @@ class NumpyScanner:
         check_hashes(hashes)
         for section in sections:
             check_size(section)
+        found: list[NDArray[np.uint64]] = []
+        words: set[bytes] = set()  # tokens that plain Python has read
         for place, section in enumerate(sections):
             try:
                 columns = self.columns(section, _ANY_OFFSET)
             except MalformedRecords as fault:
                 raise MalformedRecords(fault.reason, fault.record, fault.byte, place) from None
-            for found in _hashes(section.records, columns):
-                _set(signature, found, bits, hashes)
+            if section.count < _FEW:
+                words |= _words(section.records, columns)
+            else:
+                found += _hashes(section.records, columns, words)
+        if MARKER in words:
+            words.discard(MARKER)  # it has a zero in it, which separates words here
+            found.append(np.array([hash_token(MARKER)], np.uint64))
+        found += _of_runs(np.frombuffer(b"\0".join(words), np.uint8))
+        if found:
+            _set(signature, np.unique(np.concatenate(found)), bits, hashes)
 
 
 # -- columns ------------------------------------------------------------------------------------------------------------
@@ -171,8 +184,21 @@ def _end_of_headers(section: Section, start: int, count: int, stop: int) -> int:
 # -- signatures ---------------------------------------------------------------------------------------------------------
 
 
-def _hashes(section: Buffer, columns: Columns) -> Iterator[NDArray[np.uint64]]:
-    """The hashes of all that is signed of a section whose columns these are, many at a time."""
+def _words(section: Buffer, columns: Columns) -> set[bytes]:
+    """All that is signed of a section whose columns these are."""
+    found: set[bytes] = set()
+    for row in zip(*(column.tolist() for column in columns[2:]), strict=True):
+        key, key_length, value, value_length, start, count = row
+        found |= signed_tokens(
+            section[key : key + key_length] if key_length > 0 else None,
+            section[value : value + value_length] if value_length > 0 else None,
+            records.headers(section, start, count),
+        )
+    return found
+
+
+def _hashes(section: Buffer, columns: Columns, words: set[bytes]) -> Iterator[NDArray[np.uint64]]:
+    """The hashes of what is signed of a section whose columns these are; what numpy is no good at is added to `words`."""
     content = np.frombuffer(section, np.uint8)
     fields = _places(section, columns)
     starts, lengths = fields.T
@@ -182,18 +208,16 @@ def _hashes(section: Buffer, columns: Columns) -> Iterator[NDArray[np.uint64]]:
     inside[ends] -= 1  # fields don't touch: there is a length between them
     lower = _lower[content]
     lower *= np.cumsum(inside[:-1], dtype=np.int8).view(np.uint8)
-    others: list[bytes] = []
     for start, length in fields[_with(content > 0x7F, starts, ends)].tolist():
         lower[start : start + length] = 0
-        others += tokens(section[start : start + length])
+        words.update(tokens(section[start : start + length]))
     values = np.column_stack((columns.value_start, columns.value_length))[columns.value_length > 0].astype(np.int64)
     escaped = _with(content == ord("\\"), values[:, 0], values.sum(axis=1))
     for start, length in values[escaped].tolist():
-        others += tokens(unescape(section[start : start + length]))
+        words.update(tokens(unescape(section[start : start + length])))
     if any(needs_marker(section[start : start + length]) for start, length in values.tolist()):
-        yield np.array([hash_token(MARKER)], np.uint64)
+        words.add(MARKER)
     yield from _of_runs(lower)
-    yield from _of_runs(np.frombuffer(b"\0".join(others), np.uint8))
 
 
 def _places(section: Buffer, columns: Columns) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import chronik.native.twin
 from chronik.errors import ErrorCode
 from chronik.native.hashing import HASHES, distinct_tokens, positions
 from chronik.native.interfaces import IRecordScanner
@@ -182,6 +183,21 @@ class RecordScannerContract:
             self.scanner.sign([section_of(fields)], signature, HASHES)
             self.assertEqual(signature, signature_of(tokens_of(fields)))
 
+    def test_many_records(self):
+        """Enough for numpy to work on all of them at once, whatever they are."""
+        chance = Random(5)
+        texts = [b"Plain", "Größe".encode(), b'{"a":"b\\nc"}', b"[1e5]", b"", None, b"x y z", b"\xff", b"q" * 300]
+        fields = []
+        for n in range(400):
+            some = [("Name", chance.choice(texts))] * (n % 3)
+            fields.append((chance.choice(texts), chance.choice(texts), chance.randrange(-(2**50), 2**50), some))
+        section, expected = section_of(fields), list(walk(section_of(fields).records, 400, ANY))
+        columns = self.scanner.columns(section, ANY)
+        self.assertEqual([tuple(row) for row in zip(*(c.tolist() for c in columns), strict=True)], expected)
+        signature = bytearray(BITS // 8)
+        self.scanner.sign([section], signature, HASHES)
+        self.assertEqual(signature, signature_of(tokens_of(fields)))
+
     def test_runs_around_what_is_read_at_once(self):
         """Tokens of every length, at every place of a word and of 64 bytes, ASCII and not."""
         chance = Random(3)
@@ -256,9 +272,15 @@ def read_headers(section, place):
 
 class NumpyScannerTests(RecordScannerContract, SynchronousTestCase):
     def setUp(self):
-        from chronik.native.twin import NumpyScanner
+        self.scanner = chronik.native.twin.NumpyScanner()
 
-        self.scanner = NumpyScanner()
+
+class NumpyForFewTests(NumpyScannerTests):
+    """Numpy where plain Python would be taken, for sections of few records: hypothesis makes few."""
+
+    def setUp(self):
+        super().setUp()
+        self.patch(chronik.native.twin, "_FEW", 1)
 
 
 class CompiledScannerTests(RecordScannerContract, SynchronousTestCase):
