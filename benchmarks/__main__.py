@@ -6,11 +6,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import generators, latency, memory, report, requests, stages, throughput, transactions
+from benchmarks import generators, latency, memory, native, report, requests, stages, throughput, transactions
 from benchmarks.results import DIRECTORY, Results
 from benchmarks.schedule import Schedule
 
-_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "memory")
+_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "memory", "native")
 
 
 def main() -> int:
@@ -29,7 +29,8 @@ def main() -> int:
         report.write(Results())
         return 0
     wanted = _PARTS if arguments.part == "all" else (arguments.part,)
-    generators.build()
+    if wanted != ("native",):
+        generators.build()
     schedule = Schedule.quick() if arguments.quick else Schedule()
     results = Results(None if arguments.quick else DIRECTORY)
     if arguments.again:
@@ -50,8 +51,10 @@ def main() -> int:
             stages.run(results, schedule)
         elif part == "transactions":
             transactions.run(results, schedule)
-        else:
+        elif part == "memory":
             memory.run(results, schedule)
+        else:
+            native.run(results, schedule)
         if not arguments.quick:
             report.write(results)
     if arguments.quick:

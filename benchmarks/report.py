@@ -28,6 +28,7 @@ def write(results: Results, path: Path = PATH) -> None:
         ("stages", _stages),
         ("transactions", _transactions),
         ("memory", _memory),
+        ("native", _native),
     ]
     lines = [
         "# Benchmark results",
@@ -239,4 +240,44 @@ def _memory(cells: list[dict[str, Any]]) -> list[str]:
                 f"- start-up: {starts:.2f} s, after kill -9 {cell['start_after_kill_seconds']:.2f} s; under 5 s "
                 f"{_verdict(max(starts, cell['start_after_kill_seconds']) < 5)}",
             ]
+    return lines
+
+
+def _native(cells: list[dict[str, Any]]) -> list[str]:
+    """The tables of `benchmarks.native`."""
+    lines = [
+        "## Native code",
+        "",
+        "In memory, one thread, per second of its CPU time, the best of several runs; MB are of records decoded. `stored to",
+        "signature` is what indexing does with a segment's bytes: header and CRC, lz4, tokens, bits, fold.",
+        "",
+        "| records in a batch | task | C, records/s | C, MB/s | numpy, records/s | numpy, MB/s | plain Python, records/s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for cell in sorted((cell for cell in cells if "rates" in cell), key=lambda cell: -int(cell["records_in_batch"])):
+        for task, ours in cell["rates"]["C"].items():
+            twin, plain = cell["rates"]["numpy"][task], cell["rates"]["plain Python"].get(task)
+            lines.append(
+                f"| {cell['records_in_batch']:,} | {task} | {ours['records_per_second']:,.0f} | "
+                f"{ours['megabytes_per_second']:,.0f} | {twin['records_per_second']:,.0f} | "
+                f"{twin['megabytes_per_second']:,.0f} | {format(plain['records_per_second'], ',.0f') if plain else '-'} |"
+            )
+    lines += ["", f"Compiled by {', '.join(sorted({cell['compiler'] for cell in cells if 'rates' in cell}))}."]
+    for cell in cells:
+        if "rows" in cell:
+            sizes = sorted({row["bits"] for row in cell["rows"]})
+            shares = [f"{bits:,} bits, {bits / 8 / cell['bytes_in_block']:.1%}" for bits in sizes]
+            lines += [
+                "",
+                "False positives of a token that is not there, and the share of bits set. A block has "
+                f"{cell['bytes_in_block']:,.0f} bytes decoded and {cell['distinct_tokens']:,.0f} different tokens; percentages "
+                "are of the block's bytes.",
+                "",
+                f"| bits a token | {' | '.join(shares)} |",
+                "|---" * (len(sizes) + 1) + "|",
+            ]
+            for hashes in sorted({row["hashes"] for row in cell["rows"]}):
+                found = {row["bits"]: row for row in cell["rows"] if row["hashes"] == hashes}
+                each = [f"{found[bits]['wrong']:.1e} ({found[bits]['filled']:.0%})" for bits in sizes]
+                lines.append(f"| {hashes} | {' | '.join(each)} |")
     return lines
