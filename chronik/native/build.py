@@ -18,9 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chronik.native.sources import HERE, LIBRARY, SOURCES, digest
+from chronik.native.library import find
+from chronik.native.sources import HERE, LIBRARY, OPTIONS, SOURCES, digest
 
-_OPTIONS = ("-std=c11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
 _SECONDS = 300.0
 """For one compiler; zig compiles parts of itself first."""
 
@@ -52,7 +52,7 @@ def _compile(compiler: list[str], target: Path) -> str | None:
     """Try one compiler; what went wrong, or None."""
     with tempfile.TemporaryDirectory(prefix="chronik-native-") as scratch:
         made = Path(scratch) / LIBRARY
-        command = [*compiler, *_OPTIONS, f'-DCHRONIK_SOURCES="{digest()}"', "-o", str(made)]
+        command = [*compiler, *OPTIONS, f'-DCHRONIK_SOURCES="{digest()}"', "-o", str(made)]
         environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch}
         try:
             done = subprocess.run(
@@ -71,7 +71,11 @@ def _compile(compiler: list[str], target: Path) -> str | None:
 
 
 def main() -> int:
-    """Compile in place, and say what was done."""
+    """Compile in place, unless that was done of these sources already; say what was done."""
+    found = find()
+    if found.path is not None:
+        print(f"chronik.native is compiled already: {found.path}, by {found.text}")
+        return 0
     try:
         compiler = build()
     except BuildError as problem:

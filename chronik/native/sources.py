@@ -1,4 +1,4 @@
-"""The C sources of this package, and the name of the library that is made of them."""
+"""The C sources of this package, how they are compiled, and the name of the library that is made of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ HERE = Path(__file__).parent
 LIBRARY = "chronik_native.so"
 SOURCES = ("about.c", "records.c", "sign.c", "tokens.c")
 HEADERS = ("api.h", "native.h", "records.h", "signer.h")
+OPTIONS = ("-std=c11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
 
 
 def digest(directory: Path = HERE) -> str:
-    """The SHA-256 of the sources in a directory, in hexadecimal. OSError where one is missing."""
-    found = hashlib.sha256()
+    """The SHA-256 of the options and of the sources in a directory, in hexadecimal. OSError where one is missing."""
+    found = hashlib.sha256(" ".join(OPTIONS).encode())
     for name in sorted(SOURCES + HEADERS):
         content = (directory / name).read_bytes()
         found.update(b"%s %d\n" % (name.encode(), len(content)))

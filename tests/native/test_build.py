@@ -118,8 +118,47 @@ class LibraryTests(BuildCase):
         self.assertEqual(chronik.native.DESCRIPTION, f"{chronik.native.IMPLEMENTATION} ({found.text})")
 
 
-class BackendTests(BuildCase):
-    """The build backend, in a copy of the source tree, in a process of its own."""
+class TreeCase(BuildCase):
+    """A copy of the source tree, and processes that run in it."""
+
+    def setUp(self):
+        super().setUp()
+        self.tree = self.directory / "tree"
+        for name in ("chronik", "twisted"):
+            shutil.copytree(ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__", LIBRARY))
+        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, self.tree)
+
+    def python(self, *arguments, **environment):
+        """Run Python in the tree."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.tree,
+            env={**os.environ, "PYTHONPATH": "", **environment},
+            capture_output=True,
+            text=True,
+        )
+
+
+class CommandTests(TreeCase):
+    def test_it_compiles_what_is_not_compiled_of_these_sources(self):
+        self.need_compiler()
+        command = ("-W", "error", "-m", "chronik.native.build")
+        for changed, said in ((False, "was compiled by"), (False, "is compiled already"), (True, "was compiled by")):
+            if changed:
+                with open(self.tree / "chronik/native/sign.c", "a") as file:
+                    file.write("/* another */\n")
+            done = self.python(*command)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(said, done.stdout)
+        (self.tree / "chronik/native" / LIBRARY).unlink()
+        done = self.python(*command, CC="false", PATH="")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("was not compiled.\nfalse: ", done.stderr)
+
+
+class BackendTests(TreeCase):
+    """The build backend, in a process of its own."""
 
     def setUp(self):
         super().setUp()
@@ -127,21 +166,10 @@ class BackendTests(BuildCase):
             import setuptools  # noqa: F401
         except ImportError:
             raise SkipTest("setuptools is not installed") from None
-        self.tree = self.directory / "tree"
-        for name in ("chronik", "twisted"):
-            shutil.copytree(ROOT / name, self.tree / name, ignore=shutil.ignore_patterns("__pycache__", LIBRARY))
-        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / name, self.tree)
 
     def backend(self, call, **environment):
         """What the expression `call` gives."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"from chronik.native import backend\nprint(repr({call}))"],
-            cwd=self.tree,
-            env={**os.environ, "PYTHONPATH": "", **environment},
-            capture_output=True,
-            text=True,
-        )
+        done = self.python("-c", f"from chronik.native import backend\nprint(repr({call}))", **environment)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.said = done.stderr
         return done.stdout.splitlines()[-1].strip("'")
