@@ -29,9 +29,9 @@ def find(path: Path = HERE / LIBRARY) -> Found:
         library = ctypes.CDLL(str(path))
         sources, compiler = library.chronik_sources, library.chronik_compiler
         sources.restype = compiler.restype = ctypes.c_char_p
-        made_of, made_by = sources().decode(), compiler().decode()
+        made_of, made_by, wanted = sources().decode(), compiler().decode(), digest()
     except (OSError, AttributeError) as problem:
         return Found(None, f"the compiled library cannot be loaded: {problem}; {HOW}")
-    if made_of != digest():
+    if made_of != wanted:
         return Found(None, f"the compiled library is of other sources than these; {HOW}")
     return Found(path, made_by)

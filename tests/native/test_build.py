@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import chronik.native
 from chronik.native import build
 from chronik.native.library import find
-from chronik.native.sources import HEADERS, HERE, LIBRARY, SOURCES, digest
+from chronik.native.sources import HEADERS, HERE, LIBRARY, OPTIONS, SOURCES, digest
 
 ROOT = HERE.parent.parent
 
@@ -69,6 +69,14 @@ class CompilerTests(BuildCase):
         self.patch(build.importlib.util, "find_spec", lambda name: name == "ziglang")
         self.assertEqual(build.compilers(), [["one"], [sys.executable, "-m", "ziglang", "cc"]])
 
+    def test_compilers_have_nothing_to_say(self):
+        self.need_compiler()
+        command = [*build.compilers()[0], *OPTIONS, "-Wconversion", "-Wshadow", "-Werror", '-DCHRONIK_SOURCES=""']
+        done = subprocess.run(
+            [*command, "-o", str(self.library), *(str(HERE / name) for name in SOURCES)], capture_output=True, text=True
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_all_sources_are_named(self):
         self.assertEqual({path.name for path in HERE.glob("*.c")}, set(SOURCES))
         self.assertEqual({path.name for path in HERE.glob("*.h")}, set(HEADERS))
@@ -103,6 +111,14 @@ class LibraryTests(BuildCase):
         found = find(self.library)
         self.assertIsNone(found.path)
         self.assertIn("of other sources", found.text)
+
+    def test_without_its_sources(self):
+        self.need_compiler()
+        build.build(self.library)
+        self.patch(chronik.native.library, "digest", lambda: digest(self.directory))
+        found = find(self.library)
+        self.assertIsNone(found.path)
+        self.assertIn("about.c", found.text)
 
     def test_the_digest_is_of_every_byte(self):
         for name in SOURCES + HEADERS:
