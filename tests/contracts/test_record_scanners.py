@@ -21,7 +21,7 @@ from chronik.native.signed import signed_tokens
 from chronik.wire.batches import HEADER_BYTES
 from chronik.wire.record_scan import write_varint
 from chronik.wire.records import Record, decode_records, encode_batch
-from tests.native.texts import RECORDS, TEXTS
+from tests.native.texts import RECORDS, TEXTS, WITH_EXPONENTS, WITHOUT_EXPONENTS
 
 # One suite on two providers: hypothesis calls these different executors of the same test.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
@@ -182,6 +182,13 @@ class RecordScannerContract:
             signature = bytearray(BITS // 8)
             self.scanner.sign([section_of(fields)], signature, HASHES)
             self.assertEqual(signature, signature_of(tokens_of(fields)))
+
+    def test_numbers_with_exponents_mark_values(self):
+        for text in WITH_EXPONENTS + WITHOUT_EXPONENTS:
+            for fields in ([(None, text, 0, [])], [(text, b"a", 0, [("b", text)])]):
+                signature = bytearray(BITS // 8)
+                self.scanner.sign([section_of(fields)], signature, HASHES)
+                self.assertEqual(signature, signature_of(tokens_of(fields)), text)
 
     def test_many_records(self):
         """Enough for numpy to work on all of them at once, whatever they are."""
