@@ -1,0 +1,174 @@
+"""Words in texts: whether those of a query are there, in their order; and words that fit a pattern.
+
+A sequence of words is there if the text has them, one right after the other. With a slop, they may stand apart and in another
+order: each word of the query takes a place of its own in the text, and the ways from the places they would have, one after the
+other, to those that they take differ by at most `slop` (Lucene's measure: a word between two costs 1, two that are swapped
+cost 2).
+
+`Finder` looks in two forms of a text: its bytes folded as `Document.folded` has them, and a str. Where a text is ASCII one
+regular expression over it decides, else its tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from chronik.search.analysis import MAX_TOKEN_BYTES, fold, words
+
+
+class Finder(NamedTuple):
+    """The same condition on a text's two forms; the str need not be folded."""
+
+    in_folded: Callable[[bytes], bool]
+    in_text: Callable[[str], bool]
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+NEVER = Finder(_never, _never)
+
+
+def sequence(wanted: Sequence[str], slop: int = 0, prefix: bool = False) -> Finder:
+    """Whether the words are there; of the last one only the beginning, where `prefix`."""
+    if not wanted:
+        return NEVER
+    if slop and len(wanted) > 1:
+        return _finder(wanted, None, lambda found: _near(found, wanted, slop, prefix))
+    pattern = _ascii_pattern(wanted, prefix) if all(word.isascii() for word in wanted) else None
+    if len(wanted) == 1 and not prefix:
+        only = wanted[0]
+        return _finder(wanted, pattern, lambda found: only in found)
+    return _finder(wanted, pattern, lambda found: next(places(found, wanted, prefix), None) is not None)
+
+
+def any_word(wanted: Sequence[str]) -> Finder:
+    """Whether one of the words is there."""
+    if not wanted:
+        return NEVER
+    alternatives = frozenset(wanted)
+
+    def in_text(text: str) -> bool:
+        return not alternatives.isdisjoint(words(text))
+
+    return Finder(lambda folded: in_text(folded.decode()), in_text)
+
+
+def fitting_word(pattern: re.Pattern[str], literal: str) -> Finder:
+    """Whether a word fits the pattern as a whole; `literal` is a part of all that do."""
+    fits = pattern.fullmatch
+    return _finder([literal], None, lambda found: any(fits(word) for word in found))
+
+
+def _finder(wanted: Sequence[str], pattern: str | None, in_words: Callable[[list[str]], bool]) -> Finder:
+    needle = max(wanted, key=len)
+    needle_bytes = needle.encode()
+    search_bytes = None if pattern is None else re.compile(pattern.encode()).search
+    search_text = None if pattern is None else re.compile(pattern).search
+
+    def in_folded(folded: bytes) -> bool:
+        if needle_bytes not in folded:
+            return False
+        if search_bytes is not None and folded.isascii():
+            return search_bytes(folded) is not None
+        return in_words(words(folded.decode()))
+
+    def in_text(text: str) -> bool:
+        text = fold(text)
+        if needle not in text:
+            return False
+        if search_text is not None and text.isascii():
+            return search_text(text) is not None
+        return in_words(words(text))
+
+    return Finder(in_folded, in_text)
+
+
+def _ascii_pattern(wanted: Sequence[str], prefix: bool) -> str:
+    """The sequence as a regular expression over an ASCII text in lower case. It begins with a literal, which is found fast."""
+    first = wanted[0]
+    parts = [f"{first}(?<![0-9a-z]{first})"]
+    for index, word in enumerate(wanted):
+        if index:
+            parts.append(f"[^0-9a-z]++{word}")
+        last = index == len(wanted) - 1
+        if len(word) == MAX_TOKEN_BYTES and not (last and prefix):
+            parts.append("[0-9a-z]*+")  # the rest of a run that is cut
+        elif last and not prefix:
+            parts.append("(?![0-9a-z])")
+    return "".join(parts)
+
+
+def places(found: list[str], wanted: Sequence[str], prefix: bool = False) -> Iterator[int]:
+    """The indexes of words from which on the sequence is there."""
+    head, size = wanted[0], len(wanted)
+    if size == 1 and prefix:
+        yield from (index for index, word in enumerate(found) if word.startswith(head))
+        return
+    exact = list(wanted[:-1] if prefix else wanted)
+    index = -1
+    while True:
+        try:
+            index = found.index(head, index + 1)
+        except ValueError:
+            return
+        if found[index : index + len(exact)] == exact and (
+            not prefix or (index + size <= len(found) and found[index + size - 1].startswith(wanted[-1]))
+        ):
+            yield index
+
+
+def _near(found: list[str], wanted: Sequence[str], slop: int, prefix: bool) -> bool:
+    """Whether the words are there with a slop."""
+    taken = near_places(found, wanted, slop, prefix)
+    return taken is not None
+
+
+def near_places(
+    found: list[str], wanted: Sequence[str], slop: int, prefix: bool = False, start: int = -(1 << 60)
+) -> list[int] | None:
+    """The places in the text that the words take, each for one of `wanted`; None where they are not there.
+
+    `start`: the least place, less the word's index in the query, that may be taken.
+    """
+    by_word: dict[str, list[int]] = {word: [] for word in wanted}
+    beginning = wanted[-1]
+    beginnings: list[int] = []
+    for index, word in enumerate(found):
+        if word in by_word:
+            by_word[word].append(index)
+        if prefix and word.startswith(beginning):
+            beginnings.append(index)
+    choices = [by_word[word] for word in wanted]
+    if prefix:
+        choices[-1] = beginnings
+    if not all(choices):
+        return None
+    lows = sorted({place - index for index, choice in enumerate(choices) for place in choice})
+    for low in lows[bisect_left(lows, start) :]:
+        taken = _assigned(choices, low, slop, prefix)
+        if taken is not None:
+            return taken
+    return None
+
+
+def _assigned(choices: list[list[int]], low: int, slop: int, prefix: bool) -> list[int] | None:
+    """A place for each word, none taken twice, that of word `i` within `low + i` and `low + i + slop`.
+
+    Equal words have windows of one length, so the earliest free place for each in turn is never worse; the beginning of a
+    word, which is the last and fits the places of others, takes the latest.
+    """
+    used: list[int] = []
+    for index, choice in enumerate(choices):
+        first = bisect_left(choice, low + index)
+        last = bisect_left(choice, low + index + slop + 1)
+        window = choice[first:last] if not (prefix and index == len(choices) - 1) else choice[first:last][::-1]
+        place = next((place for place in window if place not in used), None)
+        if place is None:
+            return None
+        used.append(place)
+    return used
