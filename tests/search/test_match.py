@@ -55,8 +55,8 @@ class OracleTests(SynchronousTestCase):
         scope = Scope("events", 1, NOW)
         for text in (
             "error", "authentication failure", '"check pass"', "sshd", "rhost:218*", "uid:0 AND NOT euid:0", "user:root",
-            "value:*authen*", "/port \\d+ ssh2/", "/[0-9]{1,3}(\\.[0-9]{1,3}){3}/", '"failed from"~3', "size:>67000000", "0x0",
-            "blk_38865049064139660", "NOT kernel", "_exists_:ruser", "port:[11 TO 13]", "state:(1 OR 0)", "workerEnv in error",
+            "value:*authen*", "/port \\d+ ssh2/", "/[0-9]{1,3}(\\.[0-9]{1,3}){3}/", '"failed from"~3', "ambient:>0", "0x0",
+            "blk_38865049064139660", "NOT kernel", "_exists_:ruser", "ready:*", "user:(root OR guest)", "workerEnv in error",
         ):  # fmt: skip
             query = parse(text, default_operator="AND")
             hits = compile_query(query, scope)
