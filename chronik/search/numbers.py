@@ -15,7 +15,7 @@ _IN_TEXT = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
 _IN_QUERIES = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _MAX_DIGITS = 1000
 """A text of more digits is no number: reading one takes time that grows with their square."""
-_PLAIN_EXPONENTS = range(-40, 41)
+_WRITTEN_OUT = range(-_MAX_DIGITS, _MAX_DIGITS)
 
 
 def parse_number(text: str) -> Number | None:
@@ -39,10 +39,10 @@ def _exact(text: str, fraction: str | None) -> Number:
 
 
 def text_of_number(number: Number) -> str:
-    """A number as text: its decimal digits, as JSON has them where it has no exponent; of the very large and small with one."""
-    if isinstance(number, Decimal) and number.adjusted() in _PLAIN_EXPONENTS:
-        return format(number, "f")
-    return str(number).lower()
+    """A number as text: its decimal digits, as JSON has them where it has no exponent. Empty where they would be too many."""
+    if isinstance(number, Decimal):
+        return format(number, "f") if number.adjusted() in _WRITTEN_OUT else ""
+    return str(number)
 
 
 def integer_digits(number: Number) -> bytes | None:

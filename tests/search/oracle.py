@@ -249,7 +249,7 @@ def as_text(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
-        return format(value, "f") if -40 <= value.adjusted() <= 40 else str(value).lower()
+        return format(value, "f") if -1000 <= value.adjusted() < 1000 else ""
     return str(value)
 
 

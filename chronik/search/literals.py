@@ -1,0 +1,180 @@
+r"""Byte patterns of which every hit has one: for a pre-filter that runs over whole blocks of records, such as hyperscan's.
+
+`literals` gives regular expressions over bytes, made of literals, groups and alternatives only, to be compiled without regard
+to the case of ASCII letters and without UTF-8 mode. A record that matches has one of them, at least, in the bytes of its key,
+its value, or a header's value or name. None: no such patterns are known.
+
+A character stands for every code point that search folds to it: `k` is also U+212A, the Kelvin sign. In a value's fields, which
+may be written with escapes, a backslash is an alternative to the literal; a number may be written with an exponent.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import NamedTuple
+
+from chronik.search import regexp_parts
+from chronik.search.analysis import fold, words
+from chronik.search.fields import Field, resolve
+from chronik.search.mapping import Mapping
+from chronik.search.numbers import integer_digits, parse_number
+from chronik.search.query import And, AnyTerm, Boost, Exists, Or, Query, Range, Regexp, Term, Wildcard
+from chronik.search.wildcards import parts
+
+MAX_PATTERNS = 64
+MIN_CHARACTERS = 2
+"""Shorter literals are nearly everywhere."""
+_MAX_CHARACTERS = 48
+_BACKSLASH = rb"\\"
+_EXPONENT = rb"[0-9][eE]"
+_REPLACEMENT = "\ufffd"
+
+
+class _Choice(NamedTuple):
+    """Patterns of which a hit has one; `named`: they are only names of fields, which many records have."""
+
+    patterns: frozenset[bytes]
+    named: bool = False
+
+    def worth(self) -> tuple[bool, int, int]:
+        """The more, the fewer records have one of them, by its looks: the shortest of them is long."""
+        lengths = [len(pattern) for pattern in self.patterns if pattern not in (_BACKSLASH, _EXPONENT)]
+        return not self.named, min(lengths, default=0), -len(self.patterns)
+
+
+def literals(query: Query, mapping: Mapping) -> tuple[bytes, ...] | None:
+    """The patterns, sorted."""
+    found = _found(query, mapping)
+    if found is None or len(found.patterns) > MAX_PATTERNS:
+        return None
+    return tuple(sorted(found.patterns))
+
+
+def _found(query: Query, mapping: Mapping) -> _Choice | None:
+    match query:
+        case And():
+            return _best([_found(clause, mapping) for clause in query.clauses])
+        case Or():
+            return _union([_found(clause, mapping) for clause in query.clauses]) if query.minimum else None
+        case Boost():
+            return _found(query.clause, mapping)
+        case Term() | AnyTerm() | Wildcard() | Regexp() | Range() | Exists():
+            return _of_clause(query, resolve(query.field, mapping))
+        case _:
+            return None
+
+
+def _best(choices: list[_Choice | None]) -> _Choice | None:
+    """Of those that hits have one of each, the one to look for."""
+    return max((choice for choice in choices if choice is not None), key=_Choice.worth, default=None)
+
+
+def _union(choices: list[_Choice | None]) -> _Choice | None:
+    union: set[bytes] = set()
+    named = False
+    for choice in choices:
+        if choice is None:
+            return None
+        union |= choice.patterns
+        named = named or choice.named
+    return _Choice(frozenset(union), named)
+
+
+def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field: Field) -> _Choice | None:
+    if field.source in ("timestamp", "offset", "partition", "topic"):
+        return None
+    found: _Choice | None = None
+    match query:
+        case Term():
+            found = _of_text(query.text, field)
+        case AnyTerm() if len(query.texts) <= MAX_PATTERNS:
+            found = _union([_of_text(text, field) for text in query.texts])
+        case Wildcard():
+            found = _of_texts(parts(query.pattern).literal_texts(), field)
+        case Regexp():
+            every = regexp_parts.pieces(query.pattern)
+            found = None if every is None else _of_pieces(every, field)
+    if field.source == "path":
+        name = _pattern(max(field.path.split("."), key=len))
+        return _best([found, None if name is None else _choice(name, _BACKSLASH, named=True)])
+    return found
+
+
+def _of_text(text: str, field: Field) -> _Choice | None:
+    number = parse_number(text)
+    if field.kind == "date":
+        return None
+    if number is not None and (field.kind == "number" or (field.source == "path" and field.kind != "text")):
+        digits = integer_digits(number)
+        pattern = None if digits is None else _pattern(digits.decode())
+        if pattern is None:
+            return None
+        return _choice(pattern, _BACKSLASH, _EXPONENT) if field.source == "path" else _choice(pattern)
+    if field.kind == "keyword":
+        return _of_texts([text], field)
+    return _of_texts(words(text), field)
+
+
+def _of_texts(texts: list[str], field: Field) -> _Choice | None:
+    """Of texts that are all there, the longest piece."""
+    piece = max((piece for text in texts for piece in text.split(_REPLACEMENT)), key=len, default="")
+    return _in_field(_pattern(piece), piece, field)
+
+
+def _choice(*patterns: bytes, named: bool = False) -> _Choice:
+    return _Choice(frozenset(patterns), named)
+
+
+def _in_field(pattern: bytes | None, text: str, field: Field) -> _Choice | None:
+    if pattern is None:
+        return None
+    if field.source != "path":
+        return _choice(pattern)
+    may_be_number = re.fullmatch(r"[-0-9.]*", text) is not None
+    return _choice(pattern, _BACKSLASH, _EXPONENT) if may_be_number else _choice(pattern, _BACKSLASH)
+
+
+def _of_pieces(part: regexp_parts.Every | regexp_parts.Either, field: Field) -> _Choice | None:
+    found: list[_Choice | None] = []
+    for inner in part.parts:
+        if not isinstance(inner, regexp_parts.Piece):
+            found.append(_of_pieces(inner, field))
+            continue
+        if inner.folded and not inner.text.isascii():
+            continue
+        piece = max(inner.text.split(_REPLACEMENT), key=len)
+        found.append(_in_field(_pattern(piece, any_s=inner.folded), piece, field))
+    return _union(found) if isinstance(part, regexp_parts.Either) else _best(found)
+
+
+def _pattern(text: str, any_s: bool = False) -> bytes | None:
+    """A pattern for the text in any form that folds to it. `any_s`: the long s is an s, too."""
+    folded = fold(text)[:_MAX_CHARACTERS]
+    if len(folded) < MIN_CHARACTERS:
+        return None
+    return b"".join(_character(char, any_s and char == "s") for char in folded)
+
+
+@cache
+def _character(char: str, any_s: bool) -> bytes:
+    forms = [char, *(form for form in _origins().get(char, ()) if not (char.isascii() and form.isascii()))]
+    if any_s:
+        forms.append("\u017f")
+    choices = [_escaped(form.encode()) for form in forms]
+    return choices[0] if len(choices) == 1 else b"(?:" + b"|".join(choices) + b")"
+
+
+def _escaped(data: bytes) -> bytes:
+    return b"".join(bytes((byte,)) if chr(byte).isalnum() and byte < 128 else b"\\x%02x" % byte for byte in data)
+
+
+@cache
+def _origins() -> dict[str, list[str]]:
+    """The code points that fold to another, by that. Takes a tenth of a second, once."""
+    origins: dict[str, list[str]] = {}
+    for code in range(0x110000):
+        char = chr(code)
+        if not 0xD800 <= code < 0xE000 and (folded := fold(char)) != char:
+            origins.setdefault(folded, []).append(char)
+    return origins
