@@ -70,7 +70,7 @@ def instants(field: Field, fits: Callable[[int], bool]) -> Condition:
     """A condition on instants, in ms."""
 
     def in_text(text: str) -> bool:
-        instant = parse_date(text)
+        instant = parse_date(text, field.seconds)
         return instant is not None and fits(instant)
 
     def in_number(number: Number) -> bool:
@@ -81,6 +81,14 @@ def instants(field: Field, fits: Callable[[int], bool]) -> Condition:
         return fits(number * 1000 if field.seconds else number)
 
     return Condition(in_text, in_number, cost=3.0)
+
+
+def span(text: str, field: Field, now_ms: int) -> tuple[int, int]:
+    """The first and the last instant that a text in a query means. Raises QueryError."""
+    return (
+        resolve_date(text, now_ms, seconds=field.seconds),
+        resolve_date(text, now_ms, round_up=True, seconds=field.seconds),
+    )
 
 
 def numbers(fits: Callable[[Number], bool]) -> Condition:
@@ -108,7 +116,7 @@ def of_term(query: Term, field: Field, now_ms: int) -> Condition:
         wanted = number_of(text, field)
         return numbers(lambda value: value == wanted)
     if kind == "date":
-        first, last = resolve_date(text, now_ms), resolve_date(text, now_ms, round_up=True)
+        first, last = span(text, field, now_ms)
         return instants(field, lambda value: first <= value <= last)
     return _boolean([text], field)
 
@@ -123,7 +131,7 @@ def of_any_term(query: AnyTerm, field: Field, now_ms: int) -> Condition:
         wanted = frozenset(number_of(text, field) for text in query.texts)
         return numbers(lambda value: value in wanted)
     if kind == "date":
-        spans = [(resolve_date(text, now_ms), resolve_date(text, now_ms, round_up=True)) for text in query.texts]
+        spans = [span(text, field, now_ms) for text in query.texts]
         return instants(field, lambda value: any(first <= value <= last for first, last in spans))
     if kind == "boolean":
         return _boolean(query.texts, field)

@@ -27,7 +27,8 @@ _ISO = re.compile(
     r"(Z|[+-]\d\d(?::?\d\d)?)?)?)?)?",
     re.ASCII,
 )
-_EPOCH_MS = re.compile(r"-?\d{5,17}", re.ASCII)
+_EPOCH_IN_RECORDS = re.compile(r"-?\d{5,17}", re.ASCII)
+_EPOCH_IN_QUERIES = re.compile(r"-?\d{1,18}", re.ASCII)
 _SHIFT = re.compile(r"([+-])(\d{0,9})([yMwdhHms])|/([yMwdhHms])", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 _FIXED = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "H": 3_600_000, "m": 60_000, "s": 1000}
@@ -42,16 +43,19 @@ def is_date(text: str) -> bool:
     return "-" in date[4:] and _ISO.fullmatch(date) is not None and (not anchor or _math_of(math) is not None)
 
 
-def parse_date(text: str) -> int | None:
-    """The instant that a text in a record is, in ms, else None: an ISO date, or five digits and more of epoch milliseconds."""
+def parse_date(text: str, seconds: bool = False) -> int | None:
+    """The instant that a text in a record is, in ms, else None: an ISO date, or five digits and more of epoch milliseconds.
+
+    `seconds`: bare digits are those.
+    """
     match = _ISO.fullmatch(text)
     if match is not None:
         return _instant(match, UTC, round_up=False)
-    return int(text) if _EPOCH_MS.fullmatch(text) else None
+    return _epoch(text, seconds) if _EPOCH_IN_RECORDS.fullmatch(text) else None
 
 
-def resolve_date(text: str, now_ms: int, round_up: bool = False, zone: tzinfo = UTC) -> int:
-    """The instant that a text in a query is, in ms: as `parse_date`, or with math. Raises QueryError."""
+def resolve_date(text: str, now_ms: int, round_up: bool = False, zone: tzinfo = UTC, seconds: bool = False) -> int:
+    """The instant that a text in a query is, in ms: ISO, any digits, or either with math. Raises QueryError."""
     if text.startswith("now"):
         start, math = now_ms, text[3:]
         shifted = ""
@@ -59,8 +63,8 @@ def resolve_date(text: str, now_ms: int, round_up: bool = False, zone: tzinfo = 
         shifted, _, math = text.partition("||")
         match = _ISO.fullmatch(shifted)
         found = _instant(match, zone, round_up and not math) if match is not None else None
-        if found is None and _EPOCH_MS.fullmatch(shifted):
-            found = int(shifted)
+        if found is None and _EPOCH_IN_QUERIES.fullmatch(shifted):
+            found = _epoch(shifted, seconds)
         if found is None:
             raise QueryError(
                 f"`{text:.80}` is no date: ISO 8601, epoch milliseconds, or now with math such as now-1h/d"
@@ -77,6 +81,10 @@ def resolve_date(text: str, now_ms: int, round_up: bool = False, zone: tzinfo = 
     except (OverflowError, ValueError):
         raise QueryError(f"`{text:.80}` is beyond the years 1 to 9999") from None
     return start
+
+
+def _epoch(digits: str, seconds: bool) -> int:
+    return int(digits) * (1000 if seconds else 1)
 
 
 def format_date(ms: int, zone: tzinfo = UTC) -> str:

@@ -11,6 +11,7 @@ dynamic field the bounds say what is compared:
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, tzinfo
 from typing import TypeVar
 
 from chronik.search.conditions import Condition, instants, number_of, numbers
@@ -35,7 +36,7 @@ def of_range(query: Range, field: Field, now_ms: int) -> Condition:
         lower, upper = (None if bound is None else number_of(bound, field) for bound in (query.lower, query.upper))
         return numbers(_between(lower, upper, query))
     if kind == "date":
-        first, last = interval(query, now_ms)
+        first, last = interval(query, now_ms, field.seconds)
         return instants(field, lambda value: first <= value <= last)
     if kind == "boolean":
         raise QueryError(f"{field.name}: no range of true and false")
@@ -45,13 +46,14 @@ def of_range(query: Range, field: Field, now_ms: int) -> Condition:
     return Condition(fits, lambda n: fits(text_of_number(n)), cost=1.5)
 
 
-def interval(query: Range, now_ms: int) -> tuple[int, int]:
+def interval(query: Range, now_ms: int, seconds: bool = False, zone: tzinfo = UTC) -> tuple[int, int]:
     """The first and the last instant, in ms, of a range of dates. Raises QueryError."""
     first, last = -(1 << 63), (1 << 63) - 1
     if query.lower is not None:
-        first = resolve_date(query.lower, now_ms, round_up=not query.include_lower) + (not query.include_lower)
+        after = not query.include_lower
+        first = resolve_date(query.lower, now_ms, after, zone, seconds) + after
     if query.upper is not None:
-        last = resolve_date(query.upper, now_ms, round_up=query.include_upper) - (not query.include_upper)
+        last = resolve_date(query.upper, now_ms, query.include_upper, zone, seconds) - (not query.include_upper)
     return first, last
 
 

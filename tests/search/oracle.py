@@ -308,16 +308,16 @@ def as_instant(value, seconds=False):
         found = instants(value)
         if found is not None:
             return found[0]
-        return int(value) if re.fullmatch(r"-?\d{5,17}", value, re.ASCII) else None
+        return int(value) * (1000 if seconds else 1) if re.fullmatch(r"-?\d{5,17}", value, re.ASCII) else None
     if abs(value) > 10**29:
         return None
     return int((Decimal(value) * (1000 if seconds else 1)).to_integral_value("ROUND_FLOOR"))
 
 
-def instant_of_query(text):
+def instant_of_query(text, seconds=False):
     found = INSTANTS.get(text) or instants(text)
-    if found is None and re.fullmatch(r"-?\d{5,17}", text, re.ASCII):
-        return int(text), int(text)
+    if found is None and re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
+        return (int(text) * (1000 if seconds else 1),) * 2
     return found
 
 
@@ -340,7 +340,7 @@ def term_fits(text, kind, seconds, slop=0, prefix=False):
         wanted = required(number_of_query(text), "number")
         return lambda v: as_number(v) is not None and as_number(v) == wanted
     if kind == "date":
-        first, last = required(instant_of_query(text), "date")
+        first, last = required(instant_of_query(text, seconds), "date")
         return lambda v: as_instant(v, seconds) is not None and first <= as_instant(v, seconds) <= last
     if kind == "boolean":
         required(text if text in ("true", "false") else None, "boolean")
@@ -400,12 +400,12 @@ def range_fits(query, kind, seconds):
         low = (
             None
             if query.lower is None
-            else required(instant_of_query(query.lower), "date")[0 if query.include_lower else 1]
+            else required(instant_of_query(query.lower, seconds), "date")[0 if query.include_lower else 1]
         )
         high = (
             None
             if query.upper is None
-            else required(instant_of_query(query.upper), "date")[1 if query.include_upper else 0]
+            else required(instant_of_query(query.upper, seconds), "date")[1 if query.include_upper else 0]
         )
 
         def read(value):
