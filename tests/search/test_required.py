@@ -94,7 +94,7 @@ class RequirementTests(SynchronousTestCase):
             r"/ is\ /i": AnyOf((b"is", "i\u017f".encode())),
             r"/ v\d+\ /": None,
             r"a:/^2\.5$/": AllOf((AnyOf((AllOf((b"2", b"5")), NUMBER_MARKER)), b"a")),
-            "---": IMPOSSIBLE,
+            '"---"': IMPOSSIBLE,
         }.items():
             self.assertEqual(requirement(parse(text), mapping), need, text)
         self.assertEqual(MARKER, NUMBER_MARKER)
