@@ -15,7 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 from chronik.search import regexp_parts
-from chronik.search.analysis import fold, words
+from chronik.search.analysis import fold, origins, words
 from chronik.search.fields import Field, resolve
 from chronik.search.mapping import Mapping
 from chronik.search.numbers import integer_digits, parse_number
@@ -158,7 +158,7 @@ def _pattern(text: str, any_s: bool = False) -> bytes | None:
 
 @cache
 def _character(char: str, any_s: bool) -> bytes:
-    forms = [char, *(form for form in _origins().get(char, ()) if not (char.isascii() and form.isascii()))]
+    forms = [char, *(form for form in origins().get(char, ()) if not (char.isascii() and form.isascii()))]
     if any_s:
         forms.append("\u017f")
     choices = [_escaped(form.encode()) for form in forms]
@@ -167,14 +167,3 @@ def _character(char: str, any_s: bool) -> bytes:
 
 def _escaped(data: bytes) -> bytes:
     return b"".join(bytes((byte,)) if chr(byte).isalnum() and byte < 128 else b"\\x%02x" % byte for byte in data)
-
-
-@cache
-def _origins() -> dict[str, list[str]]:
-    """The code points that fold to another, by that. Takes a tenth of a second, once."""
-    origins: dict[str, list[str]] = {}
-    for code in range(0x110000):
-        char = chr(code)
-        if not 0xD800 <= code < 0xE000 and (folded := fold(char)) != char:
-            origins.setdefault(folded, []).append(char)
-    return origins

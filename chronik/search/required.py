@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from chronik.native.numbers import MARKER as NUMBER_MARKER
 from chronik.search import regexp_parts
 from chronik.search.analysis import cut, fold, is_word_part, word_spans, words
 from chronik.search.fields import Field, resolve
@@ -23,9 +24,6 @@ from chronik.search.mapping import Mapping
 from chronik.search.numbers import integer_digits, parse_number
 from chronik.search.query import And, AnyTerm, Boost, Exists, Nothing, Or, Query, Range, Regexp, Term, Wildcard
 from chronik.search.wildcards import folded, parts
-
-NUMBER_MARKER = b"\x00number"
-"""No text has this token."""
 
 MAX_TOKENS = 16
 """Of one clause; the first are enough."""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.search.analysis import MAX_TOKEN_BYTES, fold, tokens, word_spans, words
+from chronik.native.unicode import code_points
+from chronik.search.analysis import MAX_TOKEN_BYTES, fold, origins, tokens, word_spans, words
 from tests.search import oracle
 from tests.search.records import texts
 
@@ -29,6 +30,17 @@ class AnalysisTests(SynchronousTestCase):
             category = unicodedata.category(char)[0]
             expected = [f"a{fold(char)}b"] if category in "LNM" else ["a", "b"]
             if words(f"a{char}b") != expected or words(char) != ([fold(char)] if category in "LN" else []):
+                self.fail(f"U+{ord(char):04x}")
+
+    def test_folding_is_that_of_the_table(self):
+        lower = code_points().lower
+        for char in ALL:
+            if unicodedata.category(char)[0] in "LNM" and ord(fold(char)) != lower.get(ord(char), ord(char)):
+                self.fail(f"U+{ord(char):04x}")
+
+    def test_origins_of_every_code_point(self):
+        for char in ALL:
+            if fold(char) != char and char not in origins()[fold(char)]:
                 self.fail(f"U+{ord(char):04x}")
 
     def test_tokens(self):
