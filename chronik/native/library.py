@@ -29,7 +29,7 @@ def find(path: Path = HERE / LIBRARY) -> Found:
         library = ctypes.CDLL(str(path))
         sources, compiler = library.chronik_sources, library.chronik_compiler
         sources.restype = compiler.restype = ctypes.c_char_p
-        made_of, made_by, wanted = sources().decode(), compiler().decode(), digest()
+        made_of, made_by, wanted = sources().decode(), compiler().decode().strip(), digest()
     except (OSError, AttributeError) as problem:
         return Found(None, f"the compiled library cannot be loaded: {problem}; {HOW}")
     if made_of != wanted:
