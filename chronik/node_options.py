@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 
 from chronik.addresses import ListenerAddress, parse_advertised, parse_listener, parse_listeners
-from chronik.options import BYTES, INT32_MAX, MEBIBYTE, MILLISECONDS, SECONDS, Section, did_you_mean
+from chronik.options import BYTES, INT32_MAX, KIBIBYTE, MEBIBYTE, MILLISECONDS, SECONDS, Section, did_you_mean
 
 ROLES = ("all", "controller", "ingest", "query")
 
@@ -113,6 +113,15 @@ class NodeOptions:
         high=INT32_MAX,
         unit=BYTES,
         kafka="socket.request.max.bytes",
+    )
+    socket_send_buffer_bytes: int = LISTENERS.integer(
+        256 * KIBIBYTE,
+        "The system's buffer for what a connection sends (SO_SNDBUF); -1 leaves its size to the system. A small one "
+        "keeps answers in the processor's cache on their way; to fill a long and fast line takes a large one.",
+        low=-1,
+        high=INT32_MAX,
+        unit=BYTES,
+        kafka="socket.send.buffer.bytes",
     )
     max_connections: int = LISTENERS.integer(
         INT32_MAX,

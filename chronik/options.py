@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "CHRONIK_"
 CONFIG_PATH_VARIABLE = "CHRONIK_CONFIG"
 MILLISECONDS, SECONDS, BYTES = "milliseconds", "seconds", "bytes"
 INT32_MAX = 2**31 - 1
+KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 
 # Kubernetes puts such variables into every pod beside a Service named "chronik" or "chronik-..."; chronik-ctl and the tests

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -306,6 +307,8 @@ class Node(MultiService):
             )
             port = await self._listen(address, factory)
             port.stopReading()
+            if config.socket_send_buffer_bytes >= 0:  # the connections that it accepts inherit it
+                port.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, config.socket_send_buffer_bytes)
             use_vectored_transport(port, poller)
             self.kafka_ports.append((address, port))
             self._factories.append(factory)
