@@ -203,7 +203,7 @@ class IPartitionWriter(Interface):
     def append(partition: TopicPartition, batch: bytearray) -> Deferred[int]:
         """Append one encoded v2 record batch; fire with its base offset once it is committed (below the high watermark).
 
-        Fails with KafkaError(NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR).
+        Fails with KafkaError(NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR).
         """
 
 
@@ -238,7 +238,7 @@ class IMarkerWriter(Interface):
         """Append the control batch of `marker`; fire once it is committed, and what it ends is visible or hidden for good.
 
         A marker for a producer that has no open transaction there is written all the same, as Kafka does. Fails with
-        KafkaError: UNKNOWN_TOPIC_OR_PARTITION (deleted: nothing is left to end), NOT_LEADER_OR_FOLLOWER,
+        KafkaError: UNKNOWN_TOPIC_OR_PARTITION (deleted: nothing is left to end), NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS,
         INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
         """
 

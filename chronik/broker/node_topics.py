@@ -19,7 +19,8 @@ from chronik.interfaces import ICommittedReader, IMarkerListener, IMarkerWriter,
 from chronik.log.producers import NO_SEQUENCE
 from chronik.model import TopicPartition, TransactionMarker
 
-_LEADER_ONLY = 1
+_ALL = -1
+"""What coordinators write is for all replicas, so that it is there whichever of them leads next."""
 
 
 @implementer(ITransactionalWriter, IMarkerWriter, ICommittedReader)
@@ -58,9 +59,9 @@ class NodeTopics:
                     committed.errback(error)
 
             if leading.preparation is None:
-                appended(leading.append(batch, self._now_ms()))
+                appended(leading.append(batch, self._now_ms(), _ALL))
             else:
-                outcome = leading.preparation.append(batch, self._now_ms(), _LEADER_ONLY, appended)
+                outcome = leading.preparation.append(batch, self._now_ms(), _ALL, appended)
                 if isinstance(outcome, Appended):
                     appended(outcome)
         except KafkaError as error:

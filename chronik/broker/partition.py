@@ -190,11 +190,7 @@ class Partition:
         if batch is None:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"{self.name}: there are no records")
         if acks == _ALL and self._lacks_replicas:
-            raise KafkaError(
-                ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
-                f"{self.settings.min_insync_replicas}",
-            )
+            self.require_replicas()
         if isinstance(batch, bytes):
             batch = bytearray(batch)  # offsets are written into it
         header = records.check_produced(batch)
@@ -231,6 +227,15 @@ class Partition:
             known = log.producers.check(header)
             append_time = known[1] if known else -1
         return _new_tuple(Appended, (base_offset, end_offset, append_time, log.start_offset))
+
+    def require_replicas(self) -> None:
+        """What acks=all asks for. Raises KafkaError(NOT_ENOUGH_REPLICAS)."""
+        if self._lacks_replicas:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
+                f"{self.settings.min_insync_replicas}",
+            )
 
     def grown(self, end_offset: int, count: int, size: int) -> None:
         """`count` records in `size` bytes were appended to the log, other than by `append`."""

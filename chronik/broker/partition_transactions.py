@@ -60,9 +60,10 @@ def append_offsets(
 ) -> tuple[int, int]:
     """Append a transactional batch of the group coordinator, which has no sequence: its base offset, and the offset behind it.
 
-    `check` is as in `Partition.append`. Raises KafkaError: MESSAGE_TOO_LARGE, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE,
-    KAFKA_STORAGE_ERROR.
+    `check` is as in `Partition.append`. Like all that coordinators write, it is for all replicas (acks=all). Raises
+    KafkaError: NOT_ENOUGH_REPLICAS, MESSAGE_TOO_LARGE, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE, KAFKA_STORAGE_ERROR.
     """
+    partition.require_replicas()
     header = records.read_header(batch)
     if len(batch) > partition.admission.max_bytes:
         raise partition.admission.too_large(len(batch))
@@ -76,8 +77,10 @@ def append_offsets(
 def append_marker(partition: Partition, marker: TransactionMarker, now_ms: int) -> int:
     """End a producer's transaction; the offset behind the marker. What it ends is stable once that is committed.
 
-    Raises KafkaError: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
+    A marker is for all replicas (acks=all). Raises KafkaError: NOT_ENOUGH_REPLICAS, INVALID_PRODUCER_EPOCH,
+    TRANSACTION_COORDINATOR_FENCED, KAFKA_STORAGE_ERROR.
     """
+    partition.require_replicas()
     end_offset, size = partition.log.append_marker(marker, partition.leader_epoch, now_ms)
     partition.transactions.ended(marker.producer_id)
     partition.grown(end_offset, 1, size)

@@ -40,6 +40,10 @@ _TRY_AGAIN = frozenset(
 """What producers don't expect from Produce, or would refresh their metadata for: they are told NOT_ENOUGH_REPLICAS instead."""
 
 
+class NotAgreed(KafkaError):
+    """A batch is refused before its partition has looked at it: the coordinator of its transaction does not agree."""
+
+
 class PendingBatch:
     """A batch on its way into `partition`. `done` is told where it went, or why it didn't; it is called once."""
 
@@ -84,15 +88,15 @@ class TransactionalAppends:
     def __init__(self, transactions: ITransactions) -> None:
         self._transactions = transactions
 
-    def append(self, batches: Sequence[PendingBatch], transactional_id: str | None, implicit: bool) -> None:
+    def append(self, batches: Sequence[PendingBatch], transactional_id: str, implicit: bool) -> None:
         """Append the batches of one request when the coordinator agrees; each is told the end, some before the return.
 
         `implicit`: the client takes part in transactions v2.
         """
-        refusal = self._refusal(batches, transactional_id)
-        if refusal is not None or transactional_id is None:
+        if len({(pending.header.producer_id, pending.header.producer_epoch) for pending in batches}) > 1:
+            text = "the request has transactional batches of more than one producer"
             for pending in batches:
-                pending.finish(refusal or KafkaError(ErrorCode.INVALID_TXN_STATE))
+                pending.finish(NotAgreed(ErrorCode.INVALID_PRODUCER_ID_MAPPING, text))
             return
         unasked: list[PendingBatch] = []
         for pending in batches:
@@ -113,15 +117,6 @@ class TransactionalAppends:
             if not pending.is_done:
                 pending.batch = bytearray(pending.batch)
 
-    def _refusal(self, batches: Sequence[PendingBatch], transactional_id: str | None) -> KafkaError | None:
-        if transactional_id is None:
-            text = "a transactional batch in a request without a transactional id"
-            return KafkaError(ErrorCode.INVALID_TXN_STATE, text)
-        if len({(pending.header.producer_id, pending.header.producer_epoch) for pending in batches}) > 1:
-            text = "the request has transactional batches of more than one producer"
-            return KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, text)
-        return None
-
     def _ask(self, transactional_id: str, first_ones: list[PendingBatch], verify_only: bool) -> None:
         """Ask for the partitions of `first_ones`, each the first batch that waits there."""
         header = first_ones[0].header
@@ -139,17 +134,17 @@ class TransactionalAppends:
         for pending in first_ones:
             self._settle(pending.check, self._error_for(result, pending.partition.name))
 
-    def _error_for(self, result: dict[TopicPartition, ErrorCode] | Failure, name: TopicPartition) -> KafkaError | None:
+    def _error_for(self, result: dict[TopicPartition, ErrorCode] | Failure, name: TopicPartition) -> NotAgreed | None:
         """What is in the way of batches for partition `name`."""
         if not isinstance(result, Failure):
             code = result.get(name, ErrorCode.INVALID_TXN_STATE)
-            return None if code is ErrorCode.NONE else KafkaError(code, f"{name} is not in the producer's transaction")
+            return None if code is ErrorCode.NONE else NotAgreed(code, f"{name} is not in the producer's transaction")
         if isinstance(result.value, KafkaError):
-            return result.value
+            return NotAgreed(result.value.code, result.value.message)
         self.log.failure("the coordinator of a transaction was asked for {partition}", result, partition=str(name))
-        return KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the coordinator failed; the node's log has the details")
+        return NotAgreed(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the coordinator failed; the node's log has the details")
 
-    def _settle(self, check: TransactionCheck | None, error: KafkaError | None) -> None:
+    def _settle(self, check: TransactionCheck | None, error: NotAgreed | None) -> None:
         """The coordinator has spoken: append or refuse those that wait, in their order."""
         assert check is not None
         waiting, check.waiting = check.waiting, []
@@ -162,12 +157,14 @@ class TransactionalAppends:
 
 def produce_error(error: KafkaError, abortable: bool) -> KafkaError:
     """What a producer is told in place of the coordinator's `error`. `abortable`: it knows TRANSACTION_ABORTABLE."""
+    if not isinstance(error, NotAgreed):
+        return error
     code = error.code
     if code in _TRY_AGAIN:
         text = f"it is not known yet whether the partition belongs to the transaction ({code.name}: {error.message})"
-        return KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS, text)
+        return NotAgreed(ErrorCode.NOT_ENOUGH_REPLICAS, text)
     if code is ErrorCode.PRODUCER_FENCED:
-        return KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH, error.message)
+        return NotAgreed(ErrorCode.INVALID_PRODUCER_EPOCH, error.message)
     if code is ErrorCode.TRANSACTION_ABORTABLE and not abortable:
-        return KafkaError(ErrorCode.INVALID_TXN_STATE, error.message)
+        return NotAgreed(ErrorCode.INVALID_TXN_STATE, error.message)
     return error

@@ -280,8 +280,6 @@ class Coordinator:
         hosted = self._host(request.group_id)
         hosted.check()
         producer_id, epoch = request.producer_id, request.producer_epoch
-        if producer_id < 0 or epoch < 0:
-            raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, f"there is no producer {producer_id}")
         check = self._writer.check_transaction(hosted.name, producer_id, epoch)
         if check is not None:
             await self._join(request, hosted.name, implicit)

@@ -48,19 +48,19 @@ class ProduceShape:
         "_prefix",
         "_size",
         "_tail",
-        "_transactional_id",
         "acks",
         "by_id",
         "key_and_version",
         "timeout_ms",
         "topic",
         "topic_id",
+        "transactional_id",
     )
 
     def __init__(self, prefix: bytes, version: int, request: ProduceRequest) -> None:
         (topic,) = request.topic_data
         self.key_and_version = ApiKey.PRODUCE << 16 | version
-        self._transactional_id = request.transactional_id
+        self.transactional_id = request.transactional_id
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
         self.by_id = version >= _FIRST_BY_ID
@@ -128,7 +128,7 @@ class ProduceShape:
         data = PartitionProduceData(index=index, records=batch)
         topic = TopicProduceData(name=self.topic, topic_id=self.topic_id, partition_data=[data])
         return ProduceRequest(
-            transactional_id=self._transactional_id, acks=self.acks, timeout_ms=self.timeout_ms, topic_data=[topic]
+            transactional_id=self.transactional_id, acks=self.acks, timeout_ms=self.timeout_ms, topic_data=[topic]
         )
 
     def answer(self, correlation_id: int, index: int, base_offset: int, append_time_ms: int, log_start: int) -> bytes:

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from chronik.broker.checks import UncheckedTransaction
 from chronik.broker.partition import Partition
-from chronik.broker.transactional import PendingBatch, TransactionalAppends, produce_error
+from chronik.broker.transactional import NotAgreed, PendingBatch, TransactionalAppends, produce_error
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ITransactions
 from chronik.log.simulated import SimulatedDisk
@@ -161,10 +161,6 @@ class OrderTests(AppendCase):
 
 
 class RefusalTests(AppendCase):
-    def test_without_a_transactional_id(self) -> None:
-        self.appends.append([self.pending(0)], None, False)
-        self.assertEqual((self.results, self.coordinator.asked), ([ErrorCode.INVALID_TXN_STATE], []))
-
     def test_of_two_producers(self) -> None:
         self.appends.append([self.pending(0), self.pending(0, epoch=1)], "id", False)
         self.assertEqual(self.results, [ErrorCode.INVALID_PRODUCER_ID_MAPPING] * 2)
@@ -197,4 +193,6 @@ class RefusalTests(AppendCase):
             (codes.INVALID_PRODUCER_ID_MAPPING, False, codes.INVALID_PRODUCER_ID_MAPPING),
             (codes.INVALID_TXN_STATE, True, codes.INVALID_TXN_STATE),
         ):
-            self.assertEqual(produce_error(KafkaError(code, "why"), abortable).code, told)
+            self.assertEqual(produce_error(NotAgreed(code, "why"), abortable).code, told)
+        own = KafkaError(codes.NOT_COORDINATOR, "of the append itself")
+        self.assertIs(produce_error(own, True), own)

@@ -259,6 +259,20 @@ class CheckTests(PartitionCase):
         metrics = self.partition.metrics
         self.assertEqual((metrics.messages_received, metrics.messages_stored), (1, 1))
 
+    def test_what_coordinators_write_is_for_all_replicas(self) -> None:
+        """As acks=all: where too few replicas are in sync it is refused, and tried again later."""
+        partition = opened(self.disk, min_insync_replicas="2")
+        begin(partition, 7)
+        partition.update(PartitionState(0, (0, 1, 2), (0,), 0, 1))
+        lacking = ErrorCode.NOT_ENOUGH_REPLICAS
+        self.assertEqual(self.code_of(end, partition, 7, commit=True), lacking)
+        offsets = batch(7, sequence=-1, transactional=True)
+        self.assertEqual(self.code_of(append_offsets, partition, offsets, NOW, None), lacking)
+        self.assertEqual(partition.log.end_offset, 1)
+        partition.update(PartitionState(0, (0, 1, 2), (0, 1), 0, 1))
+        append_offsets(partition, batch(7, sequence=-1, transactional=True), NOW, None)
+        self.assertEqual(end(partition, 7, commit=True), 3)
+
     def test_idle_checks_are_bounded(self) -> None:
         checks = TransactionChecks()
         waited_for = checks.begin(0, 0, 0, False)

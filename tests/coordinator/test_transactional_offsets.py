@@ -230,7 +230,6 @@ class CheckTests(TransactionalCase):
         self.assertEqual(self.commit({EVENTS: 2}).code, ErrorCode.PRODUCER_FENCED)
         self.agreeing.error, self.agreeing.code = None, ErrorCode.TRANSACTION_ABORTABLE
         self.assertEqual(self.commit({EVENTS: 2}).code, ErrorCode.TRANSACTION_ABORTABLE)
-        self.assertEqual(self.commit({EVENTS: 2}, producer=-1).code, ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         self.assertEqual((self.offsets(True), self.world.log.end(WHERE)), ({}, 0))
 
     def joined(self) -> str:

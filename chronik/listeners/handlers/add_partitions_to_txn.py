@@ -1,8 +1,8 @@
 """AddPartitionsToTxn: enter partitions in a transaction before the first write to them.
 
 Up to version 3 a producer sends one transaction. From 4 on brokers send several, each to be entered or only to be looked up
-(KIP-890). A transaction is entered whole or not at all: where one of its partitions does not exist, the others are answered
-OPERATION_NOT_ATTEMPTED.
+(KIP-890). A transaction is entered whole or not at all: where one of its partitions cannot be, the others are answered
+OPERATION_NOT_ATTEMPTED. The answer has the topics and partitions as they were asked for, one that came twice as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.fencing import fenced_code
-from chronik.model import TopicPartition
+from chronik.model import INTERNAL_TOPICS, TopicPartition
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
@@ -53,20 +53,21 @@ class AddPartitionsToTxnHandler:
         if version >= _BATCHED_SINCE:
             results = [
                 AddPartitionsToTxnResult(
-                    transactional_id=each.transactional_id, topic_results=_by_topic(await self._add_one(each, version))
+                    transactional_id=each.transactional_id,
+                    topic_results=_answered(each.topics, await self._add_one(each, version)),
                 )
                 for each in request.transactions
             ]
             return AddPartitionsToTxnResponse(results_by_transaction=results)
-        results_by_topic = _by_topic(await self._add_one(_as_one(request), version))
+        one = _as_one(request)
+        results_by_topic = _answered(one.topics, await self._add_one(one, version))
         return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results_by_topic)
 
     async def _add_one(self, wanted: AddPartitionsToTxnTransaction, version: int) -> Mapping[TopicPartition, ErrorCode]:
         partitions = _partitions(wanted.topics)
-        absent = {place for place in partitions if not self._exists(place)}
-        if absent:
-            unknown, others = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.OPERATION_NOT_ATTEMPTED
-            return {place: unknown if place in absent else others for place in partitions}
+        faults = {place: fault for place in partitions if (fault := self._fault(place, version))}
+        if faults:
+            return {place: faults.get(place, ErrorCode.OPERATION_NOT_ATTEMPTED) for place in partitions}
         producer = Identity(wanted.producer_id, wanted.producer_epoch)
         try:
             if wanted.verify_only:
@@ -77,17 +78,22 @@ class AddPartitionsToTxnHandler:
             return dict.fromkeys(partitions, fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE))
         return dict.fromkeys(partitions, ErrorCode.NONE)
 
-    def _exists(self, place: TopicPartition) -> bool:
+    def _fault(self, place: TopicPartition, version: int) -> ErrorCode:
+        """Why a partition cannot be in a transaction. The node's own topics are for brokers to enter, not for clients."""
+        if version < _BATCHED_SINCE and place.topic in INTERNAL_TOPICS:
+            return ErrorCode.TOPIC_AUTHORIZATION_FAILED
         topic = self._metadata.topic(place.topic)
-        return topic is not None and 0 <= place.partition < len(topic.partitions)
+        exists = topic is not None and 0 <= place.partition < len(topic.partitions)
+        return ErrorCode.NONE if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     def refuse(self, request: AddPartitionsToTxnRequest, version: int, error: KafkaError) -> AddPartitionsToTxnResponse:
         """The error; below version 4 at every partition."""
         if version >= _BATCHED_SINCE:
             return AddPartitionsToTxnResponse(error_code=error.code)
         code = fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE)
-        refused = dict.fromkeys(_partitions(request.v3_and_below_topics), code)
-        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_by_topic(refused))
+        topics = request.v3_and_below_topics
+        refused = dict.fromkeys(_partitions(topics), code)
+        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_answered(topics, refused))
 
 
 def _as_one(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnTransaction:
@@ -104,13 +110,19 @@ def _partitions(topics: Iterable[AddPartitionsToTxnTopic]) -> list[TopicPartitio
     return list(dict.fromkeys(TopicPartition(topic.name, number) for topic in topics for number in topic.partitions))
 
 
-def _by_topic(codes: Mapping[TopicPartition, ErrorCode]) -> list[AddPartitionsToTxnTopicResult]:
-    topics: dict[str, AddPartitionsToTxnTopicResult] = {}
-    for (name, number), code in codes.items():
-        topic = topics.get(name)
-        if topic is None:
-            topic = topics[name] = AddPartitionsToTxnTopicResult(name=name)
-        topic.results_by_partition.append(
-            AddPartitionsToTxnPartitionResult(partition_index=number, partition_error_code=code)
+def _answered(
+    topics: Iterable[AddPartitionsToTxnTopic], codes: Mapping[TopicPartition, ErrorCode]
+) -> list[AddPartitionsToTxnTopicResult]:
+    """`topics` as they were asked for, with what became of each partition."""
+    return [
+        AddPartitionsToTxnTopicResult(
+            name=topic.name,
+            results_by_partition=[
+                AddPartitionsToTxnPartitionResult(
+                    partition_index=number, partition_error_code=codes[TopicPartition(topic.name, number)]
+                )
+                for number in topic.partitions
+            ],
         )
-    return list(topics.values())
+        for topic in topics
+    ]

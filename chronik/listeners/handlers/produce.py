@@ -10,7 +10,8 @@ A connection repeats itself: what is common to its requests is kept as a `Produc
 that fit it without decoding or encoding a message.
 
 A transactional batch whose producer has no transaction open in the partition comes back unappended, and is appended by
-`broker.transactional` once the transaction's coordinator has agreed. Such a producer must want an answer (acks).
+`broker.transactional` once the transaction's coordinator has agreed. Such a producer must want an answer (acks). A request
+with transactional batches that names no transactional id is refused as a whole.
 
 Versions 0 to 2 are advertised, because old librdkafka refuses to compress otherwise (KAFKA-18659), and refused.
 """
@@ -31,12 +32,19 @@ from chronik.broker.transactional import PendingBatch, TransactionalAppends, pro
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ITransactions
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.produce_refusals import Refusals, close_on_error, refuse_all, refused
+from chronik.listeners.handlers.produce_refusals import (
+    FLAGS_AT,
+    Refusals,
+    check_transactional_id,
+    close_on_error,
+    refuse_all,
+    refused,
+)
 from chronik.listeners.handlers.produce_waiting import ALL, Wait, Waiting, take
 from chronik.model import INTERNAL_TOPICS
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
-from chronik.wire.batches import CODEC_BITS
+from chronik.wire.batches import CODEC_BITS, TRANSACTIONAL_BIT
 from chronik.wire.codec import Buffer
 from chronik.wire.compression import Codec
 from chronik.wire.messages.produce import (
@@ -118,6 +126,7 @@ class ProduceHandler:
     def handle(self, request: ProduceRequest, context: RequestContext) -> ProduceResponse | Deferred[Any] | None:
         """Append every batch; answer at once, or when what must be waited for is committed."""
         acks = request.acks
+        check_transactional_id(request)
         if acks not in _ACKS:
             raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; 0, 1 and -1 (all) exist")
         return self._append(request, context.api_version, context.now_ms(), context.received)
@@ -181,6 +190,7 @@ class ProduceHandler:
 
     def _check(self, unchecked: list[_Unchecked], request: ProduceRequest, version: int) -> None:
         """Append what the coordinator of the request's transaction agrees to."""
+        assert request.transactional_id is not None  # it has a transactional batch
         pending = [item.pending for item in unchecked]
         self._transactional.append(pending, request.transactional_id, version >= _IMPLICIT_SINCE)
         for item in unchecked:
@@ -233,6 +243,12 @@ class ProduceHandler:
     ) -> bytes | ProduceResponse | Deferred[Any] | None:
         """As `handle`, for a request of a known shape: the whole response frame, where nothing goes wrong or has to wait."""
         acks, by_id = shape.acks, shape.by_id
+        if shape.transactional_id is None and len(batch) > FLAGS_AT and batch[FLAGS_AT] & TRANSACTIONAL_BIT:
+            request = shape.request(index, batch)
+            try:
+                check_transactional_id(request)
+            except KafkaError as error:
+                return refuse_all(request, shape.key_and_version & 0xFFFF, error)
         try:
             if by_id:
                 partition = self._replicas.partition_by_id(shape.topic_id, index)

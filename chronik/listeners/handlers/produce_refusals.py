@@ -1,4 +1,4 @@
-"""What a producer is told of a batch that was not appended."""
+"""What a producer is told of a batch that was not appended, and what is refused before a partition has had a look."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from twisted.python.failure import Failure
 
 from chronik.broker.key_check import KeylessRecords
 from chronik.broker.partition import Partition
+from chronik.broker.transactional import NotAgreed
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import CloseConnection
+from chronik.wire.batches import MAGIC, TRANSACTIONAL_BIT
+from chronik.wire.codec import Buffer
 from chronik.wire.messages.produce import (
     BatchIndexAndErrorMessage,
     PartitionProduceData,
@@ -28,11 +31,15 @@ _AT_FAULT = frozenset(
         ErrorCode.INVALID_RECORD,
         ErrorCode.INVALID_TIMESTAMP,
         ErrorCode.INVALID_PRODUCER_EPOCH,
+        ErrorCode.INVALID_TXN_STATE,
         ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
         ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
     }
 )
 """What is wrong with the records themselves, other than their size and checksum."""
+
+_MAGIC_AT, FLAGS_AT = 16, 22
+"""Where a batch has the number of its format, and the byte of its attributes with the transactional bit."""
 
 
 class Refusals:
@@ -69,7 +76,7 @@ class Refusals:
         the record where that is known without decoding any: in a batch of one (KIP-467).
         """
         answer = refused(data.index, error)
-        if error.code in _AT_FAULT and data.records is not None and is_one_batch(data.records):
+        if data.records is not None and is_one_batch(data.records) and _at_fault(data.records, error):
             answer.log_start_offset = self._find(topic, data, by_id).log_start_offset
             if error.code == ErrorCode.INVALID_TIMESTAMP and read_header(data.records).record_count == 1:
                 answer.record_errors = [
@@ -81,6 +88,35 @@ class Refusals:
                 BatchIndexAndErrorMessage(batch_index=each, batch_index_error_message=text) for each in error.indexes
             ]
         return answer
+
+
+def _at_fault(batch: Buffer, error: KafkaError) -> bool:
+    """Whether the partition has found the batch itself wrong. Of a fenced transaction it says what the coordinator would."""
+    if isinstance(error, NotAgreed) or (error.code == ErrorCode.INVALID_PRODUCER_EPOCH and _is_transactional(batch)):
+        return False
+    return error.code in _AT_FAULT
+
+
+def check_transactional_id(request: ProduceRequest) -> None:
+    """Refuse the whole of a request with a transactional batch that does not say by which right.
+
+    Raises KafkaError(TRANSACTIONAL_ID_AUTHORIZATION_FAILED).
+    """
+    if request.transactional_id is None and any(
+        _is_transactional(data.records) for topic in request.topic_data for data in topic.partition_data
+    ):
+        text = "a transactional batch in a request that names no transactional id"
+        raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, text)
+
+
+def _is_transactional(records: Buffer | None) -> bool:
+    """Whether this begins with a transactional batch, be it good or not."""
+    return (
+        records is not None
+        and len(records) > FLAGS_AT
+        and bool(records[FLAGS_AT] & TRANSACTIONAL_BIT)
+        and records[_MAGIC_AT] == MAGIC
+    )
 
 
 def refused(index: int, error: KafkaError) -> PartitionProduceResponse:

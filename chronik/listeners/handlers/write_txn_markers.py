@@ -59,11 +59,11 @@ class WriteTxnMarkersHandler:
                 if len(begun) % _PARTITIONS_A_TURN == 0:
                     await deferLater(self._clock, 0)
         written = [(producer_id, place, await answer) for producer_id, place, answer in begun]
-        results = {
-            marker.producer_id: WritableTxnMarkerResult(producer_id=marker.producer_id) for marker in request.markers
-        }
+        results: dict[int, WritableTxnMarkerResult] = {}  # a producer without partitions is not answered for
         topics: dict[tuple[int, str], WritableTxnMarkerTopicResult] = {}
         for producer_id, place, code in written:
+            if producer_id not in results:
+                results[producer_id] = WritableTxnMarkerResult(producer_id=producer_id)
             topic = topics.get((producer_id, place.topic))
             if topic is None:
                 topic = topics[producer_id, place.topic] = WritableTxnMarkerTopicResult(name=place.topic)
@@ -72,6 +72,10 @@ class WriteTxnMarkersHandler:
         return WriteTxnMarkersResponse(markers=list(results.values()))
 
     async def _write_one(self, place: TopicPartition, marker: TransactionMarker) -> ErrorCode:
+        if marker.producer_id < 0:
+            return ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        if marker.producer_epoch < 0:
+            return ErrorCode.INVALID_PRODUCER_EPOCH
         try:
             await self._writer.write_marker(place, marker)
         except KafkaError as error:

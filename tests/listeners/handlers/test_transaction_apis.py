@@ -206,8 +206,25 @@ class ProducerTests(Case):
             self.assertEqual(found, {**expected, ("events", -1): unknown})
         self.assertEqual(self.world.state().partitions, frozenset())
 
-    def test_partitions_named_twice(self) -> None:
-        self.assertEqual(self.add(5, self.producer(), EVENTS, EVENTS), {EVENTS: 0})
+    def test_the_nodes_own_topics_are_for_brokers_to_add(self) -> None:
+        own = (OFFSETS_TOPIC, 0)
+        producer = self.producer()
+        for version in range(4):
+            codes = {EVENTS: E.OPERATION_NOT_ATTEMPTED, own: E.TOPIC_AUTHORIZATION_FAILED}
+            self.assertEqual(self.add(version, producer, EVENTS, own), codes)
+        self.assertEqual(self.add(4, producer, own), {own: E.UNKNOWN_TOPIC_OR_PARTITION})  # there is none in this world
+
+    def test_it_is_answered_as_it_was_asked(self) -> None:
+        producer = self.producer()
+        asked = [("events", [1, 1]), ("logs", []), ("events", [2])]
+        request = AddPartitionsToTxnRequest(
+            v3_and_below_transactional_id="t",
+            v3_and_below_producer_id=producer.producer_id,
+            v3_and_below_topics=[AddPartitionsToTxnTopic(name=name, partitions=some) for name, some in asked],
+        )
+        results = self.send(AddPartitionsToTxnHandler, 3, request).results_by_topic_v3_and_below
+        answered = [(topic.name, [each.partition_index for each in topic.results_by_partition]) for topic in results]
+        self.assertEqual(answered, asked)
 
     def test_verifying(self) -> None:
         producer = self.producer()
@@ -278,6 +295,16 @@ class MarkerTests(Case):
 
     def test_nothing_to_write(self) -> None:
         self.assertEqual(self.send(WriteTxnMarkersHandler, 1, WriteTxnMarkersRequest()).markers, [])
+        empty = [WritableTxnMarker(producer_id=1, topics=[WritableTxnMarkerTopic(name="events")])]
+        self.assertEqual(self.send(WriteTxnMarkersHandler, 1, WriteTxnMarkersRequest(markers=empty)).markers, [])
+
+    def test_markers_of_no_producer(self) -> None:
+        for producer_id, epoch, code in ((-1, 0, E.INVALID_PRODUCER_ID_MAPPING), (1, -1, E.INVALID_PRODUCER_EPOCH)):
+            topics = [WritableTxnMarkerTopic(name="events", partition_indexes=[0])]
+            marker = WritableTxnMarker(producer_id=producer_id, producer_epoch=epoch, topics=topics)
+            answer = self.send(WriteTxnMarkersHandler, 1, WriteTxnMarkersRequest(markers=[marker]))
+            self.assertEqual(answer.markers[0].topics[0].partitions[0].error_code, code)
+        self.assertEqual(self.world.markers.written, {})
 
 
 class LookingTests(Case):

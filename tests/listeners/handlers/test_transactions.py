@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.broker.fetch_sessions import FetchSessions
@@ -19,10 +20,12 @@ from chronik.listeners.throttling import Throttles
 from chronik.model import TopicPartition, TransactionMarker
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.compression import Codec
+from chronik.wire.frames import encode_request
 from chronik.wire.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from chronik.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from chronik.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from chronik.wire.produce_shape import ProduceShape
 from chronik.wire.records import split_batches
 from tests.broker.test_transactional import Coordinator
 from tests.broker.test_transactions import batch
@@ -127,8 +130,29 @@ class DataTests(SynchronousTestCase):
         self.coordinator.answer()
         self.assertEqual(self.hosting.partition("t").log.end_offset, 1)
 
+    def test_without_a_transactional_id(self) -> None:
+        """The whole request is refused, also where its transaction is open, and where it has the shape of one before."""
+        refused = (ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, -1)
+        self.assertEqual(self.answer(self.send(0, name=None)), refused)
+        self.assertEqual(self.answer(self.send(0)), (0, 0))
+        self.assertEqual(self.answer(self.send(1, name=None)), refused)
+        sent = (batch(), batch(1, 0, 1, transactional=True))
+        parts = [PartitionProduceData(index=index, records=each) for index, each in enumerate(sent)]
+        both = ProduceRequest(acks=-1, topic_data=[TopicProduceData(name="t", partition_data=parts)])
+        (topic,) = self.successResultOf(self.hosting.begin(self.produce, both, 9)).responses
+        self.assertEqual([answer.error_code for answer in topic.partition_responses], [refused[0]] * 2)
+        first = ProduceRequest(acks=-1, topic_data=[TopicProduceData(name="t", partition_data=parts[:1])])
+        frame = memoryview(bytearray(b"".join(encode_request(first, 9, 1, "c"))))[4:]
+        shape = ProduceShape.of(frame, 9, first)
+        assert shape is not None
+        answer = self.produce.handle_shaped(shape, 0, memoryview(batch(1, 0, 1, transactional=True)), 5, 0, 0.0)
+        self.assertEqual(self.answer(succeed(answer)), refused)
+        garbage = bytearray(b"\xff" * 100)  # has all bits, and is no transactional batch
+        answer = self.produce.handle_shaped(shape, 0, memoryview(garbage), 6, 0, 0.0)
+        self.assertEqual(self.answer(succeed(answer)), (ErrorCode.CORRUPT_MESSAGE, -1))
+        self.assertEqual(self.hosting.partition("t").log.end_offset, 1)
+
     def test_refusals(self) -> None:
-        self.assertEqual(self.answer(self.send(0, name=None)), (ErrorCode.INVALID_TXN_STATE, -1))
         self.coordinator.code = ErrorCode.CONCURRENT_TRANSACTIONS
         self.assertEqual(self.answer(self.send(0)), (ErrorCode.NOT_ENOUGH_REPLICAS, -1))
 
