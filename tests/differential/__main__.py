@@ -61,7 +61,14 @@ def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-KAFKA_SETTINGS = {"offsets.topic.num.partitions": "50"}
+KAFKA_SETTINGS = {
+    "log.initial.task.delay.ms": "600000",  # the script's records are older than any retention lets them be
+    "offsets.topic.num.partitions": "50",
+    "transaction.state.log.num.partitions": "50",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "100",
+}
+CHRONIK_SETTINGS = {"transaction_abort_timed_out_transaction_cleanup_interval_ms": "100"}
+"""What the brokers of the comparison are started with, so that transactions that time out do so soon."""
 
 if __name__ == "__main__":
     raise SystemExit(main())

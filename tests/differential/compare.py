@@ -11,7 +11,17 @@ from tests.differential.run import Transcripts
 from tests.differential.show import text
 
 _ABSENT = "(absent)"
-_IDENTITY = ("api_key", "name", "topic", "resource_name", "group_id", "partition_index", "partition", "index")
+_IDENTITY = (
+    "api_key",
+    "name",
+    "topic",
+    "resource_name",
+    "group_id",
+    "transactional_id",
+    "partition_index",
+    "partition",
+    "index",
+)
 
 
 @dataclass(frozen=True)

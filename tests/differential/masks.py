@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from chronik.wire.messages import describe_quorum
 from chronik.wire.schema import Struct
 from tests.differential import batches
 
@@ -46,12 +47,29 @@ _REPLACED = {
     "finalized_features_epoch": "<epoch>",
     "last_fetch_timestamp": "<time>",
     "last_caught_up_timestamp": "<time>",
+    "transaction_start_time_ms": "<time>",
     "replica_directory_id": "<directory id>",
 }
 _IDENTITY = (
-    *("api_key", "name", "topic", "topic_name", "topic_id", "group_id", "key", "resource_type", "resource_name"),
+    *(
+        "api_key",
+        "name",
+        "topic",
+        "topic_name",
+        "topic_id",
+        "group_id",
+        "transactional_id",
+        "key",
+        "resource_type",
+        "resource_name",
+    ),
     *("partition_index", "partition", "index", "node_id", "broker_id", "member_id", "producer_id"),
 )
+_OF_THE_QUORUM = (describe_quorum.PartitionDataResult, describe_quorum.ReplicaState)
+_QUORUMS_OWN = {"leader_epoch", "high_watermark", "log_end_offset"}
+"""What counts elections and entries of the metadata log: a slow broker has more of both."""
+_SCRIPTS_TIMES = batches.TIME + 1_000_000_000
+"""What is later than this is of a broker's clock, in milliseconds since 1970."""
 _MEMBER_FORM = re.compile(r".*[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.DOTALL)
 
 
@@ -67,9 +85,13 @@ class Masks:
 
     def plain(self, message: Struct) -> dict[str, Any]:
         """`message` as plain values, masked; arrays of structs in the order of their identity, not of arrival."""
-        return {
+        plain = {
             field.name: self._value(field.name, field.kind, getattr(message, field.name)) for field in message.FIELDS
         }
+        if isinstance(message, _OF_THE_QUORUM):
+            for name in _QUORUMS_OWN & plain.keys():
+                plain[name] = f"<{name}>" if plain[name] > 0 else plain[name]
+        return plain
 
     def _value(self, name: str, kind: str, value: Any) -> Any:
         if value is None:
@@ -86,6 +108,8 @@ class Masks:
         if name in _REPLACED and value not in ("", -1):
             return _REPLACED[name]
         if name == "log_append_time_ms" and value > 0:
+            return "<time>"
+        if name in ("last_timestamp", "timestamp") and value > _SCRIPTS_TIMES:
             return "<time>"
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value).hex()
@@ -108,6 +132,8 @@ class Masks:
                 batch["producer_id"] = self._ordinal("producer", batch["producer_id"])
             if batch.get("attributes", 0) & 8:  # LogAppendTime: the broker's clock
                 batch["max_timestamp"] = "<time>"
+            if batch.get("attributes", 0) & 32:  # a marker: the broker's own
+                batch["base_timestamp"] = batch["max_timestamp"] = "<time>"
         return found
 
 

@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 from tests.differential import compare, run
-from tests.differential.__main__ import KAFKA_SETTINGS
+from tests.differential.__main__ import CHRONIK_SETTINGS, KAFKA_SETTINGS
 from tests.peers import cache
 from tests.peers.apache_kafka import ApacheKafka
 from tests.peers.chronik_node import ChronikNode
@@ -21,7 +21,7 @@ class Differential(unittest.TestCase):
 
     def test_chronik_answers_as_kafka_did(self) -> None:
         """Every difference is in the table, and every entry of the table still has one."""
-        with tempfile.TemporaryDirectory() as directory, ChronikNode(Path(directory)) as node:
+        with tempfile.TemporaryDirectory() as directory, ChronikNode(Path(directory), CHRONIK_SETTINGS) as node:
             answers = run.normal(run.run(("127.0.0.1", node.port), seconds=60))
         findings = compare.compare(run.load(), answers)
         strangers = [finding for finding in findings if finding.intended is None]

@@ -16,7 +16,8 @@ from tests.differential.session import Session
 Scenario = Callable[[Session], None]
 
 _modules = ("served", "topics", "produce", "idempotence", "fetch", "fetch_sessions", "offsets", "groups", "group_offsets",
-            "consumer_groups", "configs", "admin", "quotas", "cluster")  # fmt: skip
+            "consumer_groups", "transactions", "transaction_offsets", "transaction_views", "configs", "admin", "quotas",
+            "cluster")  # fmt: skip
 _found: dict[str, Scenario] = {}
 
 
@@ -56,6 +57,11 @@ VERSIONS = {
     ApiKey.DELETE_RECORDS: (0, 2),
     ApiKey.INIT_PRODUCER_ID: (0, 5),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: (2, 4),
+    ApiKey.ADD_PARTITIONS_TO_TXN: (0, 5),
+    ApiKey.ADD_OFFSETS_TO_TXN: (0, 4),
+    ApiKey.END_TXN: (0, 5),
+    ApiKey.WRITE_TXN_MARKERS: (1, 1),
+    ApiKey.TXN_OFFSET_COMMIT: (0, 5),
     ApiKey.DESCRIBE_CONFIGS: (1, 4),
     ApiKey.ALTER_CONFIGS: (0, 2),
     ApiKey.ALTER_REPLICA_LOG_DIRS: (1, 2),
@@ -73,6 +79,8 @@ VERSIONS = {
     ApiKey.LIST_CONFIG_RESOURCES: (0, 1),
     ApiKey.DESCRIBE_CLUSTER: (0, 2),
     ApiKey.DESCRIBE_PRODUCERS: (0, 0),
+    ApiKey.DESCRIBE_TRANSACTIONS: (0, 0),
+    ApiKey.LIST_TRANSACTIONS: (0, 2),
     ApiKey.CONSUMER_GROUP_HEARTBEAT: (0, 1),
     ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
