@@ -174,7 +174,7 @@ class _Loader:
             self._restore_producers(last.next_offset, len(segments) - 1)
         else:
             yield from self._recover()
-        self._drop_snapshots_after(segments[-1].next_offset)
+        self._drop_stray_snapshots()
         if segments[-1].next_offset < loaded.start_offset:
             self._start_over()
 
@@ -299,6 +299,14 @@ class _Loader:
     def _drop_snapshots_after(self, end: int) -> None:
         for offset in self._snapshots:
             if offset > end:
+                self._disk.remove(self._path(offset, SNAPSHOT_SUFFIX))
+
+    def _drop_stray_snapshots(self) -> None:
+        """Keep those at the ends of segments: what a close left in the midst of one has served when it was opened again."""
+        segments = self._loaded.segments
+        kept = {segments[-1].next_offset, *(segment.base_offset for segment in segments)}
+        for offset in self._snapshots:
+            if offset not in kept:
                 self._disk.remove(self._path(offset, SNAPSHOT_SUFFIX))
 
     def _start_over(self) -> None:

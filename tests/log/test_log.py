@@ -71,13 +71,20 @@ class LogMachine(RuleBasedStateMachine):
     @rule(clean=st.booleans())
     def reopen(self, clean):
         self.log.close()
+        self.open(clean)
+
+    def open(self, clean):
         self.log = Log.open(self.disk, "/t-0", CONFIG, 0, clean)
+        if self.disk.exists("/t-0"):
+            names = [name for name in self.disk.list("/t-0") if name.endswith(".snapshot")]
+            ends = {segment.base_offset for segment in self.log.segments} | {self.log.end_offset}
+            assert ends.issuperset(int(name.partition(".")[0]) for name in names), (names, ends)
 
     @rule()
     def die(self):
         durable, start = self.log.durable_start, self.start
         self.disk.kill()
-        self.log = Log.open(self.disk, "/t-0", CONFIG, 0)
+        self.open(clean=False)
         self.start = self.log.start_offset
         assert durable <= self.start <= start, (durable, self.start, start)
 
@@ -170,6 +177,16 @@ class LogTests(SynchronousTestCase):
         error = self.assertRaises(KafkaError, function, *args, **options)
         self.assertEqual(error.code, code)
         return error
+
+    def test_snapshots_of_closes_do_not_pile_up(self):
+        """A close in the midst of a segment leaves one, which the next start needs and the one after it takes away."""
+        for count in range(1, 6):
+            log = self.open(segment_bytes=2000)
+            self.assertEqual(append(log, producer_id=1, sequence=count - 1), count - 1)
+            self.assertEqual(append(log, producer_id=1, sequence=count - 1), count - 1)  # known from the snapshot
+            log.close()
+            names = [name for name in self.disk.list(self.path) if name.endswith(".snapshot")]
+            self.assertEqual({int(name.partition(".")[0]) for name in names}, {max(count - 1, 1), count})
 
     def test_any_sequence_of_calls(self):
         run_state_machine_as_test(
