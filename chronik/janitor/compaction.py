@@ -7,7 +7,8 @@ log is done.
 
 The worker only makes files; each segment that it reports is swapped in by the log (`chronik.log.compacted`), whose turns on
 the disk are carried out in a thread. A log whose files turn out to be damaged is left alone until the node starts again; one
-whose job failed for another reason (a worker that died, a full disk) is tried again, later each time.
+whose job failed for another reason (a worker that died, a full disk) is tried again, later each time. A swap that the disk has
+refused in its midst is then ended first.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ class Compaction(Service):
     def _slices(self, found: list[tuple[bool, float, Partition]]) -> Iterator[None]:
         until = time.monotonic() + _SLICE_SECONDS
         for partition in list(self._replicas.partitions()):
-            if partition.settings.compacted and self._may_clean(partition):
+            wanted = partition.settings.compacted or partition.log.unfinished_swap is not None
+            if wanted and self._may_clean(partition):
                 try:
                     self._weigh(partition, found)
                 except Exception:
@@ -169,6 +171,9 @@ class Compaction(Service):
         return key not in self._failed or self._clock.seconds() >= self._failed[key][1]
 
     def _weigh(self, partition: Partition, found: list[tuple[bool, float, Partition]]) -> None:
+        if partition.log.unfinished_swap is not None:
+            found.append((True, 1.0, partition))
+            return
         now_ms = self._now_ms()
         segments = partition.log.cleanable(now_ms, partition.last_stable_offset)
         if segments:
@@ -192,6 +197,9 @@ class Compaction(Service):
 
     async def _clean(self, partition: Partition, ratio: float) -> None:
         log, now_ms, settings = partition.log, self._now_ms(), self._settings
+        if log.unfinished_swap is not None:
+            await self._end_swap(partition, log.unfinished_swap)
+            return
         request = log.clean_request(
             log.cleanable(now_ms, partition.last_stable_offset),
             now_ms,
@@ -234,6 +242,12 @@ class Compaction(Service):
                 partition=str(partition.name),
                 count=result.keyless,
             )
+
+    async def _end_swap(self, partition: Partition, swap: Swap) -> None:
+        """End what an earlier job has begun; what there is to clean is found by the next look."""
+        await _Swaps(partition.log, self._run_in_thread).carry_out(swap)
+        self._discard(partition)
+        self._failed.pop(partition.partition_id, None)
 
     def _count(self, result: CleanResult) -> None:
         metrics = self._metrics
@@ -314,8 +328,8 @@ class _Swaps:
     async def carry_out(self, swap: Swap | None) -> None:
         """Drive a swap to its end. One that was settled or given up meanwhile has none left to do.
 
-        One that fails is given up; how far it came, the log knows. Raises OSError; StorageError after the log has taken itself
-        offline.
+        Where the disk refuses one it is given up, or if it is too late for that, left to be ended later. Raises OSError;
+        StorageError after the log has taken itself offline.
         """
         while swap is not None and swap.job is not None:
             try:
@@ -324,7 +338,8 @@ class _Swaps:
                 self._log.lose(error)
                 raise
             except OSError:
-                swap.cancel()
+                if not swap.must_end:
+                    swap.cancel()
                 raise
             swap.advance()
 

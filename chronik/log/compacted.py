@@ -16,6 +16,10 @@ either the old segments whole or the new one:
 4. The reactor takes `.swap` off the new segment's names.
 5. The thread syncs the directory. Now the old files may be removed, like all that was given up.
 
+Where the disk refuses the first step (it is full), what was renamed is removed, and nothing has happened. Where it refuses a
+later one the swap stays as it is, `unfinished_swap`, until whoever drives it has tried again; meanwhile nothing else of the log
+is compacted. A start finishes it too.
+
 Reads are one call on the reactor, and see the old segments or the new one.
 """
 
@@ -40,7 +44,7 @@ from chronik.log.segment import (
     Segment,
 )
 from chronik.log.state import fail_stop
-from chronik.log.swap import Steps, Swap
+from chronik.log.swap import Job, MustEnd, Steps, Swap
 from chronik.wire.batches import HEADER_BYTES, NO_TIMESTAMP, read_header
 
 _NEVER = 2**63 - 1
@@ -155,6 +159,11 @@ class CompactedLog(AppendedLog):
         self._swap = Swap(self._noting(CleanerCheckpoint(offset, max(offset, self.cleaner.gaps_below))))
         return self._swap
 
+    @property
+    def unfinished_swap(self) -> Swap | None:
+        """The swap that was begun and has not come to its end: its next job failed, or is under way."""
+        return self._swap
+
     def _noting(self, checkpoint: CleanerCheckpoint) -> Steps:
         try:
             yield lambda: self._write_cleaner(checkpoint)
@@ -192,9 +201,13 @@ class CompactedLog(AppendedLog):
 
         def publish() -> None:
             self._write_cleaner(checkpoint)
-            for suffix in _FILES:
-                path = new.path(suffix)
-                disk.rename(path.removesuffix(SWAP_SUFFIX) + CLEANED_SUFFIX, path)
+            try:
+                for suffix in _FILES:
+                    path = new.path(suffix)
+                    disk.rename(path.removesuffix(SWAP_SUFFIX) + CLEANED_SUFFIX, path)
+            except OSError:
+                take_back()
+                raise
             disk.sync_directory(directory)
 
         def retire() -> None:
@@ -216,23 +229,33 @@ class CompactedLog(AppendedLog):
         yield publish
         place = self._find(replaces)
         if place is None or self._segments[place] != old:
-            yield take_back  # some were given up meanwhile, by retention or DeleteRecords
+            yield MustEnd(take_back)  # some were given up meanwhile, by retention or DeleteRecords
             return
         self._segments[place] = [new]
         self._changed = True
         for segment in old:
             segment.release()
             segment.file.close()
-        yield retire
-        for suffix in _FILES:
-            path = new.path(suffix)
-            disk.rename(path, path.removesuffix(SWAP_SUFFIX))
-        new.restage("")
-        yield lambda: disk.sync_directory(directory)
+        yield MustEnd(retire)
+        while (fault := self._take_names(new)) is not None:
+            yield MustEnd(_failing_once(fault))
+        yield MustEnd(lambda: disk.sync_directory(directory))
         self._deleted += retired
         if self._doomed:  # it was given up meanwhile, and its files waited for their names
             self._checkpoint_due = True
             self._mark_dirty()
+
+    def _take_names(self, new: Segment) -> OSError | None:
+        """Let the files of a segment that is swapped in have their final names; what has kept some from it."""
+        try:
+            for suffix in _FILES:
+                path = new.path(suffix)
+                if self._disk.exists(path):
+                    self._disk.rename(path, path.removesuffix(SWAP_SUFFIX))
+        except OSError as error:
+            return error
+        new.restage("")
+        return None
 
     @fail_stop
     def settle_swap(self) -> None:
@@ -246,3 +269,14 @@ class CompactedLog(AppendedLog):
         if self.cleaner.gaps_below > offset:
             self.cleaner = CleanerCheckpoint(min(self.cleaner.first_dirty, offset), offset)
             self._write_cleaner(self.cleaner)
+
+
+def _failing_once(error: OSError) -> Job:
+    """A job that tells who drives the swap of what has failed on the reactor, and then lets it be tried again."""
+    untold = [error]
+
+    def job() -> None:
+        if untold:
+            raise untold.pop()
+
+    return job

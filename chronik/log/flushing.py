@@ -132,7 +132,10 @@ class FlushedLog(LogState):
     def close(self) -> None:
         """Make everything durable, indexes and producers included, so that the next `open` needs no scan. Blocks."""
         if self._offline is None and self._swap is not None:
-            self._swap.settle()
+            try:
+                self._swap.settle()
+            except OSError:  # the next start ends what counts, and removes what doesn't
+                self._swap.cancel()
         if self._offline is None and self._changed:
             self._settle()
             if self._active.size:

@@ -3,6 +3,8 @@
 A `Swap` is a generator of jobs: the generator's own code runs on the reactor, the jobs that it yields run elsewhere. Whoever
 drives it calls `run` on a thread and then `advance` on the reactor, until there is no job any more. Something on the reactor
 that can't wait for its turn ends it there and then by `settle`, or gives it up by `cancel`.
+
+A job that fails may be run again. One that is a `MustEnd` has to be, some time: there is no way back from where it stands.
 """
 
 from __future__ import annotations
@@ -13,6 +15,20 @@ from threading import Lock
 from chronik.errors import StorageError
 
 Job = Callable[[], None]
+
+
+class MustEnd:
+    """A job behind which a swap counts: where it fails it is run again later."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self) -> None:
+        self._job()
+
+
 Steps = Generator[Job, None, None]
 
 
@@ -27,8 +43,16 @@ class Swap:
         self._done = self._failed = False
         self.job: Job | None = next(steps, None)
 
+    @property
+    def must_end(self) -> bool:
+        """Whether it is too late to cancel it, other than by giving up the log or leaving it to the next start."""
+        return isinstance(self.job, MustEnd)
+
     def run(self) -> None:
-        """Carry out the job, unless that was done. Raises StorageError when a sync fails: then the process must stop."""
+        """Carry out the job, unless that was done.
+
+        Raises OSError, after which it may be run again, and StorageError when a sync fails: then the process must stop.
+        """
         with self._lock:
             if self._failed:
                 raise StorageError("a sync of this log has failed before; the node must stop")

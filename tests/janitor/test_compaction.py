@@ -255,6 +255,31 @@ class CompactionTests(SynchronousTestCase):
             self.pass_time()
         self.assertEqual(sorted(records_of(partition.log)), [45, 46, 47, 48, 49, 50])
 
+    def test_a_swap_that_is_refused_in_its_midst_is_ended_by_the_next_try(self) -> None:
+        for step in (2, 3):  # the old segments are retired, the new names are synced
+            self.setUp()
+            partition = self.fill("t")
+            refused: list[Any] = []
+            real = self.run_in_thread
+
+            def refusing(job: Any, step: int = step, refused: list[Any] = refused, real: Any = real) -> Deferred[None]:
+                if self.steps + 1 != step or len(refused) == 2:
+                    answer: Deferred[None] = real(job)
+                    return answer
+                refused.append(job)
+                return fail(OSError(28, "No space left on device"))
+
+            self.compaction._run_in_thread = refusing
+            self.pass_time()
+            self.pass_time(2)
+            self.assertEqual((len(self.requests), self.metrics.failures), (1, 2))
+            self.assertEqual(sorted(records_of(partition.log)), [45, 46, 47, 48, 49, 50])  # what was swapped in is read
+            self.pass_time(4)
+            self.pass_time()
+            self.assertEqual((self.metrics.failures, partition.log.first_dirty), (2, 50))
+            names = self.hosting.disk.list(partition.log.directory)
+            self.assertEqual([name for name in names if "swap" in name], [])
+
     def test_a_failed_sync_takes_the_log_offline(self) -> None:
         partition = self.fill("t")
         lost: list[Any] = []

@@ -297,3 +297,70 @@ class TimeTests(CompactingTestCase):
                 wanted = [offset for offset in offsets if offset >= start]
                 self.assertEqual(found, wanted[: len(found)])
                 self.assertTrue(found)
+
+
+class RefusedSwapTests(CompactingTestCase):
+    """The disk refuses one step of a swap: before it counts nothing has happened, after that it is ended later."""
+
+    cases = (
+        ("rename", "cleaner.tmp", False),
+        ("rename", ".index.cleaned", False),
+        ("rename", ".timeindex.cleaned", False),
+        ("rename", ".log.cleaned", False),
+        ("append", ".snapshot.tmp", True),
+        ("rename", "000.log", True),
+        ("rename", ".index.swap", True),
+        ("rename", ".timeindex.swap", True),
+        ("rename", ".log.swap", True),
+    )
+
+    def refuse(self, operation, suffix):
+        """A compaction that meets the refusal; the swap that is left."""
+        self.setUp()
+        append_keyed(self.log, [(b"a", b"1"), (b"b", b"1")])
+        append_keyed(self.log, [(b"a", b"aborted")], producer_id=1, transactional=True)
+        append_marker(self.log, ABORT, 1)
+        append_keyed(self.log, [(b"a", b"2")], timestamp=2000)
+        self.seal()
+        self.disk.fail(operation, suffix, OSError(28, "No space left on device"))
+        self.assertRaises(OSError, compact, self.log, self.disk, 5000)
+        return self.log.unfinished_swap
+
+    def names(self):
+        return [name for name in self.disk.list(DIRECTORY) if name.endswith((".swap", ".cleaned"))]
+
+    def check(self):
+        self.assertEqual(self.kept(), [(1, b"b", b"1"), (4, b"a", b"2"), (5, b"active", b"")])
+        self.assertEqual(self.names(), [])
+
+    def test_each_step(self):
+        for operation, suffix, counts in self.cases:
+            swap = self.refuse(operation, suffix)
+            self.assertEqual(swap.must_end, counts, suffix)
+            if counts:
+                self.assertEqual([offset for offset, *_ in self.kept()], [1, 4, 5])  # read by the names that there are
+                self.assertIsNone(self.log.begin_swap(None))  # nothing else of this log meanwhile
+                self.assertRaises(OSError, swap.settle)
+                self.disk.heal()
+                swap.settle()
+            else:
+                swap.cancel()
+                self.assertEqual([offset for offset, *_ in self.kept()], [0, 1, 2, 4, 5])
+                self.assertEqual([name for name in self.names() if name.endswith(".swap")], [])
+                self.disk.heal()
+            self.assertIsNone(self.log.unfinished_swap)
+            compact(self.log, self.disk, 5000)
+            self.check()
+            self.log = Log.open(self.disk, DIRECTORY, self.config, 0)
+            self.check()
+
+    def test_a_close_leaves_it_to_the_next_start(self):
+        for operation, suffix, _ in self.cases:
+            if operation == "append":
+                continue  # nor could the close write what it has to
+            self.refuse(operation, suffix)
+            self.log.close()
+            self.disk.heal()
+            self.log = Log.open(self.disk, DIRECTORY, self.config, 0, clean=True)
+            compact(self.log, self.disk, 5000)
+            self.check()
