@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -182,6 +183,221 @@ class OutcomeTests(TransactionalCase):
             self.assertEqual(
                 (self.offsets(), self.offsets(True)), (committed, stable | dict.fromkeys(unstable, UNSTABLE))
             )
+        self.check_replay()
+
+
+class InFlightTests(TransactionalCase):
+    """Appends that are in the log while nobody has said yet that they are committed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = self.world.log
+        self.log.late = True
+
+    def begin(self, offsets: dict[TopicPartition, int], **request: Any) -> Deferred[Any]:
+        """A TxnOffsetCommit that is on its way."""
+        begun = Deferred.fromCoroutine(
+            self.world.coordinator.commit_in_transaction(txn_request(offsets, **request), True)
+        )
+        self.assertNoResult(begun)
+        return begun
+
+    def begin_plain(self, offsets: dict[TopicPartition, int]) -> Deferred[Any]:
+        begun: Deferred[Any] = self.world.coordinator.commit(commit_request(offsets), 9)
+        self.assertNoResult(begun)
+        return begun
+
+    def stable(self) -> Deferred[Any]:
+        """The offsets, for one who waits until no commit is on its way."""
+        return Deferred.fromCoroutine(self.world.coordinator.fetch_offsets("g", [EVENTS, LOGS], True))
+
+    def test_a_marker_right_behind_a_commit(self) -> None:
+        """Both are committed at once, and the marker is told first or last: what it ends is all that was before it."""
+        for told_first in (True, False):
+            for commit in (True, False):
+                self.setUp()
+                begun = self.begin({EVENTS: 2, LOGS: 3})
+                self.end(commit, told=False)
+                if told_first:
+                    self.world.coordinator.marker_committed(WHERE, self.log.end(WHERE))
+                self.log.answer()
+                self.successResultOf(begun)
+                self.world.coordinator.marker_committed(WHERE, self.log.end(WHERE))
+                self.assertEqual(self.offsets(True), {EVENTS: 2, LOGS: 3} if commit else {})
+                self.check_replay()
+
+    def test_commits_around_a_marker(self) -> None:
+        """What is written behind the marker belongs to the next transaction, whenever it is heard of."""
+        first = self.begin({EVENTS: 2})
+        self.end(True, told=False)
+        second = self.begin({LOGS: 3})
+        self.assertEqual(self.log.checks, [(7, 0), (7, 0)])  # the coordinator was asked anew
+        self.log.answer(2)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertEqual(self.offsets(True), {EVENTS: 2, LOGS: UNSTABLE})
+        self.end(False)
+        self.assertEqual(self.offsets(True), {EVENTS: 2})
+        self.check_replay()
+
+    def test_a_plain_commit_around_a_marker(self) -> None:
+        """The later record counts; a transaction's are as late as they are themselves, not as their marker."""
+        self.begin({EVENTS: 2, LOGS: 2})
+        self.begin_plain({EVENTS: 5})
+        self.end(True, told=False)
+        self.begin_plain({LOGS: 6})
+        self.log.answer(3)
+        self.assertEqual(self.offsets(True), {EVENTS: 5, LOGS: 6})
+        self.check_replay()
+
+    def test_stable_readers_wait_for_what_is_on_its_way(self) -> None:
+        begun = self.begin({EVENTS: 2})
+        reader = self.stable()
+        self.assertNoResult(reader)
+        self.log.answer()
+        self.successResultOf(begun)
+        self.world.settle()
+        self.assertEqual([found.is_unstable for found in self.successResultOf(reader)], [True, False])
+        self.end(True)
+        plain = self.begin_plain({LOGS: 4})
+        reader = self.stable()
+        self.assertNoResult(reader)
+        self.log.answer()
+        self.successResultOf(plain)
+        self.world.settle()
+        found = [(each.is_unstable, each.committed.offset) for each in self.successResultOf(reader)]
+        self.assertEqual(found, [(False, 2), (False, 4)])
+
+    def test_a_transaction_that_ends_while_its_coordinator_is_asked(self) -> None:
+        """The answer came too late: to take the offsets now would leave them open for ever."""
+        self.agreeing.waiting = Deferred()
+        begun = self.begin({EVENTS: 2})
+        self.end(True, told=False)
+        self.agreeing.waiting.callback({WHERE: ErrorCode.NONE})
+        self.assertEqual(self.failureResultOf(begun, KafkaError).value.code, ErrorCode.INVALID_TXN_STATE)
+        self.assertEqual(self.offsets(True), {})
+        self.check_replay()
+
+    def test_a_group_that_is_deleted_takes_along_what_is_on_its_way(self) -> None:
+        begun = self.begin({EVENTS: 2})
+        deleted: Deferred[None] = self.world.coordinator.delete("g")
+        self.end(True, told=False)
+        self.log.answer(2)
+        self.successResultOf(begun)
+        self.world.settle()
+        self.successResultOf(deleted)
+        self.world.coordinator.marker_committed(WHERE, self.log.end(WHERE))
+        self.assertEqual(self.offsets(True), {})
+        self.check_replay()
+
+    steps = st.lists(
+        st.tuples(
+            st.sampled_from(["commit", "commit", "plain", "end", "abort", "answer", "answer all"]),
+            st.sampled_from([7, 8]),
+            st.sampled_from([EVENTS, LOGS]),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+
+    @settings(max_examples=100, deadline=None)
+    @given(steps)
+    def test_any_order(self, steps: list[Any]) -> None:
+        """Memory is the log up to where it was last heard of, whatever is on its way beyond."""
+        self.setUp()
+        written: list[tuple[str, int, TopicPartition | None, int]] = []  # one entry an offset of the log
+        heard = 0
+        for number, (what, producer, place, told) in enumerate(steps):
+            if what == "commit":
+                self.begin({place: number}, producer=producer)
+                written.append((what, producer, place, number))
+            elif what == "plain":
+                self.begin_plain({place: number})
+                written.append((what, producer, place, number))
+            elif what in ("end", "abort"):
+                written.append((what, producer, None, 0))
+                if told:
+                    self.log.answer(len(self.log.answers))
+                    heard = len(written)
+                self.end(what == "end", producer, told)
+            elif self.log.answers:
+                count = len(self.log.answers) if what == "answer all" else 1
+                heard = self.log.answers[count - 1][1] + 1
+                self.log.answer(count)
+            committed, pending = self.replayed(written[:heard])
+            self.assertEqual(self.offsets(), committed, (written, heard))
+            self.assertEqual(set(self.world.shard.offsets.pending.of_group("g")), pending, (written, heard))
+        self.log.answer(len(self.log.answers))
+        self.world.coordinator.marker_committed(WHERE, self.log.end(WHERE))
+        self.assertEqual(self.offsets(), self.replayed(written)[0])
+        self.check_replay()
+
+    def replayed(self, entries: Any) -> tuple[dict[TopicPartition, int], set[TopicPartition]]:
+        """What a log of these entries says: offsets that count, and where some are pending."""
+        latest: dict[TopicPartition, tuple[int, int]] = {}  # (offset in the log, committed offset)
+        pending: dict[int, dict[TopicPartition, tuple[int, int]]] = {7: {}, 8: {}}
+        for at, (what, producer, place, value) in enumerate(entries):
+            if what == "commit":
+                pending[producer][place] = (at, value)
+            elif what == "plain":
+                latest[place] = (at, value)
+            else:
+                for ended, found in pending[producer].items():
+                    if what == "end":
+                        latest[ended] = max(found, latest.get(ended, (-1, -1)))
+                pending[producer] = {}
+        return {place: value for place, (_, value) in latest.items()}, {
+            place for some in pending.values() for place in some
+        }
+
+
+class SeveralGroupsTests(TransactionalCase):
+    """One transaction that moves the positions of several groups, as a Streams application's producer does."""
+
+    def stage(self, **groups: int) -> None:
+        for group, offset in groups.items():
+            self.assertEqual(self.commit({EVENTS: offset}, group=group), [0])
+
+    def of(self, group: str, stable: bool = True) -> Any:
+        """A group's offset of EVENTS."""
+        (found,) = self.world.result(self.world.coordinator.fetch_offsets(group, [EVENTS], stable))
+        return UNSTABLE if found.is_unstable else found.committed and found.committed.offset
+
+    def test_one_marker_ends_it_for_all(self) -> None:
+        for commit, outcome in ((True, [1, 2, 3]), (False, [None, None, None])):
+            self.setUp()
+            self.stage(a=1, b=2, c=3)
+            self.assertEqual([self.of(group) for group in "abc"], [UNSTABLE] * 3)
+            self.end(commit)
+            self.assertEqual([self.of(group) for group in "abc"], outcome)
+            self.check_replay()
+
+    def test_another_transaction_is_another_matter(self) -> None:
+        self.stage(a=1, b=2)
+        self.commit({EVENTS: 7}, group="b", producer=8)
+        self.end(True)
+        self.assertEqual([self.of("a"), self.of("b")], [1, UNSTABLE])
+        self.assertEqual(self.of("b", stable=False), 2)
+        self.end(True, producer=8)
+        self.assertEqual([self.of("a"), self.of("b")], [1, 7])
+        self.check_replay()
+
+    def test_what_is_deleted_of_one_stays_with_the_others(self) -> None:
+        self.stage(a=1, b=2, c=3)
+        self.world.result(self.world.coordinator.delete("a"))
+        self.world.result(self.world.coordinator.delete_offsets("b", [EVENTS]))
+        self.end(True)
+        self.assertEqual([self.of(group) for group in "abc"], [None, None, 3])
+        self.check_replay()
+
+    def test_a_group_that_an_aborted_transaction_made_is_cleaned_away(self) -> None:
+        self.stage(a=1, b=2)
+        self.world.result(self.world.coordinator.commit(commit_request({EVENTS: 5}, group="b"), 9))
+        self.end(False)
+        self.assertEqual([self.of("a"), self.of("b")], [None, 5])
+        self.world.clock.advance(30)  # the offset of b has a minute
+        self.world.result(self.world.coordinator.clean())
+        self.assertEqual(list(self.world.shard.groups), ["b"])
         self.check_replay()
 
 

@@ -52,8 +52,8 @@ class MemoryLog:
     `unreadable`, reads fail; `reads` counts them. While `late`, appends are written at once, and `answers` has who waits for
     which offset.
 
-    `checks` has (producer id, epoch) of each transaction that the coordinator was to ask about, and `open` those that have
-    written something.
+    `checks` has (producer id, epoch) of each transaction that the coordinator was to ask about, `open` those that have
+    written something, and `agreed` those whose question still stands: a marker takes it away.
     """
 
     def __init__(self) -> None:
@@ -68,6 +68,7 @@ class MemoryLog:
         self.held: list[tuple[TopicPartition, bytearray, Deferred[int]]] = []
         self.checks: list[tuple[int, int]] = []
         self.open: set[tuple[int, int]] = set()
+        self.agreed: set[tuple[int, int]] = set()
 
     def end(self, partition: TopicPartition) -> int:
         batches = self.batches.get(partition)
@@ -93,18 +94,23 @@ class MemoryLog:
         if (producer_id, producer_epoch) in self.open:
             return None
         self.checks.append((producer_id, producer_epoch))
+        self.agreed.add((producer_id, producer_epoch))
         return producer_id, producer_epoch
 
     def append_transactional(self, partition: TopicPartition, batch: bytearray, check: Any) -> Deferred[int]:
         header = read_header(batch)
         assert header.transactional
         producer = header.producer_id, header.producer_epoch
-        assert check == producer or producer in self.open
+        if producer not in self.open and (check != producer or producer not in self.agreed):
+            return fail(
+                KafkaError(ErrorCode.INVALID_TXN_STATE, "its transaction was ended while its coordinator was asked")
+            )
         self.open.add(producer)
         return self.append(partition, batch)
 
     def write_marker(self, partition: TopicPartition, marker: TransactionMarker) -> None:
-        self.open = {producer for producer in self.open if producer[0] != marker.producer_id}
+        for known in (self.open, self.agreed):
+            known.difference_update([producer for producer in known if producer[0] == marker.producer_id])
         self._write(partition, encode_marker(marker, WALL))
 
     def _write(self, partition: TopicPartition, batch: bytearray) -> int:
@@ -112,6 +118,12 @@ class MemoryLog:
         assign_offsets(batch, base, 0)
         self.batches.setdefault(partition, []).append(bytes(batch))
         return base
+
+    def answer(self, count: int = 1) -> None:
+        """Let so many of the appends that were `late` be committed, the oldest first."""
+        for _ in range(min(count, len(self.answers))):
+            waiting, offset = self.answers.pop(0)
+            waiting.callback(offset)
 
     def release(self, error: ErrorCode | None = None, index: int = 0) -> None:
         """Let the held append at `index` succeed, or fail with `error`."""
