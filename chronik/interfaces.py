@@ -166,6 +166,9 @@ class IClusterMetadata(Interface):
     def group_configs(group_id: str) -> Mapping[str, str]:
         """Config overrides of a group, which need not exist."""
 
+    def feature_level(name: str) -> int:
+        """The level at which a feature is in force (`chronik.features`); 0 for one that is not."""
+
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""
 

@@ -177,6 +177,31 @@ class AlterClientQuotas:
     validate_only: bool = False
 
 
+class UpgradeType(IntEnum):
+    """How far a change of a feature's level may go, by Kafka's numbers. Both downgrades are one here: none loses data."""
+
+    UPGRADE = 1
+    SAFE_DOWNGRADE = 2
+    UNSAFE_DOWNGRADE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureUpdate:
+    """A level that a feature is to have, and what `UpgradeType` that may be, as a number that need not be known."""
+
+    name: str
+    level: int
+    upgrade_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFeatures:
+    """Change levels of features, all of them or none. Answers with None."""
+
+    updates: tuple[FeatureUpdate, ...]
+    validate_only: bool = False
+
+
 Command = (
     CreateTopics
     | DeleteTopics
@@ -186,4 +211,5 @@ Command = (
     | RegisterBroker
     | AllocateProducerIds
     | AlterClientQuotas
+    | UpdateFeatures
 )

@@ -32,7 +32,9 @@ from chronik.controller.commands import (
     TopicCreation,
     TopicDeletion,
     TopicReference,
+    UpdateFeatures,
 )
+from chronik.controller.features import decide_update_features
 from chronik.controller.image import MetadataImage
 from chronik.controller.placement import check_assignment, place_replicas
 from chronik.controller.quotas import decide_alter_client_quotas
@@ -96,6 +98,8 @@ def _items(command: Command) -> int:
         return len(command.alterations)
     if isinstance(command, AlterConfigs):
         return len(command.changes)
+    if isinstance(command, UpdateFeatures):
+        return len(command.updates)
     return len(command.configs) if isinstance(command, ReplaceConfigs) else 1
 
 
@@ -352,6 +356,10 @@ def _alter_client_quotas(image: MetadataImage, command: AlterClientQuotas, rules
     return Decision(*decide_alter_client_quotas(image, command))
 
 
+def _update_features(image: MetadataImage, command: UpdateFeatures, rules: Rules) -> Decision:
+    return Decision(decide_update_features(image, command), None)
+
+
 _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     CreateTopics: _create_topics,
     DeleteTopics: _delete_topics,
@@ -361,4 +369,5 @@ _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     RegisterBroker: _register_broker,
     AllocateProducerIds: _allocate_producer_ids,
     AlterClientQuotas: _alter_client_quotas,
+    UpdateFeatures: _update_features,
 }

@@ -1,4 +1,4 @@
-"""The cluster metadata as replayed from its log: brokers, topics, partitions, configs, producer ids, quotas.
+"""The cluster metadata as replayed from its log: brokers, topics, partitions, configs, producer ids, quotas, features.
 
 `MetadataImage` is the one state behind everything: the controller decides against one, and every broker answers from one.
 It changes only by `replay`, record by record, and is the same on every node that has replayed as far. Topics and brokers are
@@ -21,8 +21,10 @@ from chronik.controller.records import (
     BrokerRegistered,
     ClientQuotaChanged,
     EndpointRow,
+    FeatureLevelChanged,
     GroupConfigChanged,
     MetadataRecord,
+    MetadataVersionError,
     PartitionRow,
     PartitionsAdded,
     ProducerIdsAllocated,
@@ -33,6 +35,7 @@ from chronik.controller.records import (
     encode_record,
 )
 from chronik.errors import CorruptLogError
+from chronik.features import SUPPORTED, default_level
 from chronik.interfaces import IClusterMetadata, IStateMachine, MetadataDelta
 from chronik.model import Broker, Endpoint, PartitionState, QuotaEntity, Topic, Uuid
 
@@ -67,6 +70,7 @@ class MetadataImage:
         self._group_configs: dict[str, dict[str, str]] = {}
         self._producer_block: ProducerIdsAllocated | None = None
         self._quotas: dict[QuotaEntity, dict[str, float]] = {}
+        self._features: dict[str, int] = {}
         self._encoded_topics: dict[Uuid, bytes] = {}
         self._sorted_topics: tuple[Topic, ...] | None = ()
         self._sorted_brokers: tuple[Broker, ...] = ()
@@ -114,6 +118,11 @@ class MetadataImage:
     def group_configs(self, group_id: str) -> Mapping[str, str]:
         """Config overrides of a group, which need not exist."""
         return self._group_configs.get(group_id, {})
+
+    def feature_level(self, name: str) -> int:
+        """See `IClusterMetadata`."""
+        level = self._features.get(name)
+        return default_level(name) if level is None else level
 
     def colliding(self, name: str) -> str | None:
         """A topic whose name is the same as `name` when '.' and '_' are not told apart, as in names of metrics; or None."""
@@ -248,6 +257,15 @@ class MetadataImage:
             self._quotas.pop(record.entity, None)
         self._quotas_touched = True
 
+    def _feature_level_changed(self, record: FeatureLevelChanged) -> None:
+        feature = SUPPORTED.get(record.name)
+        if feature is None or not feature.min_level <= record.level <= feature.max_level:
+            raise MetadataVersionError(
+                f"this cluster has feature {record.name!r} at level {record.level}, which a newer release has set; start that "
+                "release or a later one on this data directory"
+            )
+        self._features[record.name] = record.level
+
     # -- inside
 
     def _known(self, topic_id: Uuid) -> Topic:
@@ -296,6 +314,7 @@ class MetadataImage:
             self._broker_configs,
             self._quotas,
             self._group_configs,
+            self._features,
             self._encoded_topics,
         ):
             state.clear()
@@ -316,6 +335,8 @@ class MetadataImage:
             yield self._producer_block
         for entity, quotas in sorted(self._quotas.items(), key=repr):
             yield ClientQuotaChanged(entity, dict(sorted(quotas.items())))
+        for name, level in sorted(self._features.items()):
+            yield FeatureLevelChanged(name, level)
 
     def _encoded_topic(self, topic: Topic) -> bytes:
         encoded = self._encoded_topics.get(topic.topic_id)
@@ -359,4 +380,5 @@ _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
     ProducerIdsAllocated: MetadataImage._producer_ids_allocated,
     ClientQuotaChanged: MetadataImage._client_quota_changed,
     GroupConfigChanged: MetadataImage._group_config_changed,
+    FeatureLevelChanged: MetadataImage._feature_level_changed,
 }

@@ -1,4 +1,4 @@
-"""The records of the metadata log: what was decided about topics, brokers, configs, producer ids and quotas.
+"""The records of the metadata log: what was decided about topics, brokers, configs, producer ids, quotas and features.
 
 Each record is two bytes, its type and its version, and then its fields as a msgpack array. Fields are only ever added, at
 the end and with a default, together with a higher version; so an older record always reads, and a newer one, or one of an
@@ -125,6 +125,14 @@ class GroupConfigChanged(_Record, frozen=True):
     changes: dict[str, str | None]
 
 
+class FeatureLevelChanged(_Record, frozen=True):
+    """A feature (`chronik.features`) is at this level from now on; 0 is without it."""
+
+    TYPE = 17
+    name: str
+    level: int
+
+
 MetadataRecord = (
     TopicCreated
     | TopicDeleted
@@ -135,6 +143,7 @@ MetadataRecord = (
     | ProducerIdsAllocated
     | ClientQuotaChanged
     | GroupConfigChanged
+    | FeatureLevelChanged
 )
 
 _TYPES: dict[int, type[MetadataRecord]] = {
@@ -149,6 +158,7 @@ _TYPES: dict[int, type[MetadataRecord]] = {
         ProducerIdsAllocated,
         ClientQuotaChanged,
         GroupConfigChanged,
+        FeatureLevelChanged,
     )
 }
 _ENCODER = msgspec.msgpack.Encoder()

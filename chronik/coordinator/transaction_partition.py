@@ -31,12 +31,16 @@ LAST_RETRY_SECONDS = 5.0
 
 
 class TransactionPartition(HostedPartition[TransactionShard, TransactionEntry]):
-    """The transactional ids of one partition. `coordinator_epoch` is its leader epoch, which markers carry."""
+    """The transactional ids of one partition. `coordinator_epoch` is its leader epoch, which markers carry.
+
+    `level` tells that of feature `transaction.version`.
+    """
 
     def __init__(
         self,
         name: TopicPartition,
         settings: TransactionSettings,
+        level: Callable[[], int],
         coordinator_epoch: int,
         markers: Markers,
         writer: IPartitionWriter,
@@ -47,7 +51,7 @@ class TransactionPartition(HostedPartition[TransactionShard, TransactionEntry]):
     ) -> None:
         super().__init__(
             name,
-            lambda: TransactionShard(settings),
+            lambda: TransactionShard(settings, level),
             decode_transaction_entry,
             writer,
             reader,

@@ -24,6 +24,7 @@ from chronik.wire.schema import Struct, array, int8, int16, int32, int64, string
 _version = struct.Struct(">h")
 _KIND = 0
 _VALUE_VERSION = 1
+_UNTAGGED_VERSION = 0
 _LAST_EPOCH_TAG = 1000
 _NEVER_LOGGED = frozenset({TransactionState.DEAD, TransactionState.PREPARE_EPOCH_FENCE})
 
@@ -63,10 +64,22 @@ class TransactionEntry(NamedTuple):
 
     def encode(self) -> tuple[bytes, bytes | None]:
         """Key and value as they stand in the log."""
-        key = _version.pack(_KIND) + TransactionLogKey(transactional_id=self.transactional_id).encode(_KIND)
-        if self.state is None:
-            return key, None
-        return key, _version.pack(_VALUE_VERSION) + _value(self.state).encode(_VALUE_VERSION)
+        return _encoded(self.transactional_id, self.state, _VALUE_VERSION)
+
+
+class UntaggedEntry(TransactionEntry):
+    """One to be written in the format without tagged fields."""
+
+    __slots__ = ()
+
+    def encode(self) -> tuple[bytes, bytes | None]:
+        """Key and value as they stand in the log."""
+        return _encoded(self.transactional_id, self.state, _UNTAGGED_VERSION)
+
+
+def _encoded(transactional_id: str, state: Transaction | None, version: int) -> tuple[bytes, bytes | None]:
+    key = _version.pack(_KIND) + TransactionLogKey(transactional_id=transactional_id).encode(_KIND)
+    return key, None if state is None else _version.pack(version) + _value(state).encode(version)
 
 
 def decode_transaction_entry(key: bytes | None, value: bytes | None) -> TransactionEntry | None:

@@ -8,13 +8,13 @@ A decision returns the entry to append, and what to answer once it is in the log
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from chronik.coordinator import transaction
 from chronik.coordinator.deadlines import Deadlines
 from chronik.coordinator.settings import TransactionSettings
 from chronik.coordinator.transaction import NO_PRODUCER_ID, Ended, Identity, Initialised, Transaction, TransactionState
-from chronik.coordinator.transaction_records import TransactionEntry
+from chronik.coordinator.transaction_records import TransactionEntry, UntaggedEntry
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import TopicPartition
 
@@ -22,10 +22,11 @@ _ONGOING = TransactionState.ONGOING
 
 
 class TransactionShard:
-    """One partition's transactional ids. Times are in ms since 1970."""
+    """One partition's transactional ids. Times are in ms since 1970. `level` tells that of feature `transaction.version`."""
 
-    def __init__(self, settings: TransactionSettings) -> None:
+    def __init__(self, settings: TransactionSettings, level: Callable[[], int]) -> None:
         self.settings = settings
+        self._level = level
         self.transactions: dict[str, Transaction] = {}
         self._moving: dict[str, TransactionState] = {}
         self._timeouts: Deadlines[str] = Deadlines()
@@ -70,6 +71,11 @@ class TransactionShard:
         """Whether the id takes no partitions just now, and will in a moment: it is being changed, or its markers written."""
         state = self.transactions.get(transactional_id)
         return transactional_id in self._moving or (state is not None and state.state in transaction.PREPARED)
+
+    def entry(self, transactional_id: str, state: Transaction | None) -> TransactionEntry:
+        """The record of a new state, in the format of the level that is in force."""
+        kind = TransactionEntry if self._level() else UntaggedEntry
+        return kind(transactional_id, state)
 
     # The producer's requests.
 
@@ -130,7 +136,7 @@ class TransactionShard:
         """All markers of `prepared` are written: the record that says so; None when it is not that transaction any more."""
         if self.transactions.get(transactional_id) != prepared:
             return None
-        return TransactionEntry(transactional_id, transaction.complete(prepared, now_ms))
+        return self.entry(transactional_id, transaction.complete(prepared, now_ms))
 
     def watch(self, transactional_id: str) -> None:
         """Let the id's transaction time out when its time is over, if it has one that is open."""
@@ -149,7 +155,7 @@ class TransactionShard:
         state = self.transactions.get(transactional_id)
         if state is None or state.state is not _ONGOING or transactional_id in self._moving:
             return None
-        return TransactionEntry(transactional_id, transaction.abort(state, now_ms))
+        return self.entry(transactional_id, transaction.abort(state, now_ms))
 
     def expired(self, transactional_ids: Iterable[str], now_ms: int) -> list[TransactionEntry]:
         """The records that delete those of the ids that were not used for `transactional.id.expiration.ms`."""
@@ -160,5 +166,5 @@ class TransactionShard:
             if state is None or transactional_id in self._moving:
                 continue
             if state.state in transaction.IDLE and state.updated_ms <= until_ms:
-                entries.append(TransactionEntry(transactional_id, None))
+                entries.append(self.entry(transactional_id, None))
         return entries

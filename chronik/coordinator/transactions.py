@@ -22,8 +22,8 @@ from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
 from chronik.coordinator.transaction import Identity, NeedsProducerId, Transaction
 from chronik.coordinator.transaction_filters import Filters
 from chronik.coordinator.transaction_partition import TransactionPartition
-from chronik.coordinator.transaction_records import TransactionEntry
 from chronik.errors import ErrorCode, KafkaError
+from chronik.features import TRANSACTION_VERSION, require_level
 from chronik.interfaces import (
     IClusterMetadata,
     ICommittedReader,
@@ -70,6 +70,7 @@ class TransactionCoordinator:
         )
         self._writer = writer
         self._reader = reader
+        self._metadata = metadata
         self._markers = Markers(marker_writer, metadata, clock)
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
@@ -104,6 +105,7 @@ class TransactionCoordinator:
         hosted = self._hosted[name.partition] = TransactionPartition(
             name,
             self.settings,
+            self._level,
             leader_epoch,
             self._markers,
             self._writer,
@@ -166,6 +168,14 @@ class TransactionCoordinator:
             raise self.topic.not_here(transactional_id)
         return hosted
 
+    def _level(self) -> int:
+        return self._metadata.feature_level(TRANSACTION_VERSION)
+
+    def _check_level(self, client_version: int) -> None:
+        """Refuse what the log cannot say at the level that is in force: whether a transaction is one of v2."""
+        if client_version >= transaction.V2:
+            require_level(TRANSACTION_VERSION, self._level(), 1)
+
     # The producer's requests.
 
     async def initialise(self, transactional_id: str, timeout_ms: int, expected: Identity | None) -> Identity:
@@ -181,7 +191,7 @@ class TransactionCoordinator:
                 break
             except NeedsProducerId:
                 fresh_id = await self._fresh_producer_id()
-        await hosted.append([TransactionEntry(transactional_id, decided.state)])
+        await hosted.append([shard.entry(transactional_id, decided.state)])
         if decided.producer is None:
             raise KafkaError(_CONCURRENT, "the transaction of the producer before is being aborted")
         return decided.producer
@@ -192,7 +202,8 @@ class TransactionCoordinator:
         """AddPartitionsToTxn: returns when the partitions are in the producer's transaction.
 
         Waits a moment for the end of the last transaction, rather than have the client come again at once. Raises KafkaError:
-        INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, CONCURRENT_TRANSACTIONS.
+        INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, CONCURRENT_TRANSACTIONS; UNSUPPORTED_VERSION of transactions v2 where
+        feature `transaction.version` is at level 0.
         """
         hosted = self._host(transactional_id)
         until = self._clock.seconds() + _SETTLING_SECONDS
@@ -207,7 +218,8 @@ class TransactionCoordinator:
                     raise
             await hosted.settled_down(transactional_id, left)
         if state is not None:
-            await hosted.append([TransactionEntry(transactional_id, state)])
+            self._check_level(client_version)
+            await hosted.append([shard.entry(transactional_id, state)])
 
     def verify_partitions(
         self, transactional_id: str, producer: Identity, partitions: Collection[TopicPartition]
@@ -218,7 +230,8 @@ class TransactionCoordinator:
     async def end(self, transactional_id: str, producer: Identity, commit: bool, client_version: int) -> Identity:
         """EndTxn: returns when the outcome stands in the log, with the producer that may begin the next transaction.
 
-        Raises KafkaError: INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, INVALID_TXN_STATE, CONCURRENT_TRANSACTIONS.
+        Raises KafkaError: INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, INVALID_TXN_STATE, CONCURRENT_TRANSACTIONS;
+        UNSUPPORTED_VERSION as `add_partitions`.
         """
         hosted, fresh_id = self._host(transactional_id), None
         while True:
@@ -229,7 +242,8 @@ class TransactionCoordinator:
             except NeedsProducerId:
                 fresh_id = await self._fresh_producer_id()
         if ended.state is not None:
-            await hosted.append([TransactionEntry(transactional_id, ended.state)])
+            self._check_level(client_version)
+            await hosted.append([shard.entry(transactional_id, ended.state)])
         return ended.producer
 
     # ITransactions.

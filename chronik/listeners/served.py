@@ -63,6 +63,7 @@ from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEp
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
+from chronik.listeners.handlers.update_features import UpdateFeaturesHandler
 from chronik.listeners.handlers.write_txn_markers import WriteTxnMarkersHandler
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
@@ -130,6 +131,7 @@ def served_apis(
         DescribeClientQuotasHandler(metadata.quotas),
         AlterClientQuotasHandler(controller, reactor),
         ListConfigResourcesHandler(metadata),
+        UpdateFeaturesHandler(controller, reactor),
         ElectLeadersHandler(metadata),
         AlterPartitionReassignmentsHandler(metadata),
         ListPartitionReassignmentsHandler(),
@@ -139,8 +141,8 @@ def served_apis(
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
         LeaveGroupHandler(groups),
-        ConsumerGroupHeartbeatHandler(groups),
-        ConsumerGroupDescribeHandler(groups),
+        ConsumerGroupHeartbeatHandler(groups, metadata),
+        ConsumerGroupDescribeHandler(groups, metadata),
         OffsetCommitHandler(groups, metadata),
         OffsetFetchHandler(groups),
         DescribeGroupsHandler(groups),

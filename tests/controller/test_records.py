@@ -13,6 +13,8 @@ from chronik.controller.records import (
     BrokerRegistered,
     ClientQuotaChanged,
     EndpointRow,
+    FeatureLevelChanged,
+    GroupConfigChanged,
     MetadataVersionError,
     PartitionRow,
     PartitionsAdded,
@@ -44,6 +46,8 @@ RECORDS = st.one_of(
         st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False), max_size=3),
     ),
     st.builds(ProducerIdsAllocated, INT32, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)),
+    st.builds(GroupConfigChanged, st.text(), CHANGES),
+    st.builds(FeatureLevelChanged, st.text(), INT32),
 )
 
 

@@ -269,7 +269,7 @@ class TransactionModel(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_the_log(self) -> None:
-        shard = TransactionShard(self.world.settings)
+        shard = TransactionShard(self.world.settings, lambda: 2)
         for entry in self.world.entries():
             shard.replay(entry)
         assert shard.transactions == self.world.shard.transactions

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.coordinator.transaction import V2, Transaction, TransactionState
-from chronik.coordinator.transaction_records import TransactionEntry, TransactionLogValue, decode_transaction_entry
+from chronik.coordinator.transaction_records import (
+    TransactionEntry,
+    TransactionLogValue,
+    UntaggedEntry,
+    decode_transaction_entry,
+)
 from chronik.model import TopicPartition
 from chronik.wire.codec import MalformedMessage
 
@@ -59,6 +64,15 @@ class RecordTests(SynchronousTestCase):
         partitions = frozenset({TopicPartition("a", 5)})
         expected = Transaction(7, 3, 60_000, TransactionState.ONGOING, partitions, 1_000, 2_000)
         self.assertEqual(entry, TransactionEntry("tx-1", expected))
+
+    def test_without_tagged_fields(self) -> None:
+        """At level 0 of transaction.version: what older releases of Kafka read."""
+        partitions = frozenset({TopicPartition("a", 5)})
+        state = Transaction(7, 3, 60_000, TransactionState.ONGOING, partitions, 1_000, 2_000, V2, 7, 8, 2)
+        topics = struct.pack(">ih1sii", 1, 1, b"a", 1, 5)
+        value = struct.pack(">hqhib", 0, 7, 3, 60_000, 1) + topics + struct.pack(">qq", 2_000, 1_000)
+        self.assertEqual(UntaggedEntry("tx-1", state).encode(), (KEY, value))
+        self.assertEqual(UntaggedEntry("tx-1", None).encode(), (KEY, None))
 
     def test_fields_of_later_releases_are_skipped(self) -> None:
         value = TransactionEntry("tx-1", Transaction(7, 0, 60_000, updated_ms=5)).encode()[1]

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
+from chronik.features import default_level
 from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, ITransactions, MetadataDelta
 from chronik.model import (
@@ -167,6 +168,7 @@ class OneNode:
         self.all: dict[str, Topic] = {}
         self.listeners: list[Any] = []
         self.groups: dict[str, dict[str, str]] = {}
+        self.levels: dict[str, int] = {}  # of features, other than by default
         for name, partitions in topics.items():
             self.create(name, partitions)
 
@@ -200,6 +202,9 @@ class OneNode:
 
     def group_configs(self, group_id: str) -> dict[str, str]:
         return self.groups.get(group_id, {})
+
+    def feature_level(self, name: str) -> int:
+        return self.levels.get(name, default_level(name))
 
     def subscribe(self, listener: Any) -> Any:
         self.listeners.append(listener)

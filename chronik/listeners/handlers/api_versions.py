@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.features import SUPPORTED, finalized_levels
+from chronik.features import SUPPORTED
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.dispatch import ApiTable
@@ -29,7 +29,7 @@ _LOWEST_LEVEL_MAY_BE_0 = 4
 class ApiVersionsHandler:
     """Serves ApiVersions from the table that `table` returns: it is complete only once all handlers exist, this one too.
 
-    The features that are in force are as new as `metadata`.
+    The levels of features that are in force are those of `metadata`, and as new.
     """
 
     api_key = ApiKey.API_VERSIONS
@@ -57,7 +57,8 @@ class ApiVersionsHandler:
             finalized_features_epoch=self._metadata.version,
             finalized_features=[
                 FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
-                for name, level in finalized_levels().items()
+                for name in SUPPORTED
+                if (level := self._metadata.feature_level(name))
             ],
         )
 

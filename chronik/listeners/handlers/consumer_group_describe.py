@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import KafkaError
+from chronik.features import GROUP_VERSION, require_level
+from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.describe_groups import ALL_OPERATIONS
 from chronik.wire.apis import ApiKey
@@ -24,11 +26,13 @@ class ConsumerGroupDescribeHandler:
     min_version = 0
     max_version = 1
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, metadata: IClusterMetadata) -> None:
         self._coordinator = coordinator
+        self._metadata = metadata
 
     def handle(self, request: ConsumerGroupDescribeRequest, context: RequestContext) -> ConsumerGroupDescribeResponse:
-        """Each group, or why it cannot be described."""
+        """Each group, or why it cannot be described. Served where feature `group.version` is at level 1."""
+        require_level(GROUP_VERSION, self._metadata.feature_level(GROUP_VERSION), 1)
         groups = [self._describe(group_id) for group_id in request.group_ids]
         if request.include_authorized_operations:
             for group in groups:

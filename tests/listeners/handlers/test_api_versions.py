@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chronik.controller.commands import FeatureUpdate, UpdateFeatures
 from chronik.features import SUPPORTED
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
@@ -39,6 +40,17 @@ class FeatureTests(SynchronousTestCase):
             self.assertEqual(
                 (finalized, answer.finalized_features_epoch), (expected, self.epoch if version >= 3 else -1)
             )
+
+    def test_levels_that_were_set(self) -> None:
+        """One at level 0 is not in force, and is not listed."""
+        serving = Serving()
+        down = (FeatureUpdate("group.version", 0, 2), FeatureUpdate("transaction.version", 1, 2))
+        serving.cluster.do(UpdateFeatures(down))
+        request = ApiVersionsRequest(client_software_name="test", client_software_version="1")
+        answer = serving.ask(ApiVersionsHandler(lambda: ApiTable([]), serving.image), request)
+        finalized = [(each.name, each.min_version_level, each.max_version_level) for each in answer.finalized_features]
+        self.assertEqual(finalized, [("transaction.version", 1, 1)])
+        self.assertEqual(answer.finalized_features_epoch, serving.image.version)
 
     def test_each_is_at_a_level_that_it_has(self) -> None:
         for feature in SUPPORTED.values():
