@@ -62,7 +62,7 @@ _BRACKETS = str.maketrans("[]", "<>")  # brackets mean a set of characters to fn
 
 _LATER = "this API comes with a later release, and what is not served is not advertised"
 _UNSERVED = (
-    17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51, 57,
+    17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51,
     64, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92,
 )  # fmt: skip
 _FEATURES = "features that later releases bring (share groups, Kafka's own metadata versions) are not there yet"
@@ -102,6 +102,8 @@ _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows it
 
 _QUORUM = "a controller of one node listens for no others, so it has no addresses"
 _QUOTAS = "a quota that nothing enforces is refused: that of mutations comes with a later release"
+_DOWNGRADE = "version 0 allows a downgrade by a field of its own, which Kafka 4 no longer reads"
+_STUCK = "an id whose request was refused is as it was before; Kafka leaves it stuck until its coordinator moves"
 _LOGGERS = "a node's loggers have no configs here"
 _UNCONFIGURED = "a group that has no configs any more is not listed among those that have; Kafka goes on listing it"
 
@@ -121,6 +123,9 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_STRICT, "hostile_frames", "an array of -2*"),
     Difference(_QUORUM, "metadata_quorum", "of the metadata*", "*listeners*"),
     Difference(_QUOTAS, "quotas_not_enforced", "mutations A*", "*error_*"),
+    Difference(_DOWNGRADE, "feature_levels", "transactions to 1 as version 0 allows it *"),
+    Difference(_STUCK, "transactions_without_tagged_fields", "v1 ends instead *", "*error_code", kafka=51, chronik=0),
+    Difference(_STUCK, "transactions_without_tagged_fields", "described after that *"),
     Difference(_UNCONFIGURED, "config_resources", "kinds ?32? *", "*config_resources*", chronik="(absent)"),
     Difference(_LOGGERS, "config_resources", "kinds ?8? *", "*config_resources*"),
     Difference(_OURS, path="*configs[chronik.*", kafka="(absent)"),

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from chronik.wire.messages import describe_quorum
+from chronik.wire.messages.describe_transactions import TransactionState
 from chronik.wire.schema import Struct
 from tests.differential import batches
 
@@ -70,7 +71,7 @@ _QUORUMS_OWN = {"leader_epoch", "high_watermark", "log_end_offset"}
 """What counts elections and entries of the metadata log: a slow broker has more of both."""
 _SCRIPTS_TIMES = batches.TIME + 1_000_000_000
 """What is later than this is of a broker's clock, in milliseconds since 1970."""
-_MEMBER_FORM = re.compile(r".*[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.DOTALL)
+_MEMBER_FORM = re.compile(r"[\w-]{22}$|.*[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", re.DOTALL)
 
 
 class Masks:
@@ -85,8 +86,13 @@ class Masks:
 
     def plain(self, message: Struct) -> dict[str, Any]:
         """`message` as plain values, masked; arrays of structs in the order of their identity, not of arrival."""
+        # The producer of an id that is not known is 0, which is nobody's then.
+        unmasked = {"producer_id"} if isinstance(message, TransactionState) and message.error_code else ()
         plain = {
-            field.name: self._value(field.name, field.kind, getattr(message, field.name)) for field in message.FIELDS
+            field.name: getattr(message, field.name)
+            if field.name in unmasked
+            else self._value(field.name, field.kind, getattr(message, field.name))
+            for field in message.FIELDS
         }
         if isinstance(message, _OF_THE_QUORUM):
             for name in _QUORUMS_OWN & plain.keys():

@@ -17,7 +17,7 @@ Scenario = Callable[[Session], None]
 
 _modules = ("served", "topics", "produce", "idempotence", "fetch", "fetch_sessions", "offsets", "groups", "group_offsets",
             "consumer_groups", "transactions", "transaction_offsets", "transaction_views", "configs", "admin", "quotas",
-            "cluster")  # fmt: skip
+            "cluster", "features")  # fmt: skip
 _found: dict[str, Scenario] = {}
 
 
@@ -76,6 +76,7 @@ VERSIONS = {
     ApiKey.DESCRIBE_CLIENT_QUOTAS: (0, 1),
     ApiKey.ALTER_CLIENT_QUOTAS: (0, 1),
     ApiKey.DESCRIBE_QUORUM: (0, 2),
+    ApiKey.UPDATE_FEATURES: (0, 2),
     ApiKey.LIST_CONFIG_RESOURCES: (0, 1),
     ApiKey.DESCRIBE_CLUSTER: (0, 2),
     ApiKey.DESCRIBE_PRODUCERS: (0, 0),

@@ -52,10 +52,8 @@ class Transactor:
         coordinate_transaction(s, transactional_id)
         found = cls(s, transactional_id)
         while found.epoch < 1:
-            answer = s.ask("", ApiKey.INIT_PRODUCER_ID, 5, found._wanted(), unrecorded=True)
-            if answer is None or answer.error_code:
-                raise AssertionError(f"{transactional_id} was not initialised: {answer!r}")
-            found._become(answer)
+            asked = ApiKey.INIT_PRODUCER_ID, 5, found._wanted()
+            found._become(s.wait_until(*asked, lambda answer: not answer.error_code))
         return found
 
     def _wanted(self, **more: Any) -> dict[str, Any]:
