@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.compat.node import WHOLE, BrokerTestCase
+from tests.compat.node import WHOLE, BrokerTestCase, started
 from tests.peers import java
 
 
@@ -261,6 +261,39 @@ class Operators(ToolTestCase):
             self.assertIn('"partition":"tool-dirs-0"', said)
             said = java.run(java.CLUSTER, "cluster-id", "--bootstrap-server", self.bootstrap).stdout.decode()
             self.assertRegex(said, r"Cluster ID: \S{22}")
+
+    def test_features(self) -> None:
+        """kafka-features: describe, upgrade, downgrade, dry runs, refusals; the levels are acted on, and outlive a restart."""
+        directory = Path(self.enterContext(TemporaryDirectory()))
+        broker = started(directory, {})
+        self.addCleanup(broker.stop)
+        self.bootstrap = broker.bootstrap
+        group, transactions = "group.version", "transaction.version"
+
+        def level(feature: str) -> str:
+            said = self.tool(java.FEATURES, "describe")
+            found = re.search(rf"^Feature: {feature}\s.*FinalizedVersionLevel: (\d+)", said, re.MULTILINE)
+            assert found is not None, said
+            return found[1]
+
+        self.assertEqual(level(transactions), "2")
+        said = self.tool(java.FEATURES, "downgrade", "--feature", f"{transactions}=0", "--dry-run")
+        self.assertIn(f"{transactions} can be downgraded to 0.", said)
+        self.assertIn(f"{group} was disabled.", self.tool(java.FEATURES, "disable", "--feature", group))
+        said = self.tool(java.FEATURES, "upgrade", "--feature", f"{transactions}=9", fails=True)
+        self.assertIn(f"Could not upgrade {transactions} to 9.", said)
+        self.create("tool-features")
+        self.fill("tool-features", 3)
+        consumer = ("--topic", "tool-features", "--from-beginning", "--max-messages", "3", "--timeout-ms", "20000")
+        consumer = (*consumer, "--consumer-property", "group.protocol=consumer")
+        said = self.tool(java.CONSOLE_CONSUMER, *consumer)
+        self.assertIn("UnsupportedVersionException", said)
+        broker.stop()
+        broker.start()
+        self.assertEqual((level(group), level(transactions)), ("0", "2"))
+        said = self.tool(java.FEATURES, "upgrade", "--feature", f"{group}=1", "--feature", f"{transactions}=2")
+        self.assertIn(f"{group} was upgraded to 1.", said)
+        self.assertIn("line 2", self.tool(java.CONSOLE_CONSUMER, *consumer))
 
     def test_end_to_end_latency(self) -> None:
         """kafka-e2e-latency: every message goes there and back."""
