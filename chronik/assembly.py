@@ -131,7 +131,11 @@ def assemble(
     replicas.add_host(transactions)
     replicas.add_marker_listener(coordinator)
     throttles = Throttles(
-        metadata.quotas, time.monotonic, config.quota_window_num, config.quota_window_size_seconds * 1000
+        metadata.quotas,
+        time.monotonic,
+        config.quota_window_num,
+        config.quota_window_size_seconds * 1000,
+        config.controller_quota_window_num * config.controller_quota_window_size_seconds,
     )
     throttles.refresh()
     table: ApiTable = ApiTable(

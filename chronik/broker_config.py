@@ -88,6 +88,14 @@ _OWN = (
     _fixed("max.connections", _I, _INT_MAX, "The most connections at a time."),
     _fixed("quota.window.num", _I, 11, "Windows of time over which the rates of clients are measured.", at_least(1)),
     _fixed("quota.window.size.seconds", _I, 1, "The length of each of these windows.", at_least(1)),
+    _fixed(
+        "controller.quota.window.num",
+        _I,
+        11,
+        "Windows of time over which clients save up their quota of created and deleted partitions.",
+        at_least(1),
+    ),
+    _fixed("controller.quota.window.size.seconds", _I, 1, "The length of each of these windows.", at_least(1)),
     _fixed("connections.max.idle.ms", _L, 600_000, "Idle time after which a connection is closed."),
     _fixed(
         "fetch.max.bytes", _I, 57_671_680, "The most bytes that one fetch response carries, whatever was asked for."

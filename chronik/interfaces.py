@@ -176,8 +176,12 @@ class IClusterMetadata(Interface):
 class IController(Interface):
     """Where cluster metadata is changed: a command is decided, its records logged, replayed, and then answered."""
 
-    def propose(command: object) -> Deferred[object]:
-        """Carry out a command of `chronik.controller.controller`; fire with its result. Refusals fail with KafkaError."""
+    def propose(command: object, use_quota: Callable[[int], None] | None = None) -> Deferred[object]:
+        """Carry out a command of `chronik.controller.controller`; fire with its result. Refusals fail with KafkaError.
+
+        `use_quota` is asked about each topic that it would create, grow or delete, with the number of partitions, and
+        refuses the topic by the KafkaError that it raises.
+        """
 
 
 class MetadataDelta:

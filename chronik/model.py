@@ -33,6 +33,7 @@ PRODUCER_BYTE_RATE = "producer_byte_rate"
 CONSUMER_BYTE_RATE = "consumer_byte_rate"
 REQUEST_PERCENTAGE = "request_percentage"
 CONNECTION_CREATION_RATE = "connection_creation_rate"
+CONTROLLER_MUTATION_RATE = "controller_mutation_rate"
 
 
 def uuid_to_text(value: Uuid) -> str:

@@ -158,3 +158,13 @@ class NodeOptions:
     quota_window_size_seconds: int = LISTENERS.integer(
         1, "The length of each of them.", low=1, high=86_400, unit=SECONDS, kafka="quota.window.size.seconds"
     )
+    controller_quota_window_num: int = LISTENERS.integer(
+        11,
+        "Windows of time over which a client saves up its quota of created and deleted partitions while it asks for none.",
+        low=1,
+        high=1000,
+        kafka="controller.quota.window.num",
+    )
+    controller_quota_window_size_seconds: int = LISTENERS.integer(
+        1, "The length of each of them.", low=1, high=86_400, unit=SECONDS, kafka="controller.quota.window.size.seconds"
+    )

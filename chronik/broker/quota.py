@@ -8,6 +8,7 @@ counts, and those it is for share it: all connections of a user, say, or each cl
 
 What is measured is a rate over the last `samples` windows of `window_ms`. Above its quota, a client pauses for as long as it
 takes until the rate is within it again: `excess / quota`. Nothing is refused, it only takes its time (KIP-124, KIP-219).
+Creating and deleting topics has a quota of another kind (`chronik.broker.mutation_quota`).
 
 Pure: the time is an argument, in ms.
 """
@@ -16,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from chronik.broker.mutation_quota import MutationQuota, NoMutationQuota, TokenBucket
 from chronik.model import (
     CLIENT_ID,
     CONNECTION_CREATION_RATE,
     CONSUMER_BYTE_RATE,
+    CONTROLLER_MUTATION_RATE,
     IP,
     PRODUCER_BYTE_RATE,
     REQUEST_PERCENTAGE,
@@ -32,8 +36,11 @@ from chronik.model import (
 MAX_METERS = 20_000
 """Rates that are kept; of more clients than that the one used longest ago is forgotten, and begins anew."""
 OF_REQUESTS = (PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE)
-_KINDS = (*OF_REQUESTS, CONNECTION_CREATION_RATE)
+_KINDS = (*OF_REQUESTS, CONNECTION_CREATION_RATE, CONTROLLER_MUTATION_RATE)
 _NO_LIMIT = math.inf
+_NO_MUTATION_QUOTA = NoMutationQuota()
+_Key = tuple[str, str | None, str | None]
+_T = TypeVar("_T")
 
 
 class Rate:
@@ -70,7 +77,8 @@ class Quotas:
         self._samples = samples
         self._window_ms = window_ms
         self._limits: dict[str, dict[QuotaEntity, float]] = {kind: {} for kind in _KINDS}
-        self._meters: OrderedDict[tuple[str, str | None, str | None], Rate] = OrderedDict()
+        self._meters: OrderedDict[_Key, Rate] = OrderedDict()
+        self._buckets: OrderedDict[_Key, TokenBucket] = OrderedDict()
 
     def configure(self, quotas: Mapping[QuotaEntity, Mapping[str, float]]) -> set[str]:
         """Enforce these from now on, and no others; which kinds there are."""
@@ -137,13 +145,29 @@ class Quotas:
         limit = self.limit(kind, user, client_id)[0]
         return limit * (self._samples - 1) * self._window_ms / 1000 if self._samples > 1 else limit
 
+    def mutations(
+        self, user: str, client_id: str, strict: bool, seconds: float, now_ms: Callable[[], float]
+    ) -> MutationQuota | NoMutationQuota:
+        """What a request of a client may create and delete. A quiet client saves up what its quota gives in `seconds`."""
+        rate, shared_user, shared_id = self.limit(CONTROLLER_MUTATION_RATE, user, client_id)
+        if rate == _NO_LIMIT:
+            return _NO_MUTATION_QUOTA
+        burst = rate * seconds
+        key = (CONTROLLER_MUTATION_RATE, shared_user, shared_id)
+        bucket = _kept(self._buckets, key, lambda: TokenBucket(burst, now_ms()))
+        return MutationQuota(bucket, rate, burst, strict, now_ms)
+
     def _meter(self, kind: str, user: str | None, client_id: str | None) -> Rate:
-        key = (kind, user, client_id)
-        meter = self._meters.get(key)
-        if meter is None:
-            if len(self._meters) >= MAX_METERS:
-                self._meters.popitem(last=False)
-            meter = self._meters[key] = Rate(self._samples, self._window_ms)
-        else:
-            self._meters.move_to_end(key)
-        return meter
+        return _kept(self._meters, (kind, user, client_id), lambda: Rate(self._samples, self._window_ms))
+
+
+def _kept(store: OrderedDict[_Key, _T], key: _Key, make: Callable[[], _T]) -> _T:
+    """What is kept for `key`, made where there is nothing; then the one used longest ago is forgotten if there are too many."""
+    found = store.get(key)
+    if found is None:
+        if len(store) >= MAX_METERS:
+            store.popitem(last=False)
+        found = store[key] = make()
+    else:
+        store.move_to_end(key)
+    return found

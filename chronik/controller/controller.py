@@ -63,14 +63,23 @@ METADATA_TOPIC = "__cluster_metadata"
 """The name of Kafka's own metadata log: it can't be a topic."""
 
 
+def _without_quota(partitions: int) -> None:
+    """Where there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decisions need beside the image: the defaults for new topics, and where topic ids come from."""
+    """What decisions need beside the image: the defaults for new topics, and where topic ids come from.
+
+    `use_quota` is asked about each topic that would be created, grown or deleted, with how many partitions that concerns; what
+    it raises refuses the topic. It is told of no other (KIP-599).
+    """
 
     new_topic_id: Callable[[], Uuid]
     num_partitions: int = 1
     default_replication_factor: int = 1
     group_times: GroupTimes = KAFKA_TIMES
+    use_quota: Callable[[int], None] = _without_quota
 
 
 class Decision(NamedTuple):
@@ -121,6 +130,7 @@ def _create_topics(image: MetadataImage, command: CreateTopics, rules: Rules) ->
             if new.name in names:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"topic {new.name!r} is in the request twice")
             record = _create_topic(image, new, rules)
+            rules.use_quota(len(record.partitions))
         except KafkaError as refusal:
             results.append(TopicCreation(new.name, None, refusal))
             continue
@@ -233,8 +243,21 @@ def _delete_topics(image: MetadataImage, command: DeleteTopics, rules: Rules) ->
             )
         else:
             found[deletion.topic_id] = deletion
-    results.extend(found.values())
-    return Decision([TopicDeleted(topic_id) for topic_id, each in found.items() if each.error is None], tuple(results))
+    results.extend(_within_quota(image, deletion, rules) for deletion in found.values())
+    records = [TopicDeleted(each.topic_id) for each in results if each.topic_id is not None and each.error is None]
+    return Decision(records, tuple(results))
+
+
+def _within_quota(image: MetadataImage, deletion: TopicDeletion, rules: Rules) -> TopicDeletion:
+    if deletion.error is not None or deletion.topic_id is None:
+        return deletion
+    topic = image.topic_by_id(deletion.topic_id)
+    assert topic is not None
+    try:
+        rules.use_quota(len(topic.partitions))
+    except KafkaError as refusal:
+        return TopicDeletion(deletion.name, deletion.topic_id, refusal)
+    return deletion
 
 
 def _resolve(image: MetadataImage, reference: TopicReference, times: int) -> TopicDeletion:
@@ -269,6 +292,7 @@ def _create_partitions(image: MetadataImage, command: CreatePartitions, rules: R
     for more in command.topics:
         try:
             record = _add_partitions(image, more, room)
+            rules.use_quota(len(record.partitions))
         except KafkaError as refusal:
             results.append(refusal)
             continue

@@ -1,6 +1,7 @@
 """The controller's decisions about client quotas: which changes stand, as records.
 
-A quota that nothing here enforces is refused: a client that is told of one relies on it. Rules: KIP-546 (the API), KIP-124.
+A quota that nothing here enforces is refused: a client that is told of one relies on it. Rules: KIP-546 (the API), KIP-124,
+KIP-599 (mutations).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from chronik.model import (
     CLIENT_ID,
     CONNECTION_CREATION_RATE,
     CONSUMER_BYTE_RATE,
+    CONTROLLER_MUTATION_RATE,
     IP,
     PRODUCER_BYTE_RATE,
     REQUEST_PERCENTAGE,
@@ -27,8 +29,7 @@ from chronik.model import (
 
 _MOST = {PRODUCER_BYTE_RATE: 2.0**63, CONSUMER_BYTE_RATE: 2.0**63, CONNECTION_CREATION_RATE: 2.0**31 - 1}
 """The quotas that are whole numbers, as in Kafka, and how large they can be."""
-_ENFORCED = frozenset({PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE})
-_NOT_ENFORCED = frozenset({"controller_mutation_rate"})
+_ENFORCED = frozenset({PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE, REQUEST_PERCENTAGE, CONTROLLER_MUTATION_RATE})
 _OF_ADDRESSES = frozenset({CONNECTION_CREATION_RATE})
 _LONGEST_NAME = 1000
 
@@ -92,8 +93,6 @@ def _changes(alteration: QuotaAlteration) -> dict[str, float | None]:
 
 
 def _check(key: str, value: float, is_address: bool) -> None:
-    if key in _NOT_ENFORCED and not is_address:
-        raise _invalid(f"quota {key} is not enforced by this release, so it cannot be set")
     known = _OF_ADDRESSES if is_address else _ENFORCED
     if key not in known:
         raise _invalid(

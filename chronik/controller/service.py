@@ -15,6 +15,7 @@ NOT_CONTROLLER, which clients retry.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -55,13 +56,17 @@ class Controller:
         self._stopped, self._deciding = True, None
         return self._log.stop()
 
-    def propose(self, command: object) -> Deferred[Any]:
-        """Carry out a command of `chronik.controller.commands`; fire with its result. Refusals fail with KafkaError."""
+    def propose(self, command: object, use_quota: Callable[[int], None] | None = None) -> Deferred[Any]:
+        """Carry out a command of `chronik.controller.commands`; fire with its result. Refusals fail with KafkaError.
+
+        `use_quota` is that of `Rules`, for this command.
+        """
         image = self._deciding
         if image is None:
             return fail(KafkaError(ErrorCode.NOT_CONTROLLER, "this node does not decide about metadata now"))
         try:
-            records, result = decide(image, _checked(command), self._rules)
+            rules = self._rules if use_quota is None else replace(self._rules, use_quota=use_quota)
+            records, result = decide(image, _checked(command), rules)
         except KafkaError as refusal:
             return self._after_all_before(refusal)
         if not records:

@@ -91,7 +91,7 @@ class KafkaProtocol(FlowControlled):
             answer = self._broken(route, request, Failure())
         if measured:
             return self._measured(answer, route, request, correlation_id, context, began, len(frame))
-        return self._answer(answer, route, request, correlation_id)
+        return self._answer(answer, route, request, correlation_id, context if route.sets_pauses else None)
 
     def forget_shape(self) -> None:
         """Decode every request from now on: there are quotas to measure it by."""
@@ -148,7 +148,7 @@ class KafkaProtocol(FlowControlled):
     ) -> bool:
         """Take what a handler returned: a response, what will give one, or None for no answer at all.
 
-        `context` is given where there are quotas, with the pause in ms that the client has earned so far.
+        `context` is given where there may be quotas, with the pause in ms that the client has earned so far.
         """
         if isinstance(answer, Response):
             self._metrics.answered(route.api_key, self.last_read)

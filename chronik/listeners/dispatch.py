@@ -16,6 +16,7 @@ class Route(NamedTuple):
 
     `pipelined`: further requests are taken while one of these waits. Others hold up their connection, as every request does
     in Kafka: what they hold while they wait, and answer at last, may be large.
+    `sets_pauses`: its answers may ask the client to pause, also where nothing else is measured.
     `shape`: what makes the common part of repeated requests of one that was decoded, where the handler can serve by that.
     """
 
@@ -26,6 +27,7 @@ class Route(NamedTuple):
     decode: Any
     served: bool
     pipelined: bool
+    sets_pauses: bool
     shape: Any
 
 
@@ -73,5 +75,6 @@ class ApiTable:
             compiled,
             served,
             getattr(handler, "pipelined", False),
+            getattr(handler, "sets_pauses", False),
             getattr(handler, "shape", None),
         )

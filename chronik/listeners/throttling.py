@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from chronik.broker.mutation_quota import MutationQuota, NoMutationQuota
 from chronik.broker.quota import OF_REQUESTS, Quotas
 from chronik.listeners.context import RequestContext
 from chronik.model import (
@@ -59,7 +60,10 @@ class RefusedLater(Protocol):
 
 
 class Throttles:
-    """Enforces the quotas that `source` returns. `clock` is monotonic, in seconds; the windows have `window_ms`."""
+    """Enforces the quotas that `source` returns. `clock` is monotonic, in seconds; the windows have `window_ms`.
+
+    A quota of mutations saves up what it gives in `burst_seconds`.
+    """
 
     def __init__(
         self,
@@ -67,12 +71,14 @@ class Throttles:
         clock: Callable[[], float],
         samples: int = 11,
         window_ms: int = 1000,
+        burst_seconds: float = 11,
     ) -> None:
         self.active = False
         self.limits_connections = False
         self.clock = clock
         self._source = source
         self._window_ms = window_ms
+        self._burst_seconds = burst_seconds
         self._quotas = Quotas(samples, window_ms)
 
     def refresh(self) -> bool:
@@ -110,6 +116,13 @@ class Throttles:
     def most_to_fetch(self, context: RequestContext) -> int:
         """The most bytes of records that a client can have at once."""
         return int(min(self._quotas.most(CONSUMER_BYTE_RATE, *_who(context)), _MEASURED_UP_TO))
+
+    def mutations(self, context: RequestContext, strict: bool) -> MutationQuota | NoMutationQuota:
+        """What a request may have created and deleted. `strict`: its client is refused what is too much (KIP-599)."""
+        return self._quotas.mutations(*_who(context), strict, self._burst_seconds, self._now_ms)
+
+    def _now_ms(self) -> float:
+        return self.clock() * 1000
 
     def _record(self, kind: str, context: RequestContext, value: float, longest_ms: float) -> int:
         return self._quotas.record(kind, *_who(context), value, self.clock() * 1000, longest_ms)

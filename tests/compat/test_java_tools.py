@@ -262,6 +262,23 @@ class Operators(ToolTestCase):
             said = java.run(java.CLUSTER, "cluster-id", "--bootstrap-server", self.bootstrap).stdout.decode()
             self.assertRegex(said, r"Cluster ID: \S{22}")
 
+    def test_quota_of_mutations(self) -> None:
+        """kafka-configs sets it, and kafka-topics is refused what is too much."""
+        if not WHOLE:
+            self.skipTest("runs with CHRONIK_COMPAT=1")
+        self.bootstrap = self.own_broker({})
+        entity = ("--entity-type", "users", "--entity-default")
+        said = self.tool(java.CONFIGS, "--alter", *entity, "--add-config", "controller_mutation_rate=2")
+        self.assertIn("Completed updating default config for users", said)
+        self.assertIn("controller_mutation_rate=2.0", self.tool(java.CONFIGS, "--describe", *entity))
+        self.create("tool-quota-much", 222)  # 22 were saved up, the rest is owed
+        said = self.tool(java.TOPICS, "--create", "--topic", "tool-quota-later", fails=True)
+        self.assertIn("ThrottlingQuotaExceededException", said)
+        said = self.tool(java.TOPICS, "--delete", "--topic", "tool-quota-much", fails=True)
+        self.assertIn("ThrottlingQuotaExceededException", said)
+        self.tool(java.CONFIGS, "--alter", *entity, "--delete-config", "controller_mutation_rate")
+        self.create("tool-quota-later")
+
     def test_features(self) -> None:
         """kafka-features: describe, upgrade, downgrade, dry runs, refusals; the levels are acted on, and outlive a restart."""
         directory = Path(self.enterContext(TemporaryDirectory()))

@@ -105,7 +105,7 @@ class QuotaTests(SynchronousTestCase):
             ({"ip": None}, {"connection_creation_rate": 0.5}, "whole number"),
             ({"ip": None}, {"controller_mutation_rate": 1}, "for an address"),
             ({"ip": "127.0.0.1"}, {"producer_byte_rate": 1}, "no quota 'producer_byte_rate' for an address"),
-            ({"user": "u"}, {"controller_mutation_rate": 1}, "not enforced"),
+            ({"user": "u"}, {"controller_mutation_rate": 0}, "greater than 0"),
             ({"user": "u"}, {"connection_creation_rate": 1}, "no quota"),
             ({"user": "u"}, {"any": 1}, "no quota 'any'"),
             ({"user": "u"}, {"producer_byte_rate": 0}, "greater than 0"),

@@ -84,8 +84,8 @@ class CommandTests(TestCase):
         self.assertEqual(await self.good_json("quota", "set", *both, "request_percentage=99.5"), [default])
         listed = [each for each in await self.good_json("quota", "list") if each["client_id"] == name]
         self.assertEqual(listed, [default, row])
-        code, line = await self.bad("quota", "set", "--user", "u", "controller_mutation_rate=1")
-        self.assertEqual((code, "not enforced" in line), (1, True))
+        code, line = await self.bad("quota", "set", "--user", "u", "messages=1")
+        self.assertEqual((code, "no quota 'messages'" in line), (1, True))
         for wrong in (["--client-id", name, "producer_byte_rate=fast"], ["producer_byte_rate=1"], ["--user", "u"]):
             self.assertEqual((await ctl("quota", "set", *wrong))[0], 2)
         await self.good("quota", "remove", "--client-id", name, "producer_byte_rate")

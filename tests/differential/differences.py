@@ -101,7 +101,6 @@ _TWICE = "a partition named twice in one request is appended twice; Kafka drops 
 _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows its name, and answers for that"
 
 _QUORUM = "a controller of one node listens for no others, so it has no addresses"
-_QUOTAS = "a quota that nothing enforces is refused: that of mutations comes with a later release"
 _DOWNGRADE = "version 0 allows a downgrade by a field of its own, which Kafka 4 no longer reads"
 _STUCK = "an id whose request was refused is as it was before; Kafka leaves it stuck until its coordinator moves"
 _LOGGERS = "a node's loggers have no configs here"
@@ -122,7 +121,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_STRICT, "hostile_frames", "client id of length -2*"),
     Difference(_STRICT, "hostile_frames", "an array of -2*"),
     Difference(_QUORUM, "metadata_quorum", "of the metadata*", "*listeners*"),
-    Difference(_QUOTAS, "quotas_not_enforced", "mutations A*", "*error_*"),
     Difference(_DOWNGRADE, "feature_levels", "transactions to 1 as version 0 allows it *"),
     Difference(_STUCK, "transactions_without_tagged_fields", "v1 ends instead *", "*error_code", kafka=51, chronik=0),
     Difference(_STUCK, "transactions_without_tagged_fields", "described after that *"),

@@ -44,6 +44,7 @@ class Heartbeats:
 
     api_key = ApiKey.HEARTBEAT
     pipelined = True
+    sets_pauses = False
     min_version = 0
     max_version = 4
 
@@ -181,6 +182,17 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(len(self.answers()), 3)  # the next, and then it pauses again
         self.protocol.connectionLost()
         self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+
+    def test_an_answer_may_ask_for_a_pause_where_nothing_is_measured(self) -> None:
+        """Those of an API that says so: its quota concerns no other request, which are served as fast as ever."""
+        for sets_pauses in (False, True):
+            self.setUp()
+            self.patch(Heartbeats, "sets_pauses", sets_pauses)
+            self.ask("wait:a", 1)
+            self.handler.waiting["a"].callback(HeartbeatResponse(throttle_time_ms=2000))
+            self.ask("now:1", 2)
+            self.assertEqual(len(self.answers()), 1 if sets_pauses else 2)
+            self.protocol.connectionLost()
 
     def test_connections_above_a_quota_are_left_alone_and_then_cut(self) -> None:
         rate: dict[Any, dict[str, float]] = {(("ip", "127.0.0.1"),): {"connection_creation_rate": 1}}

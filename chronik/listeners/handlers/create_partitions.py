@@ -11,6 +11,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.throttling import Throttles
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -19,6 +20,9 @@ from chronik.wire.messages.create_partitions import (
     CreatePartitionsTopicResult,
 )
 
+_REFUSED_SINCE = 3
+"""Clients of this version know THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
 
 class CreatePartitionsHandler:
     """Serves CreatePartitions through `controller`."""
@@ -26,10 +30,12 @@ class CreatePartitionsHandler:
     api_key = ApiKey.CREATE_PARTITIONS
     min_version = 0
     max_version = 3
+    sets_pauses = True
 
-    def __init__(self, controller: IController, clock: IReactorTime) -> None:
+    def __init__(self, controller: IController, clock: IReactorTime, throttles: Throttles) -> None:
         self._controller = controller
         self._clock = clock
+        self._throttles = throttles
 
     async def handle(self, request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
         """A result for each different topic; those that were given twice come first, refused."""
@@ -38,9 +44,10 @@ class CreatePartitionsHandler:
         results = [_result(name, twice) for name, count in times.items() if count > 1]
         topics = tuple(_more(topic) for topic in request.topics if times[topic.name] == 1)
         command = CreatePartitions(topics, request.validate_only)
-        errors = await propose(self._controller, command, request.timeout_ms, self._clock)
+        quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
+        errors = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
         results.extend(_result(topic.name, error) for topic, error in zip(topics, errors, strict=True))
-        return CreatePartitionsResponse(results=results)
+        return CreatePartitionsResponse(results=results, throttle_time_ms=quota.pause_ms())
 
     def refuse(self, request: CreatePartitionsRequest, version: int, error: KafkaError) -> CreatePartitionsResponse:
         """`error` for every topic."""

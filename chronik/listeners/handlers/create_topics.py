@@ -11,6 +11,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_topics import (
@@ -21,6 +22,9 @@ from chronik.wire.messages.create_topics import (
     CreateTopicsResponse,
 )
 
+_REFUSED_SINCE = 6
+"""Clients of this version know THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
+
 
 class CreateTopicsHandler:
     """Serves CreateTopics through `controller`. `configs` tells a new topic's effective configs."""
@@ -28,11 +32,13 @@ class CreateTopicsHandler:
     api_key = ApiKey.CREATE_TOPICS
     min_version = 2
     max_version = 7
+    sets_pauses = True
 
-    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime) -> None:
+    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime, throttles: Throttles) -> None:
         self._controller = controller
         self._configs = configs
         self._clock = clock
+        self._throttles = throttles
 
     async def handle(self, request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
         """Every topic's result: those named once in the order asked, then one for each name that was given twice."""
@@ -40,11 +46,12 @@ class CreateTopicsHandler:
         command = CreateTopics(
             tuple(_new_topic(topic) for topic in request.topics if times[topic.name] == 1), request.validate_only
         )
-        created = await propose(self._controller, command, request.timeout_ms, self._clock)
+        quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
+        created = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
         results = [self._result(creation) for creation in created]
         twice = KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
         results.extend(_failed(name, twice) for name, count in times.items() if count > 1)
-        return CreateTopicsResponse(topics=results)
+        return CreateTopicsResponse(topics=results, throttle_time_ms=quota.pause_ms())
 
     def refuse(self, request: CreateTopicsRequest, version: int, error: KafkaError) -> CreateTopicsResponse:
         """`error` for every topic."""

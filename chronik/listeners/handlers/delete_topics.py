@@ -9,10 +9,14 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.throttling import Throttles
 from chronik.model import ZERO_UUID
 from chronik.node_config import NodeConfig
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse
+
+_REFUSED_SINCE = 5
+"""Clients of this version know THROTTLING_QUOTA_EXCEEDED (KIP-599)."""
 
 
 class DeleteTopicsHandler:
@@ -21,11 +25,13 @@ class DeleteTopicsHandler:
     api_key = ApiKey.DELETE_TOPICS
     min_version = 1
     max_version = 6
+    sets_pauses = True
 
-    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime) -> None:
+    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime, throttles: Throttles) -> None:
         self._controller = controller
         self._configs = configs
         self._clock = clock
+        self._throttles = throttles
 
     async def handle(self, request: DeleteTopicsRequest, context: RequestContext) -> DeleteTopicsResponse:
         """One result for each different topic of the request."""
@@ -33,8 +39,10 @@ class DeleteTopicsHandler:
             code = ErrorCode.INVALID_REQUEST if context.api_version < 3 else ErrorCode.TOPIC_DELETION_DISABLED
             raise KafkaError(code, "delete.topic.enable is false on this cluster")
         command = DeleteTopics(tuple(_references(request)))
-        deleted = await propose(self._controller, command, request.timeout_ms, self._clock)
-        return DeleteTopicsResponse(responses=[_result(deletion) for deletion in deleted])
+        quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
+        deleted = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
+        results = [_result(deletion) for deletion in deleted]
+        return DeleteTopicsResponse(responses=results, throttle_time_ms=quota.pause_ms())
 
     def refuse(self, request: DeleteTopicsRequest, version: int, error: KafkaError) -> DeleteTopicsResponse:
         """`error` for every topic."""

@@ -24,6 +24,7 @@ from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.handlers.topic_chunks import TopicChunks, TopicView
 from chronik.listeners.handlers.topology import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from chronik.listeners.slices import Slices
+from chronik.listeners.throttling import Throttles
 from chronik.model import INTERNAL_TOPICS, ZERO_UUID, Uuid, topic_name_fault
 from chronik.node_config import NodeConfig
 from chronik.wire.apis import ApiKey
@@ -57,12 +58,18 @@ class MetadataHandler:
     _log = Logger()
 
     def __init__(
-        self, metadata: IClusterMetadata, controller: IController, configs: NodeConfig, clock: IReactorTime
+        self,
+        metadata: IClusterMetadata,
+        controller: IController,
+        configs: NodeConfig,
+        clock: IReactorTime,
+        throttles: Throttles,
     ) -> None:
         self._metadata = metadata
         self._controller = controller
         self._configs = configs
         self._clock = clock
+        self._throttles = throttles
         self._chunks = TopicChunks(metadata)
         for version in range(self.min_version, self.max_version + 1):  # the first answer is large enough without it
             MetadataRequest.prepare(version)
@@ -132,11 +139,12 @@ class MetadataHandler:
         self, request: MetadataRequest, context: RequestContext, names: Iterable[str], missing: list[str]
     ) -> MetadataResponse:
         refusals: dict[str, ErrorCode] = {}
+        quota = self._throttles.mutations(context, strict=True)  # what is too much stays unknown, for now
         for start in range(0, len(missing), _CREATED_AT_ONCE):
             some = missing[start : start + _CREATED_AT_ONCE]
             command = CreateTopics(tuple(new_topic(name, self._configs) for name in some))
             try:
-                for creation in await propose(self._controller, command, _CREATION_TIMEOUT_MS, self._clock):
+                for creation in await propose(self._controller, command, _CREATION_TIMEOUT_MS, self._clock, quota.use):
                     if creation.error is not None and creation.error.code in _TOLD:
                         refusals[creation.name] = creation.error.code
             except KafkaError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -11,12 +12,18 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IController
 
 
-async def propose(controller: IController, command: object, timeout_ms: int, clock: IReactorTime) -> Any:
+async def propose(
+    controller: IController,
+    command: object,
+    timeout_ms: int,
+    clock: IReactorTime,
+    use_quota: Callable[[int], None] | None = None,
+) -> Any:
     """The result of `command`. Raises KafkaError: the controller's refusal, or REQUEST_TIMED_OUT after `timeout_ms`.
 
     What timed out may still be carried out, as in Kafka.
     """
-    answer: Deferred[Any] = controller.propose(command)
+    answer: Deferred[Any] = controller.propose(command, use_quota)
     if not answer.called:
         answer.addTimeout(max(timeout_ms, 0) / 1000, clock)
     try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from chronik.wire.apis import ApiKey
 from tests.differential.scenarios import create, scenario, versions
-from tests.differential.session import Session
+from tests.differential.session import CLIENT_ID, Session
 
 EXACT, DEFAULT, ANY = 0, 1, 2
 
@@ -109,9 +110,73 @@ def refused_quotas(s: Session) -> None:
 
 
 @scenario
-def quotas_not_enforced(s: Session) -> None:
-    create(s, "quotas-later")
+def other_quotas(s: Session) -> None:
+    """Of connections and of mutations, too large to be felt."""
     _alter(s, "mutations", _entry({"user": "quota-m"}, controller_mutation_rate=1e6))
+    _alter(s, "part of a mutation", _entry({"user": "quota-m"}, controller_mutation_rate=0.5))
+    _alter(s, "no mutation", _entry({"user": "quota-m"}, controller_mutation_rate=0))
     _alter(s, "connections", _entry({"ip": "127.9.9.9"}, connection_creation_rate=1e6))
     _alter(s, "mutations, removed", _entry({"user": "quota-m"}, controller_mutation_rate=None))
     _alter(s, "connections, removed", _entry({"ip": "127.9.9.9"}, connection_creation_rate=None))
+
+
+class _Mutations:
+    """Requests that create and delete, each on a connection of its own: one that is throttled is not read for long."""
+
+    def __init__(self, s: Session) -> None:
+        self.s, self.count = s, 0
+
+    def ask(self, label: str, key: ApiKey, version: int, body: dict[str, Any]) -> None:
+        self.count += 1
+        answer = self.s.ask(label, key, version, {"timeout_ms": 10_000, **body}, on=f"mutation-{self.count}")
+        if answer is not None:
+            self.s.note(f"{label} v{version}, throttled", {"pause": answer.throttle_time_ms > 0})
+
+    def create(self, label: str, version: int, *topics: tuple[str, int], dry: bool = False) -> None:
+        listed = [{"name": name, "num_partitions": count, "replication_factor": 1} for name, count in topics]
+        self.ask(label, ApiKey.CREATE_TOPICS, version, {"topics": listed, "validate_only": dry})
+
+    def grow(self, label: str, version: int, name: str, count: int) -> None:
+        topics = [{"name": name, "count": count, "assignments": None}]
+        self.ask(label, ApiKey.CREATE_PARTITIONS, version, {"topics": topics})
+
+    def delete(self, label: str, version: int, *names: str) -> None:
+        body = {"topic_names": list(names), "topics": [{"name": name} for name in names]}
+        self.ask(label, ApiKey.DELETE_TOPICS, version, body)
+
+
+@scenario
+def mutation_quota(s: Session) -> None:
+    """One partition in five seconds, of which eleven seconds' worth are saved up: two. Then hardly anything is allowed."""
+    for name in ("unmutated", "deleted-of-old", "deleted-of-new"):
+        create(s, name, 2)
+    who = {"client-id": CLIENT_ID}
+    _alter(s, "set", _entry(who, controller_mutation_rate=0.2))
+    s.wait_until(ApiKey.DESCRIBE_CLIENT_QUOTAS, 1, _filter(("client-id", EXACT, CLIENT_ID)),
+                 lambda answer: len(answer.entries or ()) == 1)  # fmt: skip
+    time.sleep(0.5)  # until it is enforced as well
+    mutations = _Mutations(s)
+    mutations.create("much at once", 7, ("mutated-much", 12))
+    for version in (7, 6):
+        mutations.create("nothing is left", version, ("mutated-a", 1), ("mutated-b", 1))
+    mutations.create("a topic that is there", 7, ("unmutated", 1))
+    mutations.create("a bad name", 7, ("bad/name", 1))
+    mutations.create("a dry run", 7, ("mutated-a", 1), dry=True)
+    mutations.grow("more partitions", 3, "unmutated", 3)
+    mutations.grow("fewer partitions", 3, "unmutated", 1)
+    mutations.delete("new clients delete", 6, "deleted-of-new")
+    mutations.delete("new clients delete", 5, "deleted-of-new")
+    mutations.delete("what is not there", 6, "deleted-not")
+    topics = {"topics": [{"name": "mutated-of-itself"}], "allow_auto_topic_creation": True}
+    for number in (1, 2):
+        s.ask(f"a topic of itself, {number}", ApiKey.METADATA, 9, topics)
+    mutations.create("an old client", 5, ("mutated-c", 1), ("mutated-d", 1))
+    mutations.create("an old client, badly", 5, ("unmutated", 1))
+    mutations.grow("an old client grows", 2, "unmutated", 3)
+    mutations.delete("an old client deletes", 4, "deleted-of-old")
+    mutations.create("a new client after that", 7, ("mutated-e", 1))
+    _alter(s, "removed", _entry(who, controller_mutation_rate=None))
+    s.wait_until(ApiKey.DESCRIBE_CLIENT_QUOTAS, 1, _filter(("client-id", EXACT, CLIENT_ID)),
+                 lambda answer: not answer.entries)  # fmt: skip
+    time.sleep(0.5)
+    mutations.create("without a quota", 7, ("mutated-f", 1))

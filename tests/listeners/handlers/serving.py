@@ -9,13 +9,14 @@ from twisted.internet.task import Clock
 
 from chronik.errors import KafkaError
 from chronik.listeners.context import Peer, RequestContext
+from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.wire.apis import message_classes
 from tests.controller.cluster import Cluster
 
 
 class Serving:
-    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`.
+    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`, `throttles`.
 
     `received_ms` is the wall clock of the requests.
     """
@@ -26,6 +27,7 @@ class Serving:
         self.image = self.cluster.image
         self.configs = NodeConfig(static or {}, self.image, 0)
         self.clock = Clock()
+        self.throttles = Throttles(self.image.quotas, self.clock.seconds)
         self.received_ms = 0
 
     def ask(self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT") -> Any:

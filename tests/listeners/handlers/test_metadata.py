@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from chronik.controller.commands import (
+    AlterClientQuotas,
     AlterConfigs,
     ConfigOperation,
     ConfigResource,
@@ -18,6 +19,7 @@ from chronik.controller.commands import (
     MorePartitions,
     NewTopic,
     Operation,
+    QuotaAlteration,
     RegisterBroker,
     ResourceType,
     TopicReference,
@@ -52,7 +54,9 @@ class MetadataTests(SynchronousTestCase):
         self.handler = self.make(self.serving)
 
     def make(self, serving: Serving, controller: Controller | None = None) -> MetadataHandler:
-        return MetadataHandler(serving.image, controller or serving.controller, serving.configs, serving.clock)
+        return MetadataHandler(
+            serving.image, controller or serving.controller, serving.configs, serving.clock, serving.throttles
+        )
 
     def ask(
         self, topics: list[MetadataRequestTopic] | None, version: int = 13, auto: bool = False, **options: Any
@@ -133,6 +137,17 @@ class MetadataTests(SynchronousTestCase):
         serving = Serving({"auto.create.topics.enable": "false"})
         self.serving, self.handler = serving, self.make(serving)
         self.assertEqual(self.found(names("new"), auto=True), [("new", UNKNOWN, 0)])
+
+    def test_creation_beyond_the_quota_of_mutations(self) -> None:
+        """The topic is unknown until the client may have it created."""
+        alteration = QuotaAlteration((("client-id", "test"),), (("controller_mutation_rate", 1.0),))
+        self.serving.cluster.do(AlterClientQuotas((alteration,)))
+        self.serving.throttles.refresh()
+        wanted = names(*(f"new{number:02}" for number in range(13)))
+        found = self.found(wanted, auto=True)
+        self.assertEqual([code for _, code, _ in found], [0] * 12 + [UNKNOWN])
+        self.serving.clock.advance(1)
+        self.assertEqual(self.found(wanted[-1:], auto=True), [("new12", 0, 1)])
 
     def test_refused_creations_say_why(self) -> None:
         self.serving.cluster.do(CreateTopics((NewTopic("x.y", 1, 1),)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from chronik.controller.commands import AlterClientQuotas, QuotaAlteration
 from chronik.controller.service import Controller
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
-from chronik.model import ZERO_UUID
+from chronik.model import CONTROLLER_MUTATION_RATE, ZERO_UUID
 from chronik.wire.messages.create_partitions import (
     CreatePartitionsAssignment,
     CreatePartitionsRequest,
@@ -42,10 +45,11 @@ class TopicHandlersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.serving = Serving({"num.partitions": "1"})
-        arguments = (self.serving.controller, self.serving.configs, self.serving.clock)
-        self.creating = CreateTopicsHandler(*arguments)
-        self.deleting = DeleteTopicsHandler(*arguments)
-        self.adding = CreatePartitionsHandler(self.serving.controller, self.serving.clock)
+        serving = self.serving
+        arguments = (serving.controller, serving.configs, serving.clock, serving.throttles)
+        self.creating = CreateTopicsHandler(*arguments)  # type: ignore[arg-type]
+        self.deleting = DeleteTopicsHandler(*arguments)  # type: ignore[arg-type]
+        self.adding = CreatePartitionsHandler(serving.controller, serving.clock, serving.throttles)  # type: ignore[arg-type]
 
     def create(self, *topics: CreatableTopic, version: int = 7, **options: bool) -> list[tuple[str, int, str | None]]:
         response = self.serving.ask(self.creating, CreateTopicsRequest(topics=list(topics), **options), version)
@@ -133,7 +137,7 @@ class TopicHandlersTests(SynchronousTestCase):
         log = HeldLog()
         controller = Controller(self.serving.image, log, self.serving.cluster.rules)
         controller.start()
-        handler = CreateTopicsHandler(controller, self.serving.configs, self.serving.clock)
+        handler = CreateTopicsHandler(controller, self.serving.configs, self.serving.clock, self.serving.throttles)
         request = CreateTopicsRequest(topics=[topic("t")], timeout_ms=3000)
         waiting = self.serving.begin(handler, request)
         self.serving.clock.advance(2.9)
@@ -165,7 +169,7 @@ class TopicHandlersTests(SynchronousTestCase):
 
     def test_deletion_can_be_forbidden(self) -> None:
         serving = Serving({"delete.topic.enable": "false"})
-        handler = DeleteTopicsHandler(serving.controller, serving.configs, serving.clock)
+        handler = DeleteTopicsHandler(serving.controller, serving.configs, serving.clock, serving.throttles)
         for version, code in ((2, ErrorCode.INVALID_REQUEST), (3, ErrorCode.TOPIC_DELETION_DISABLED)):
             response = serving.ask(handler, DeleteTopicsRequest(topic_names=["t"]), version)
             self.assertEqual(response.responses[0].error_code, code)
@@ -191,3 +195,69 @@ class TopicHandlersTests(SynchronousTestCase):
         self.assertEqual(self.add(("t", 4, None), ("t", 5, None)), [("t", ErrorCode.INVALID_REQUEST)])
         self.assertEqual(self.add(("t", 4, [])), [("t", ErrorCode.INVALID_REPLICA_ASSIGNMENT)])
         self.assertEqual(self.add(("t", 4, [[0]])), [("t", 0)])
+
+
+class MutationQuotaTests(TopicHandlersTests):
+    """A quota of a partition a second, of which eleven are saved up; the handlers' other tests run under a large one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.quota(1e9)
+
+    def quota(self, rate: float | None) -> None:
+        alteration = QuotaAlteration((("client-id", "test"),), ((CONTROLLER_MUTATION_RATE, rate),))
+        self.serving.cluster.do(AlterClientQuotas((alteration,)))
+        self.serving.throttles.refresh()
+
+    def answer(self, handler: Any, request: Any, version: int) -> tuple[list[int], int]:
+        """(error codes, pause in ms)."""
+        answer = self.serving.ask(handler, request, version)
+        for name in ("topics", "responses", "results"):
+            if hasattr(answer, name):
+                return [each.error_code for each in getattr(answer, name)], answer.throttle_time_ms
+        raise AssertionError(answer)
+
+    def create_several(self, *sizes: int, version: int = 7, **options: bool) -> tuple[list[int], int]:
+        self.made = getattr(self, "made", 0) + 1
+        topics = [topic(f"t{self.made}-{index}", size) for index, size in enumerate(sizes)]
+        return self.answer(self.creating, CreateTopicsRequest(topics=topics, **options), version)
+
+    def grow(self, name: str, count: int, version: int = 3) -> tuple[list[int], int]:
+        topics = [CreatePartitionsTopic(name=name, count=count, assignments=None)]
+        return self.answer(self.adding, CreatePartitionsRequest(topics=topics), version)
+
+    def remove(self, name: str, version: int = 5) -> tuple[list[int], int]:
+        return self.answer(self.deleting, DeleteTopicsRequest(topic_names=[name]), version)
+
+    def test_new_clients_are_refused_and_pause(self) -> None:
+        self.quota(1)
+        throttled = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        self.assertEqual(self.create_several(8, 5, 1), ([0, 0, throttled], 2000))  # 13 of 11, then nothing more
+        self.assertEqual([each.name for each in self.serving.image.topics()], ["t1-0", "t1-1"])
+        self.assertEqual(self.create_several(1), ([throttled], 2000))
+        self.assertEqual(self.create_several(1, version=6), ([throttled], 2000))
+        self.assertEqual(self.create_several(1, validate_only=True), ([throttled], 2000))
+        self.assertEqual(self.grow("t1-0", 9), ([throttled], 2000))
+        self.assertEqual(self.remove("t1-0"), ([throttled], 2000))
+        self.serving.clock.advance(2)
+        self.assertEqual(self.grow("t1-0", 12), ([0], 0))
+        self.assertEqual(self.remove("t1-0"), ([throttled], 4000))
+        self.serving.clock.advance(4)
+        self.assertEqual(self.remove("t1-0"), ([0], 0))
+        self.assertEqual(self.create_several(1), ([throttled], 12_000))
+        self.quota(None)
+        self.assertEqual(self.create_several(100), ([0], 0))
+
+    def test_older_clients_pause(self) -> None:
+        self.quota(1)
+        self.assertEqual(self.create_several(8, 5, 1, version=5), ([0, 0, 0], 3000))
+        self.assertEqual(self.grow("t1-0", 10, version=2), ([0], 5000))
+        self.assertEqual(self.remove("t1-1", version=4), ([0], 10_000))
+
+    def test_what_is_refused_for_another_reason_costs_nothing(self) -> None:
+        self.quota(1)
+        self.create_several(11)
+        self.assertEqual(self.create_several(0)[0], [ErrorCode.INVALID_PARTITIONS])
+        self.assertEqual(self.grow("nowhere", 5)[0], [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
+        self.assertEqual(self.remove("nowhere")[0], [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
+        self.assertEqual(self.create_several(1), ([0], 0))  # the bucket was at zero all the while
