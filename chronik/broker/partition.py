@@ -231,11 +231,9 @@ class Partition:
     def require_replicas(self) -> None:
         """What acks=all asks for. Raises KafkaError(NOT_ENOUGH_REPLICAS)."""
         if self._lacks_replicas:
-            raise KafkaError(
-                ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is "
-                f"{self.settings.min_insync_replicas}",
-            )
+            least = self.settings.min_insync_replicas
+            text = f"{self.name} has {self._in_sync} replica(s) in sync, min.insync.replicas is {least}"
+            raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS, text)
 
     def grown(self, end_offset: int, count: int, size: int) -> None:
         """`count` records in `size` bytes were appended to the log, other than by `append`."""

@@ -9,7 +9,7 @@ from tests.compat.node import WHOLE, BrokerTestCase
 
 
 class LibrdkafkaSuite(BrokerTestCase):
-    """A few numbers in quick mode as a slice; the whole takes about twenty minutes."""
+    """A few numbers in quick mode as a slice; the whole takes about half an hour."""
 
     def test_slice(self) -> None:
         """Producing, consuming, groups, offsets, compression, headers, idempotence."""
