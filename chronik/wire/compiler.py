@@ -35,12 +35,22 @@ LENGTH_CODES = {"string": "h", "bytes": "i", "records": "i", "array": "i"}
 MAX_STRING_BYTES = 0x7FFF
 """The longest string in every version: flexible ones could hold more, but Kafka takes and sends none."""
 
+MAX_TAGS = 1000
+"""Tagged fields that one struct may have when it is decoded. Kafka's have less than ten."""
+
+STEP = 64
+"""Elements that are decoded or encoded between two pauses, where it is done in steps."""
+
 
 class MalformedMessage(KafkaError):
     """Bytes that do not parse as the message they claim to be. The connection they came by is lost."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.INVALID_REQUEST, message)
+
+
+class ManyElements(Exception):
+    """A message has more elements than are decoded or encoded in one piece: it has to be done in steps."""
 
 
 class UnsupportedField(KafkaError):
@@ -107,6 +117,7 @@ class Source:
         self.scope: dict[str, Any] = {
             "StructError": _struct.error,
             "MalformedMessage": MalformedMessage,
+            "ManyElements": ManyElements,
             "UnsupportedField": UnsupportedField,
         }
         self._lines: list[str] = []
@@ -132,6 +143,15 @@ class Source:
     def literal(self, value: Any) -> str:
         """An expression for `value`."""
         return repr(value) if value is None or isinstance(value, int | str | bytes) else self.constant(value, "D")
+
+    def begin_steps(self) -> None:
+        """Make the function a generator, and begin to count the elements up to its first pause."""
+        self.line(f"step = {STEP}; yield")
+
+    def step(self) -> None:
+        """Emit what an element costs: every so many of them the function pauses."""
+        self.line("step -= 1")
+        self.line(f"if not step: step = {STEP}; yield")
 
     def bound(self, method: str, layout: str) -> str:
         """The name of `struct.Struct(layout).method`, shared by all uses of that layout."""

@@ -3,8 +3,10 @@
 In the generated source `b` is the buffer, `p` the position, `end` the buffer's length, `o…` objects and `n…` counts. A
 declared length is compared with `end - p` before anything is read or built from it: Python slices shorten silently. The
 count of an array is multiplied by the fewest bytes that its element can take, so that a message can't ask for objects
-that it doesn't bring the bytes for. Where the message bounds its elements (`MAX_ELEMENTS`), `left` counts them down, over
-all arrays and tags: a hundred megabytes of empty elements would otherwise be decoded for minutes.
+that it doesn't bring the bytes for. Where the elements of a message are bounded, `left` counts them down, over all arrays
+and tags: a hundred megabytes of empty elements would otherwise be decoded for minutes.
+
+In steps it is the same code as a generator, which pauses every few elements.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import struct as _struct
 from collections.abc import Callable
 from typing import Any
 
+from chronik.steps import Steps
 from chronik.wire.compiler import (
     FIXED,
     LENGTH_CODES,
     MAX_STRING_BYTES,
+    MAX_TAGS,
     Buffer,
     MalformedMessage,
     Source,
@@ -28,24 +32,44 @@ from chronik.wire.schema import Field, Struct
 
 
 def compile_decoder(
-    cls: type[Struct], version: int, flexible: bool, max_elements: int | None = None
+    cls: type[Struct], version: int, flexible: bool, at_once: int | None = None
 ) -> Callable[[Buffer, int], tuple[Any, int]]:
-    """The decoder of `cls` at `version`. It raises MalformedMessage for any bytes that don't fit the declaration."""
-    source = _Decoder(cls.__name__, version, flexible, max_elements)
-    source.line("def decode(b, p):")
+    """The decoder of `cls` at `version`. It raises MalformedMessage for any bytes that don't fit the declaration.
+
+    And ManyElements for more than `at_once` elements.
+    """
+    source = _Decoder(cls.__name__, version, flexible, at_once, "ManyElements")
+    decoder: Callable[[Buffer, int], tuple[Any, int]] = _compiled(source, cls, "decode", at_once)
+    return decoder
+
+
+def compile_stepped_decoder(
+    cls: type[Struct], version: int, flexible: bool, most: int | None
+) -> Callable[[Buffer, int], Steps[tuple[Any, int]]]:
+    """As `compile_decoder`, of what decodes in steps. More than `most` elements are a MalformedMessage."""
+    fault = f"MalformedMessage('more than {most} elements in one message')"
+    source = _Decoder(cls.__name__, version, flexible, most, fault, stepped=True)
+    decoder: Callable[[Buffer, int], Steps[tuple[Any, int]]]
+    decoder = _compiled(source, cls, "decode_in_steps", most)
+    return decoder
+
+
+def _compiled(source: _Decoder, cls: type[Struct], name: str, max_elements: int | None) -> Any:
+    source.line(f"def {name}(b, p):")
     source.indent += 1
     source.line("end = len(b)")
     if max_elements is not None:
         source.line(f"left = {max_elements}")
     source.line("try:")
     source.indent += 1
+    if source.stepped:
+        source.begin_steps()
     source.struct(cls, "o0")
     source.line("return o0, p")
     source.indent -= 1
     source.line("except (MalformedMessage, IndexError, StructError, UnicodeDecodeError) as problem:")
     source.line("    raise fault(place(problem), problem) from None")
-    decoder: Callable[[Buffer, int], tuple[Any, int]] = source.compile("decode")
-    return decoder
+    return source.compile(name)
 
 
 def least_bytes(source: Source, element: Field | type[Struct]) -> int:
@@ -85,9 +109,20 @@ def _length_fault(kind: str, declared: int, remaining: int, least: int = 1) -> M
 
 
 class _Decoder(Source):
-    def __init__(self, name: str, version: int, flexible: bool, max_elements: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        flexible: bool,
+        max_elements: int | None,
+        too_many: str,
+        stepped: bool = False,
+    ) -> None:
         super().__init__(name, version, flexible)
         self.max_elements = max_elements
+        self.too_many = too_many
+        """What is raised for more than those: an expression."""
+        self.stepped = stepped
         self.scope.update(
             read_uvarint=read_uvarint,
             skip_tags=skip_tags,
@@ -144,7 +179,12 @@ class _Decoder(Source):
         """Emit the counting of `count` elements or tags against those that the message may have."""
         if self.max_elements is not None:
             self.line(f"left -= {count}")
-            self.line(f"if left < 0: raise MalformedMessage('more than {self.max_elements} elements in one message')")
+            self.line(f"if left < 0: raise {self.too_many}")
+
+    def tag_count(self, count: str) -> None:
+        """Emit what is checked of a number of tags."""
+        self.line(f"if {count} > {MAX_TAGS}: raise MalformedMessage(f'{{{count}}} tags; {MAX_TAGS} are allowed')")
+        self.charge(count)
 
     def length(self, name: str, kind: str) -> None:
         """Emit the reading of a length into `name`, -1 for null in either form."""
@@ -212,9 +252,9 @@ class _Decoder(Source):
         needed = n if least == 1 else f"{n} * {least}"
         self.line(f"if {n} < 0 or {needed} > end - p: raise length_fault('array', {n}, end - p, {least})")
         self.charge(n)
-        if isinstance(element, Field) and element.kind == "uuid":
+        if isinstance(element, Field) and element.kind == "uuid" and not self.stepped:
             self.line(f"{target} = [bytes(b[q:q + 16]) for q in range(p, p + {needed}, 16)]; p += {needed}")
-        elif isinstance(element, Field) and element.kind in FIXED:
+        elif isinstance(element, Field) and element.kind in FIXED and element.kind != "uuid":
             layout = f"f'>{{{n}}}{FIXED[element.kind][0]}'"
             self.line(f"{target} = list(unpack_from({layout}, b, p)); p += {needed}")
         else:
@@ -222,6 +262,8 @@ class _Decoder(Source):
             self.line(f"{items} = []")
             self.line(f"for _ in range({n}):")
             self.indent += 1
+            if self.stepped:
+                self.step()
             if isinstance(element, Field):
                 self.value(element, inner)
             else:
@@ -243,14 +285,14 @@ class _Decoder(Source):
         if not fields:
             self.line(f"if {count}:")
             self.indent += 1
-            self.charge(count)
+            self.tag_count(count)
             self.line(f"p = skip_tags(b, p, {count})")
             self.indent -= 1
             self.path = path
             return
         self.line(f"if {count}:")
         self.indent += 1
-        self.charge(count)
+        self.tag_count(count)
         self.line(f"{last} = -1")
         self.line(f"while {count}:")
         self.indent += 1

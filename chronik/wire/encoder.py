@@ -3,7 +3,10 @@
 It continues the bytearray `head` and appends every finished buffer to `chunks`. In the generated source `b` is the
 running bytearray, `v…` values, `o…` array elements. Fields of fixed size that stand together are one `struct` call,
 together with a length that follows them, or the zero byte of an empty tag section. Large `records` become buffers of
-their own.
+their own. Where the elements that are encoded in one piece are bounded, `left` counts them down, and some of the arrays
+with them.
+
+In steps it is the same code as a generator, which pauses every few elements.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import struct as _struct
 from collections.abc import Callable
 from typing import Any
 
+from chronik.steps import Steps
 from chronik.wire.compiler import (
     FIXED,
     LENGTH_CODES,
@@ -28,20 +32,43 @@ INLINE_RECORDS = 4096
 """Records shorter than this are copied into the running buffer: one more in a gather-write costs more than the copy."""
 
 
-def compile_encoder(cls: type[Struct], version: int, flexible: bool) -> Callable[[Any, list[Buffer], bytearray], None]:
-    """The encoder of `cls` at `version`. It raises UnsupportedField, and ValueError for a value out of its range."""
-    source = _Encoder(cls.__name__, version, flexible)
-    source.line("def encode(o0, chunks, b):")
+def compile_encoder(
+    cls: type[Struct], version: int, flexible: bool, at_once: int | None = None
+) -> Callable[[Any, list[Buffer], bytearray], None]:
+    """The encoder of `cls` at `version`. It raises UnsupportedField, and ValueError for a value out of its range.
+
+    And ManyElements for more than `at_once` elements; what is in `chunks` and `head` is then of no use.
+    """
+    source = _Encoder(cls.__name__, version, flexible, at_once)
+    encoder: Callable[[Any, list[Buffer], bytearray], None] = _compiled(source, cls, "encode")
+    return encoder
+
+
+def compile_stepped_encoder(
+    cls: type[Struct], version: int, flexible: bool
+) -> Callable[[Any, list[Buffer], bytearray], Steps[None]]:
+    """As `compile_encoder`, of what encodes in steps, however many elements there are."""
+    source = _Encoder(cls.__name__, version, flexible, None, stepped=True)
+    encoder: Callable[[Any, list[Buffer], bytearray], Steps[None]]
+    encoder = _compiled(source, cls, "encode_in_steps")
+    return encoder
+
+
+def _compiled(source: _Encoder, cls: type[Struct], name: str) -> Any:
+    source.line(f"def {name}(o0, chunks, b):")
     source.indent += 1
+    if source.at_once is not None:
+        source.line(f"left = {source.at_once}")
     source.line("try:")
     source.indent += 1
+    if source.stepped:
+        source.begin_steps()
     source.struct(cls, "o0")
     source.line("chunks.append(b)")
     source.indent -= 1
     source.line("except (UnsupportedField, ValueError, StructError) as problem:")
     source.line("    raise fault(place(problem), problem) from None")
-    encoder: Callable[[Any, list[Buffer], bytearray], None] = source.compile("encode")
-    return encoder
+    return source.compile(name)
 
 
 def _fault(place: str, problem: Exception) -> Exception:
@@ -57,8 +84,10 @@ Run = list[tuple[str, str, str]]
 class _Encoder(Source):
     """Methods that write take `out`, the name of the bytearray: `b`, or another one inside a tagged field."""
 
-    def __init__(self, name: str, version: int, flexible: bool) -> None:
+    def __init__(self, name: str, version: int, flexible: bool, at_once: int | None, stepped: bool = False) -> None:
         super().__init__(name, version, flexible)
+        self.at_once = at_once
+        self.stepped = stepped
         self.scope.update(uvarint=uvarint, pack=_struct.pack, fault=_fault)
 
     def struct(self, cls: type[Struct], target: str, out: str = "b") -> None:
@@ -111,16 +140,20 @@ class _Encoder(Source):
             return f"{value} is not None"
         return f"{value} != {self.literal(f.default)}"
 
-    def length(self, expression: str, kind: str, out: str, run: Run) -> None:
-        """Emit a length, after the run of fixed fields that stands before it (in one `struct` call where possible)."""
+    def length(self, expression: str, kind: str, out: str, run: Run) -> str:
+        """Emit a length, after the run of fixed fields that stands before it (in one `struct` call where possible).
+
+        What it returns stands for the length, or for one more, wherever that is cheaper to have.
+        """
         if not self.flexible:
             self.fixed_run([*run, (LENGTH_CODES[kind], expression, self.path)], out)
-            return
+            return expression
         n = self.fresh("n")
         self.fixed_run(run, out)
         self.line(f"{n} = {expression} + 1")
         self.line(f"if {n} < 128: {out}.append({n})")
         self.line(f"else: {out} += uvarint({n})")
+        return n
 
     def null(self, f: Field, out: str, run: Run) -> None:
         if f.kind == "struct":
@@ -173,17 +206,19 @@ class _Encoder(Source):
                 self.line(f"{out} += {local}")
 
     def array(self, f: Field, value: str, out: str, run: Run) -> None:
-        self.length(f"len({value})", "array", out, run)
+        count = self.length(f"len({value})", "array", out, run)
         element = f.element
-        if isinstance(element, Field) and element.kind == "uuid":
-            self.line(f"for u in {value}: {out} += {self.bound('pack', '>16s')}(u)")
-            return
-        if isinstance(element, Field) and element.kind in FIXED:
+        if isinstance(element, Field) and element.kind in FIXED and element.kind != "uuid":
             self.line(f"{out} += pack(f'>{{len({value})}}{FIXED[element.kind][0]}', *{value})")
             return
+        if self.at_once is not None:
+            self.line(f"left -= {count}")
+            self.line("if left < 0: raise ManyElements")
         item = self.fresh("o")
         self.line(f"for {item} in {value}:")
         self.indent += 1
+        if self.stepped:
+            self.step()
         if f.precoded:
             self.line(f"if {item}.__class__ is bytes: {out} += {item}; continue")
         if isinstance(element, Field):

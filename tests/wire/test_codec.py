@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.wire.codec import Buffer, MalformedMessage, Message, UnsupportedField
-from chronik.wire.compiler import read_uvarint, uvarint
+from chronik.steps import Steps, at_once
+from chronik.wire.codec import Buffer, MalformedMessage, ManyElements, Message, UnsupportedField
+from chronik.wire.compiler import MAX_TAGS, STEP, read_uvarint, uvarint
 from chronik.wire.encoder import INLINE_RECORDS
 from chronik.wire.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from chronik.wire.messages.heartbeat import HeartbeatRequest
@@ -313,7 +314,7 @@ class HostileBytesTests(SynchronousTestCase):
         self.refused(Sample, self.prefix + b"\x01\x00\x03\x02x\x00", 1, "hint: the tag has 3 bytes")
         self.refused(Sample, self.prefix + b"\x01\x00\x01\x02x", 1, "hint: the tag has 1 bytes")
         self.refused(Sample, self.prefix + b"\x01\x09\x05abc", 1, "tags: 5 bytes declared, 3 bytes remain")
-        self.refused(Sample, self.prefix + b"\xff\xff\xff\xff\x0f", 1, "tags: the message ends here")
+        self.refused(Sample, self.prefix + b"\xff\xff\xff\xff\x0f", 1, "tags: 4294967295 tags; 1000 are allowed")
 
     def test_faults_are_kafka_errors(self) -> None:
         self.assertTrue(issubclass(MalformedMessage, KafkaError))
@@ -350,11 +351,72 @@ class ElementTests(SynchronousTestCase):
         self.refused(ProduceRequest(topic_data=[topic] * 25).encode(9))
 
     def test_tags(self) -> None:
-        empty = ProduceRequest().encode(9)[:-1]
-        tags = b"".join(uvarint(tag) + b"\0" for tag in range(30_000))
-        self.refused(empty + uvarint(30_000) + tags)
-        ProduceRequest.decode(empty + uvarint(2) + b"\0\0\1\0", 9)
+        sample = Sample(name="", blob=None, numbers=None).encode(1)
+        known = (Sample, sample[: sample.rindex(b"\0")], 1)  # it has tags of its own
+        for message, body, version in (known, (HeartbeatRequest, HeartbeatRequest().encode(4)[:-1], 4)):
+            tags = [uvarint(tag) + b"\0" for tag in range(9, MAX_TAGS + 10)]
+            message.decode(body + uvarint(MAX_TAGS) + b"".join(tags[:-1]), version)
+            with self.assertRaises(MalformedMessage) as caught:
+                message.decode(body + uvarint(MAX_TAGS + 1) + b"".join(tags), version)
+            self.assertIn(f"{MAX_TAGS + 1} tags", caught.exception.message)
 
     def test_responses_are_not_bounded(self) -> None:
         response = FetchResponse(responses=[FetchableTopicResponse(topic="t")] * 30_000)
         self.assertEqual(len(FetchResponse.decode(response.encode(12), 12)[0].responses), 30_000)
+
+
+class StepTests(SynchronousTestCase):
+    """What has many elements is decoded and encoded in steps: what one of them has is counted, not timed."""
+
+    topic = TopicProduceData(name="t", partition_data=[PartitionProduceData()] * 99)
+
+    def pauses(self, steps: Steps[Any]) -> int:
+        return sum(1 for _ in steps)
+
+    def test_a_request_is_decoded_in_one_piece_up_to_a_limit(self) -> None:
+        most = ProduceRequest.DECODED_AT_ONCE
+        self.assertIsNotNone(most)
+        for version in (8, 9):
+            decode = ProduceRequest._compile_decoder(version)
+            decode(ProduceRequest(topic_data=[TopicProduceData()] * most).encode(version), 0)
+            for topics in ([TopicProduceData()] * (most + 1), [self.topic] * 11):
+                body = ProduceRequest(topic_data=topics).encode(version)
+                self.assertRaises(ManyElements, decode, body, 0)
+                self.assertEqual(ProduceRequest.decode(body, version)[0].topic_data, topics)
+
+    def test_pauses_while_decoding(self) -> None:
+        body = ProduceRequest(topic_data=[self.topic] * 100).encode(9)
+        self.assertEqual(self.pauses(ProduceRequest.decode_in_steps(body, 9)), 1 + 10_000 // STEP)
+
+    def test_ids_and_texts_are_elements_too(self) -> None:
+        for message in (Sample(owners=[bytes(16)] * 640), Sample(names=["n"] * 640)):
+            body = message.encode(1)
+            self.assertEqual(self.pauses(Sample.decode_in_steps(body, 1)), 11)
+            self.assertEqual(self.pauses(message.encode_in_steps(1, [], bytearray())), 11)
+
+    def test_a_malformed_message_is_refused_in_the_same_words(self) -> None:
+        body = ProduceRequest(topic_data=[self.topic] * 100).encode(9)[:-1]
+        with self.assertRaises(MalformedMessage) as caught:
+            at_once(ProduceRequest.decode_in_steps(body, 9))
+        self.assertEqual(caught.exception.message, "ProduceRequest v9, tags: the message ends here")
+
+    def test_a_response_is_encoded_in_one_piece_up_to_a_limit(self) -> None:
+        most = FetchResponse.ENCODED_AT_ONCE
+        self.assertIsNotNone(most)
+        data = [PartitionData(aborted_transactions=None, records=b"")] * 8  # ten with their topic and its array
+        for version in (11, 12):
+            encode = FetchResponse._compile_encoder(version)
+            topics = [FetchableTopicResponse(topic="t", partitions=data)] * (most // 10 - 1)
+            encode(FetchResponse(responses=topics), [], bytearray())
+            response = FetchResponse(responses=topics * 2)
+            self.assertRaises(ManyElements, encode, response, [], bytearray())
+            decoded, _ = FetchResponse.decode(response.encode(version), version)
+            self.assertEqual(decoded.responses, response.responses)
+            pauses = self.pauses(response.encode_in_steps(version, [], bytearray()))
+            self.assertEqual(pauses, 1 + len(topics) * 2 * 9 // STEP)
+
+    def test_what_was_begun_in_one_piece_leaves_nothing_behind(self) -> None:
+        response = FetchResponse(responses=[FetchableTopicResponse(topic="t")] * 2000)
+        head, chunks = bytearray(b"head"), [b"before"]
+        response.encode_into(12, chunks, head)  # type: ignore[arg-type]
+        self.assertEqual(b"".join(chunks), b"beforehead" + response.encode(12))

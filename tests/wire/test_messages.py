@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chronik.steps import at_once
 from chronik.wire.apis import ApiKey, message_classes
-from chronik.wire.codec import MalformedMessage, Message, UnsupportedField, encode_struct
+from chronik.wire.codec import Buffer, MalformedMessage, Message, UnsupportedField, encode_struct
 from chronik.wire.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 from chronik.wire.schema import Field, Struct
 from tests.wire.values import all_messages, message_strategy, random_message
@@ -42,11 +43,15 @@ def _round_trips(key: ApiKey) -> Any:
                 assert end == len(encoded), f"{cls.__name__} v{version}: {end} of {len(encoded)} bytes read"
                 assert decoded == message, f"{cls.__name__} v{version}: {decoded} is not {message}"
                 assert decoded.encode(version) == encoded, f"{cls.__name__} v{version}"
+                assert at_once(cls.decode_in_steps(encoded, version)) == (message, end), f"{cls.__name__} v{version}"
+                chunks: list[Buffer] = []
+                at_once(message.encode_in_steps(version, chunks, bytearray()))
+                assert b"".join(chunks) == encoded, f"{cls.__name__} v{version}, encoded in steps"
 
     def test(self: SynchronousTestCase) -> None:
         check()
 
-    test.__doc__ = f"Requests and responses of {key.name} survive encoding in all versions."
+    test.__doc__ = f"Requests and responses of {key.name} survive encoding in all versions, in steps too."
     return test
 
 

@@ -63,6 +63,7 @@ class NodeEndpoint(Struct):
 
 
 class ProduceResponse(Response, api_key=0, versions="0-13", flexible="9+"):
+    ENCODED_AT_ONCE = None  # it has as many elements as its request, whose number is known
     responses: list[TopicProduceResponse] = array(TopicProduceResponse)
     throttle_time_ms: int = int32("1+", ignorable=True)
     node_endpoints: list[NodeEndpoint] = array(NodeEndpoint, "10+", tag=0, ignorable=True)

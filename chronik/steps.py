@@ -1,0 +1,43 @@
+"""Long work in steps: generators that pause every few elements, and return the result at last.
+
+Whoever drives one decides how much of it is done at a time, and by which clock: the reactor's thread does other things
+in between, a test or a client takes all of it at once. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+
+Steps = Generator[None, None, _T]
+
+
+def at_once(steps: Steps[_T]) -> _T:
+    """The result, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+def each(items: Iterable[_Item], make: Callable[[_Item], _T]) -> Steps[list[_T]]:
+    """What `make` makes of every item, with a pause after each: `made = yield from each(items, make)`."""
+    made = []
+    for item in items:
+        made.append(make(item))
+        yield
+    return made
+
+
+def each_in_steps(items: Iterable[_Item], make: Callable[[_Item], Steps[_T]]) -> Steps[list[_T]]:
+    """As `each`, where `make` takes steps of its own; with a pause after each item too."""
+    made = []
+    for item in items:
+        made.append((yield from make(item)))
+        yield
+    return made
