@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, Cooperator
 from twisted.internet.testing import StringTransport
 
 from benchmarks.results import Results
@@ -24,7 +24,9 @@ from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.kafka import KafkaFactory
+from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.receiver import BufferPool
+from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.config import LogConfig
 from chronik.log.disk import RealDisk
@@ -202,6 +204,7 @@ def _connection(home: Path, count: int) -> Callable[[], None]:
         "PLAINTEXT", ApiTable([_handler(home)]), BufferPool(1 << 26), RequestMetrics(time.monotonic), reactor,
         max_request_bytes=1 << 26, max_connections=10, max_connections_per_ip=10, max_idle_ms=1 << 30,
         wall_clock_ms=lambda: _NOW, throttles=Throttles(dict, time.monotonic),
+        many_elements=ManyElementRequests(Slices(time.monotonic, Cooperator()), time.monotonic),
     )  # fmt: skip
     protocol = factory.buildProtocol(None)
     assert isinstance(protocol, KafkaProtocol)

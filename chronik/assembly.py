@@ -37,8 +37,10 @@ from chronik.janitor.retention import Retention
 from chronik.janitor.trash import Trash
 from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.handlers.internal_topics import new_topic
+from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
+from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
@@ -58,6 +60,7 @@ class Parts:
     coordinator: Coordinator
     transactions: TransactionCoordinator
     throttles: Throttles
+    many_elements: ManyElementRequests
     table: ApiTable
     background: tuple[IService, ...]
 
@@ -138,11 +141,13 @@ def assemble(
         config.controller_quota_window_num * config.controller_quota_window_size_seconds,
     )
     throttles.refresh()
+    slices = Slices(time.monotonic, cooperator)
     table: ApiTable = ApiTable(
         served_apis(
             config,
             reactor,
             metrics,
+            slices,
             table=lambda: table,
             replicas=replicas,
             controller=controller,
@@ -165,6 +170,7 @@ def assemble(
         coordinator=coordinator,
         transactions=transactions,
         throttles=throttles,
+        many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
         background=(
             trash,

@@ -304,6 +304,7 @@ class Node(MultiService):
                 max_idle_ms=config.connections_max_idle_ms,
                 wall_clock_ms=wall_clock_ms,
                 throttles=self._parts.throttles,
+                many_elements=self._parts.many_elements,
             )
             port = await self._listen(address, factory)
             port.stopReading()

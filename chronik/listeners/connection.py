@@ -2,8 +2,9 @@
 
 The layer below, `flow.FlowControlled`, brings whole frames and sends the answers in their order. The route of a frame is
 looked up by API key and version, header and body are decoded, and the handler answers: at once with a Response, or later
-through a coroutine. Only Produce is taken further while it waits. A request that repeats the shape of one before it is
-served by that, and neither decoded nor its answer encoded.
+through a coroutine; or in steps, which are taken in slices. Only Produce is taken further while it waits. A request that
+repeats the shape of one before it is served by that, and neither decoded nor its answer encoded. What has many elements is
+decoded and encoded in slices (`chronik.listeners.many`).
 
 Error walls: bytes that don't parse end the connection; a KafkaError becomes the API's own error response; anything else is
 logged with its request and answered as an unknown server error.
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,9 +26,11 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import Route
 from chronik.listeners.flow import BY_REQUEST, FlowControlled, Waiting
+from chronik.listeners.many import HeldFrame
+from chronik.steps import at_once as take_all
 from chronik.wire.apis import ApiKey
-from chronik.wire.codec import MalformedMessage, Response
-from chronik.wire.frames import encode_response, read_request_header
+from chronik.wire.codec import Buffer, MalformedMessage, ManyElements, Response
+from chronik.wire.frames import encode_response, encode_response_in_steps, read_request_header
 
 if TYPE_CHECKING:
     from chronik.listeners.kafka import KafkaFactory
@@ -49,6 +54,8 @@ class KafkaProtocol(FlowControlled):
         super().__init__(factory, host, connection_id)
         self._route = factory.table.route
         self._throttles = factory.throttles
+        self._many_elements = factory.many_elements
+        self._slices = factory.many_elements.slices
         self._client_id_bytes = b""  # as in the last header, with its length, and behind it no tags
         self._client_id_and_no_tags = b""
         self._shape: Any = None  # of the requests that are expected to come again, and their route
@@ -72,16 +79,17 @@ class KafkaProtocol(FlowControlled):
             route = self._unroutable(key_and_version)
         measured = self._throttles.active
         began = time.monotonic() if measured else 0.0
-        request, context = self._decode(frame, route, id_length)
+        try:
+            request, context = self._decode(frame, route, id_length)
+        except ManyElements:
+            return self._serve_many(frame, route, correlation_id)
         try:
             if not route.served:
-                raise KafkaError(
-                    ErrorCode.UNSUPPORTED_VERSION,
-                    f"{route.api_key.name} version {route.version} is not served: "
-                    f"{route.handler.min_version} to {route.handler.max_version} are",
-                )
+                route.check_served()
             answer = route.handler.handle(request, context)
-            if route.shape is not None and not measured:
+            if route.stepped:
+                answer = self._slices.begin(answer)
+            elif route.shape is not None and not measured:
                 self._learn(frame, route, request)
         except KafkaError as error:
             answer = self._refusal(route, request, error)
@@ -122,12 +130,17 @@ class KafkaProtocol(FlowControlled):
         size: int,
     ) -> bool:
         """As `_answer`, while there are quotas: note what the request cost, and how long the client has to pause for it."""
-        pause_ms = self._throttles.worked(context, time.monotonic() - began)
-        if route.api_key == ApiKey.PRODUCE:
-            pause_ms = max(pause_ms, self._throttles.produced(context, size))
+        pause_ms = self._earned(route, context, time.monotonic() - began, size)
         if answer is None or isinstance(answer, Response):
             pause_ms = self._throttle(answer, pause_ms)
         return self._answer(answer, route, request, correlation_id, context, pause_ms)
+
+    def _earned(self, route: Route, context: RequestContext, seconds: float, size: int) -> int:
+        """The pause in ms that a request of `size` bytes earns its client, for which the reactor worked so long."""
+        pause_ms = self._throttles.worked(context, seconds)
+        if route.api_key == ApiKey.PRODUCE:
+            pause_ms = max(pause_ms, self._throttles.produced(context, size))
+        return pause_ms
 
     def _throttle(self, answer: Any, pause_ms: int) -> int:
         """Say in `answer` how long the client shall pause, and see to it that it does."""
@@ -154,6 +167,9 @@ class KafkaProtocol(FlowControlled):
             self._metrics.answered(route.api_key, self.last_read)
             try:
                 chunks = encode_response(answer, route.version, correlation_id)
+            except ManyElements:
+                self._encode_later(answer, route, correlation_id)
+                return self._may_go_on()
             except Exception:
                 self._answer_failed(Failure())
                 return False
@@ -195,6 +211,35 @@ class KafkaProtocol(FlowControlled):
                 return route._replace(decode=_nothing, served=False)
         raise MalformedMessage(f"API {key} version {version} is not served here")
 
+    def _serve_many(self, frame: memoryview, route: Route, correlation_id: int) -> bool:
+        """Serve a request that has too many elements to be decoded at once."""
+        header = read_request_header(frame, route.flexible)
+        context = RequestContext(self._peer, route.version, header.client_id, self._now_ms, self.last_read)
+        held = HeldFrame(*self._receiver.hold_frame(frame), header.body)
+        coming = Deferred.fromCoroutine(self._many(held, route, context))
+        answer = HoldingUp(lambda _: coming.cancel())
+        coming.chainDeferred(answer)
+        self._wait_for(answer, route, None, correlation_id, None, 0, many=True)
+        return self._may_go_on()
+
+    async def _many(self, held: HeldFrame, route: Route, context: RequestContext) -> Any:
+        def refuse(request: Any, error: BaseException) -> Any:
+            if isinstance(error, KafkaError):
+                return self._refusal(route, request, error, at_once=False)
+            return self._broken(route, request, Failure(error), at_once=False)
+
+        size = len(held.frame)
+        try:
+            answer, seconds = await self._many_elements.serve(held, route, context, refuse)
+        except MalformedMessage as problem:
+            self._end_malformed(problem)
+            raise CancelledError from None  # there is nobody left to be answered
+        if self._throttles.active:
+            self._throttle(answer, self._earned(route, context, seconds, size))
+        elif route.sets_pauses:
+            self._throttle(answer, 0)
+        return answer
+
     def _wait_for(
         self,
         answer: Any,
@@ -203,55 +248,76 @@ class KafkaProtocol(FlowControlled):
         correlation_id: int,
         context: RequestContext | None,
         pause_ms: int,
+        many: bool = False,
     ) -> None:
         """Hold this request's place in the order until its coroutine or Deferred has the response."""
-        entry = Waiting()
-        self._waiting.append(entry)
         deferred = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
-        entry.deferred = deferred
-        blocks = not route.pipelined or isinstance(answer, HoldingUp)
-        if blocks:
-            self._blocked |= BY_REQUEST
         started = self.last_read
 
-        def answered(result: Any) -> None:
+        def answered(result: Any) -> Any:
             if isinstance(result, Failure):
                 if self._lost and result.check(CancelledError):
-                    return
+                    return None
                 if isinstance(result.value, CloseConnection):
                     self.log.info("connection from {host} closed: {reason}", host=self.host, reason=result.value)
                     self._end()
-                    return
+                    return None
                 if isinstance(result.value, KafkaError):
                     result = self._refusal(route, request, result.value)
                 else:
                     result = self._broken(route, request, result)
             self._metrics.answered(route.api_key, started)
-            if blocks:
-                self._blocked &= ~BY_REQUEST
             if context is not None:
                 self._throttle(result, pause_ms)
-            if self._lost:
-                return
-            chunks = [] if result is None else encode_response(result, route.version, correlation_id)
-            self._hold(entry.finish(chunks))
-            self._release()
+            if self._lost or result is None:
+                return []
+            if not many:
+                with suppress(ManyElements):
+                    return encode_response(result, route.version, correlation_id)
+            return self._slices.finish(encode_response_in_steps(result, route.version, correlation_id))
 
-        deferred.addBoth(answered)
-        deferred.addErrback(self._answer_failed)
+        self._send_when(deferred, not route.pipelined or isinstance(answer, HoldingUp), answered)
+
+    def _encode_later(self, response: Response, route: Route, correlation_id: int) -> None:
+        """Hold the request's place in the order until its response, which has many elements, is encoded."""
+        steps = encode_response_in_steps(response, route.version, correlation_id)
+        self._send_when(self._slices.finish(steps), True, _itself)
+
+    def _send_when(self, deferred: Deferred[Any], blocks: bool, encoded: Callable[[Any], Any]) -> None:
+        """Send in its turn what `encoded` makes of the outcome of `deferred`: buffers, or a Deferred of them.
+
+        With `blocks`, no other request is taken meanwhile.
+        """
+        entry = Waiting()
+        self._waiting.append(entry)
+        entry.deferred = deferred
+        if blocks:
+            self._blocked |= BY_REQUEST
+
+        def send(chunks: list[Buffer] | None) -> None:
+            if blocks:
+                self._blocked &= ~BY_REQUEST
+            if not (self._lost or chunks is None):
+                self._hold(entry.finish(chunks))
+                self._release()
+
+        deferred.addBoth(encoded).addCallback(send).addErrback(self._answer_failed)
 
     def _answer_failed(self, failure: Failure) -> None:
         """A response that cannot be encoded would leave its client waiting for ever: close, and say why."""
+        if self._lost and failure.check(CancelledError):
+            return
         self.log.failure("connection from {host} closed: response not encoded", failure, host=self.host)
         self._end()
 
-    def _refusal(self, route: Route, request: Any, error: KafkaError) -> Any:
-        """The API's own form of `error`."""
+    def _refusal(self, route: Route, request: Any, error: KafkaError, at_once: bool = True) -> Any:
+        """The API's own form of `error`; unless it is to be had `at_once`, the steps that make it."""
         self._metrics.refused(route.api_key, error.code)
-        return route.handler.refuse(request, route.version, error)
+        refusal = route.handler.refuse(request, route.version, error)
+        return take_all(refusal) if at_once and isinstance(refusal, Generator) else refusal
 
-    def _broken(self, route: Route, request: Any, failure: Failure) -> Any:
-        """A defect of ours: logged with its request, answered as such."""
+    def _broken(self, route: Route, request: Any, failure: Failure, at_once: bool = True) -> Any:
+        """A defect of ours: logged with its request, and answered as such, like `_refusal`."""
         self.log.failure(
             "{api} version {version} from {host} (client {client}) failed",
             failure,
@@ -262,7 +328,12 @@ class KafkaProtocol(FlowControlled):
         )
         self._metrics.defects += 1
         error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the node met an unexpected error; its log has the details")
-        return route.handler.refuse(request, route.version, error)
+        refusal = route.handler.refuse(request, route.version, error)
+        return take_all(refusal) if at_once and isinstance(refusal, Generator) else refusal
+
+
+def _itself(result: Any) -> Any:
+    return result
 
 
 def _nothing(frame: memoryview, body: int) -> tuple[None, int]:

@@ -6,9 +6,12 @@ The listener looks requests up by the first four bytes of their header, API key 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import isgeneratorfunction
 from typing import Any, NamedTuple
 
+from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.apis import ApiKey, message_classes
+from chronik.wire.codec import Request
 
 
 class Route(NamedTuple):
@@ -18,6 +21,7 @@ class Route(NamedTuple):
     in Kafka: what they hold while they wait, and answer at last, may be large.
     `sets_pauses`: its answers may ask the client to pause, also where nothing else is measured.
     `shape`: what makes the common part of repeated requests of one that was decoded, where the handler can serve by that.
+    `stepped`: the handler does its work in steps (`chronik.steps`), which the listener takes in slices.
     """
 
     handler: Any
@@ -29,6 +33,17 @@ class Route(NamedTuple):
     pipelined: bool
     sets_pauses: bool
     shape: Any
+    stepped: bool
+    request: type[Request]
+
+    def check_served(self) -> None:
+        """Raises KafkaError(UNSUPPORTED_VERSION) for a version that is only refused."""
+        if not self.served:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_VERSION,
+                f"{self.api_key.name} version {self.version} is not served: "
+                f"{self.handler.min_version} to {self.handler.max_version} are",
+            )
 
 
 class ApiTable:
@@ -77,4 +92,6 @@ class ApiTable:
             getattr(handler, "pipelined", False),
             getattr(handler, "sets_pauses", False),
             getattr(handler, "shape", None),
+            isgeneratorfunction(handler.handle),
+            request,
         )

@@ -148,6 +148,17 @@ class FlowControlled(Protocol):
             self._flush()
         self.close()
 
+    def _end_malformed(self, problem: MalformedMessage) -> None:
+        """Close: what came is no request, and nothing that follows can be found in it."""
+        self.log.warn(
+            "connection from {host} (client {client}) closed: {problem}",
+            host=self.host,
+            client=self._client_id,
+            problem=problem.message,
+        )
+        self._metrics.malformed += 1
+        self._end()
+
     @property
     def last_used(self) -> float:
         """When bytes came last, or some that had to wait were sent; in seconds of the monotonic clock."""
@@ -298,14 +309,7 @@ class FlowControlled(Protocol):
         try:
             take(*count)
         except MalformedMessage as problem:
-            self.log.warn(
-                "connection from {host} (client {client}) closed: {problem}",
-                host=self.host,
-                client=self._client_id,
-                problem=problem.message,
-            )
-            self._metrics.malformed += 1
-            self._end()
+            self._end_malformed(problem)
         except CloseConnection as reason:
             self.log.info("connection from {host} closed: {reason}", host=self.host, reason=reason)
             self._end()

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from chronik.listeners.connection import KafkaProtocol
 from chronik.listeners.dispatch import ApiTable
+from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.throttling import RefusedLater, Throttles
 from chronik.telemetry.requests import RequestMetrics
@@ -41,6 +42,7 @@ class KafkaFactory(Factory):
         max_idle_ms: int,
         wall_clock_ms: Callable[[], int],
         throttles: Throttles,
+        many_elements: ManyElementRequests,
     ) -> None:
         self.name = name
         self.table = table
@@ -50,6 +52,7 @@ class KafkaFactory(Factory):
         self.max_request_bytes = max_request_bytes
         self.wall_clock_ms = wall_clock_ms
         self.throttles = throttles
+        self.many_elements = many_elements
         self.connections: set[KafkaProtocol] = set()
         self._max_connections = max_connections
         self._max_per_ip = max_connections_per_ip

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.wire.codec import MalformedMessage
@@ -94,10 +95,22 @@ class FrameReceiver:
     """The receiving half of one connection: `target` says where the next bytes go, `received` that they are there.
 
     `handle(frame)` gets each whole frame without its size prefix and returns whether to go on; when it returns False the
-    rest is kept for `resume`. Raises MalformedMessage for a size below 8 or above `max_bytes`: the stream is lost then.
+    rest is kept for `resume`. A frame is valid until it returns, unless it called `hold_frame`. Raises MalformedMessage for a
+    size below 8 or above `max_bytes`: the stream is lost then.
     """
 
-    __slots__ = ("_filled", "_handle", "_kept", "_large", "_max_bytes", "_pool", "_total", "begun", "interrupted")
+    __slots__ = (
+        "_filled",
+        "_handle",
+        "_handled",
+        "_kept",
+        "_large",
+        "_max_bytes",
+        "_pool",
+        "_total",
+        "begun",
+        "interrupted",
+    )
 
     def __init__(self, pool: BufferPool, max_bytes: int, handle: Callable[[memoryview], bool]) -> None:
         self._pool = pool
@@ -105,6 +118,7 @@ class FrameReceiver:
         self._handle = handle
         self._kept: bytearray | None = None
         self._large: bytearray | None = None
+        self._handled: bytearray | None = None  # a large one, while its frame is handled
         self._filled = 0
         self._total = 0
         self.interrupted = False
@@ -150,17 +164,32 @@ class FrameReceiver:
         if self._large is not None:
             self._filled += count
             if self._filled == self._total:
-                large, self._large = self._large, None
+                self._handled, self._large = self._large, None
+                total = self._total
                 try:
-                    self._handle(memoryview(large)[SIZE_PREFIX : self._total])
+                    self._handle(memoryview(self._handled)[SIZE_PREFIX:total])
                 finally:
-                    self._end(large)
+                    if self._handled is not None:
+                        handled, self._handled = self._handled, None
+                        self._end(handled, total)
             return
         kept = self._kept
         if kept is not None:
             count += len(kept)
             self._kept = None
         self._cut(self._pool.staging, count)
+
+    def hold_frame(self, frame: memoryview) -> tuple[memoryview, Callable[[], None]]:
+        """Called by `handle`: the bytes of its frame, for longer than its call, and what ends that.
+
+        A large frame keeps its buffer and its reservation, another is copied and counts among the answers that wait.
+        """
+        if self._handled is not None:
+            handled, self._handled = self._handled, None
+            return frame, partial(self._end, handled, self._total)
+        copy = bytearray(frame)
+        self._pool.answers.change(len(copy))
+        return memoryview(copy), partial(self._pool.answers.change, -len(copy))
 
     def keep(self, count: int) -> None:
         """`count` bytes were put at `target()`; no frame of them is to be handled before `resume`."""
@@ -181,7 +210,7 @@ class FrameReceiver:
         self._kept = None
         if self._large is not None:
             large, self._large = self._large, None
-            self._end(large)
+            self._end(large, self._total)
 
     def _begin(self, view: bytearray | memoryview, position: int, end: int) -> bytearray | None:
         """Put the start of a large frame, `view[position:end]`, into a pooled buffer; None while it gets no reservation."""
@@ -193,9 +222,9 @@ class FrameReceiver:
         self.begun += 1
         return large
 
-    def _end(self, large: bytearray) -> None:
+    def _end(self, large: bytearray, total: int) -> None:
         self._pool.release(large)
-        self._pool.give_up(self._total)
+        self._pool.give_up(total)
 
     def _cut(self, view: memoryview, end: int) -> None:
         position, handle, turns = 0, self._handle, _MAX_FRAMES

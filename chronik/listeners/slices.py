@@ -1,32 +1,94 @@
-"""Giving the reactor back inside of a long piece of work."""
+"""Giving the reactor back inside of a long piece of work.
+
+Work comes as steps (`chronik.steps`). A slice of them takes about `SLICE_SECONDS`; the node's cooperator carries out one slice
+of one piece of work a turn of the reactor, whatever there is to do, and requests come in between.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator, TaskStopped
+from twisted.python.failure import Failure
+
+from chronik.steps import Steps
 
 SLICE_SECONDS = 0.002
 _STEP = 64
 
+_T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
 
 class Slices:
-    """Does work on many items, a slice of about `SLICE_SECONDS` a turn of `reactor`. `clock` is in seconds."""
+    """Takes steps a slice at a time. `clock` is monotonic, in seconds."""
 
-    def __init__(self, clock: Callable[[], float], reactor: Any) -> None:
+    def __init__(self, clock: Callable[[], float], cooperator: Cooperator) -> None:
         self._clock = clock
-        self._reactor = reactor
+        self._cooperator = cooperator
+
+    def begin(self, steps: Steps[Any]) -> Any:
+        """Take one slice at once: the result of `steps`, or where they weren't all, a coroutine that goes on to it.
+
+        A result that is itself to be waited for is. Raises what the steps raise.
+        """
+        until = self._clock() + SLICE_SECONDS
+        try:
+            while True:
+                next(steps)
+                if self._clock() >= until:
+                    return self._go_on(steps)
+        except StopIteration as end:
+            return end.value
+
+    async def _go_on(self, steps: Steps[Any]) -> Any:
+        result = await self.finish(steps)
+        return await result if hasattr(result, "__await__") else result
+
+    def finish(self, steps: Steps[_T]) -> Deferred[_T]:
+        """The result of `steps`, all of them taken on later turns. Cancelling it ends them where they are."""
+        result: list[_T] = []
+        task = self._cooperator.cooperate(self._sliced(steps, result))
+        finished: Deferred[_T] = Deferred(lambda _: task.stop())
+
+        def ended(outcome: Any) -> None:
+            if isinstance(outcome, Failure) and outcome.check(TaskStopped):
+                steps.close()  # `finished` is being cancelled
+            elif isinstance(outcome, Failure):
+                finished.errback(outcome)
+            else:
+                finished.callback(result[0])
+
+        task.whenDone().addBoth(ended)
+        return finished
+
+    def _sliced(self, steps: Steps[_T], result: list[_T]) -> Iterator[None]:
+        """A step of the cooperator for each slice; the last one puts the result into `result`."""
+        until = self._clock() + SLICE_SECONDS
+        try:
+            while True:
+                next(steps)
+                if self._clock() >= until:
+                    yield
+                    until = self._clock() + SLICE_SECONDS
+        except StopIteration as end:
+            result.append(end.value)
 
     async def each(
         self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], object], step: int | None = None
     ) -> None:
-        """Call `work` with all of `items`, `step` at a time (64 by default), in order. What it raises ends it."""
-        until, step = self._clock() + SLICE_SECONDS, step or _STEP
-        for start in range(0, len(items), step):
-            work(items[start : start + step])
-            if self._clock() >= until:
-                await deferLater(self._reactor, 0)
-                until = self._clock() + SLICE_SECONDS
+        """Call `work` with all of `items`, `step` at a time (64 by default), in order; the first slice of it at once.
+
+        What it raises ends it.
+        """
+        rest = self.begin(_in_parts(items, work, step or _STEP))
+        if rest is not None:
+            await rest
+
+
+def _in_parts(items: Sequence[_Item], work: Callable[[Sequence[_Item]], object], step: int) -> Steps[None]:
+    for start in range(0, len(items), step):
+        work(items[start : start + step])
+        yield

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import Buffer, MalformedMessage, Request, Response
 from chronik.wire.compiler import read_uvarint, skip_tags
@@ -89,21 +90,41 @@ def encode_request(request: Request, version: int, correlation_id: int, client_i
         head += struct.pack(">h", len(text)) + text
     if request.is_flexible(version):
         head.append(0)
-    return _finish(request, version, head)
+    chunks: list[Buffer] = []
+    request.encode_into(version, chunks, head)
+    return _sized(chunks, head)
 
 
 def encode_response(response: Response, version: int, correlation_id: int) -> list[Buffer]:
-    """A whole response frame as a list of buffers to write one after the other."""
+    """A whole response frame as a list of buffers to write one after the other.
+
+    Raises ManyElements for one that has to be encoded in steps.
+    """
+    chunks: list[Buffer] = []
+    head = _response_head(response, version, correlation_id)
+    encoder = response._encoders.get(version) or response._compile_encoder(version)
+    encoder(response, chunks, head)
+    return _sized(chunks, head)
+
+
+def encode_response_in_steps(response: Response, version: int, correlation_id: int) -> Steps[list[Buffer]]:
+    """As `encode_response`, of any response, with a pause every few elements."""
+    chunks: list[Buffer] = []
+    head = _response_head(response, version, correlation_id)
+    yield from response.encode_in_steps(version, chunks, head)
+    return _sized(chunks, head)
+
+
+def _response_head(response: Response, version: int, correlation_id: int) -> bytearray:
     head = bytearray(8)
     _pack_into_size(head, 4, correlation_id)
     if response.is_flexible(version) and response.API_KEY != ApiKey.API_VERSIONS:
         head.append(0)
-    return _finish(response, version, head)
+    return head
 
 
-def _finish(message: Request | Response, version: int, head: bytearray) -> list[Buffer]:
-    chunks: list[Buffer] = []
-    message.encode_into(version, chunks, head)
+def _sized(chunks: list[Buffer], head: bytearray) -> list[Buffer]:
+    """`chunks`, the first of which is `head`, with their size in front."""
     size = len(head) if len(chunks) == 1 else sum(map(len, chunks))
     _pack_into_size(head, 0, size - SIZE_PREFIX)
     return chunks

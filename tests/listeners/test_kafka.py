@@ -24,6 +24,7 @@ from chronik.listeners.dispatch import ApiTable
 from chronik.listeners.flow import MAX_HELD_BYTES, MAX_PIPELINED
 from chronik.listeners.handlers.api_versions import ApiVersionsHandler
 from chronik.listeners.kafka import KafkaFactory
+from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.throttling import RefusedLater, Throttles
@@ -35,6 +36,7 @@ from chronik.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsRe
 from chronik.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from chronik.wire.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 from chronik.wire.messages.produce import ProduceRequest
+from tests.listeners.handlers.serving import slices
 
 V = 4
 
@@ -105,6 +107,7 @@ def make_factory(heartbeats: Heartbeats, clock: Any, budget: int = 1 << 26, **li
         clock,
         wall_clock_ms=lambda: 1234567,
         throttles=Throttles(dict, time.monotonic),
+        many_elements=ManyElementRequests(slices(clock), clock.seconds),
         **(options | limits),
     )
 

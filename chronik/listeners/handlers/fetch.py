@@ -95,6 +95,7 @@ class FetchHandler:
         max_wait_ms: int,
         answers: AnswerBacklog,
         throttles: Throttles,
+        slices: Slices,
     ) -> None:
         self._replicas = replicas
         self._sessions = sessions
@@ -102,7 +103,7 @@ class FetchHandler:
         self._answers = answers
         self._throttles = throttles
         self._max_wait_ms = max_wait_ms
-        self._large = LargeFetches(self, answers, Slices(clock, reactor), clock, reactor)
+        self._large = LargeFetches(self, answers, slices, clock, reactor)
         self.waiting_partitions = 0
         self._latency = latency
         self._clock = clock

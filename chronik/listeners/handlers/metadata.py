@@ -64,6 +64,7 @@ class MetadataHandler:
         configs: NodeConfig,
         clock: IReactorTime,
         throttles: Throttles,
+        slices: Slices,
     ) -> None:
         self._metadata = metadata
         self._controller = controller
@@ -75,7 +76,7 @@ class MetadataHandler:
             MetadataRequest.prepare(version)
             MetadataResponse.prepare(version)
             self._chunks.prepare(version)
-        self._slices = Slices(clock.seconds, clock)
+        self._slices = slices
 
     def handle(
         self, request: MetadataRequest, context: RequestContext

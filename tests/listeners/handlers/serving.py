@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, Cooperator
 
 from chronik.errors import KafkaError
 from chronik.listeners.context import Peer, RequestContext
+from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
+from chronik.steps import at_once
 from chronik.wire.apis import message_classes
 from tests.controller.cluster import Cluster
 
 
+def slices(clock: Clock) -> Slices:
+    """Slices by `clock`, one a turn of it."""
+    return Slices(clock.seconds, Cooperator(lambda: lambda: True, scheduler=lambda turn: clock.callLater(0, turn)))
+
+
 class Serving:
-    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`, `throttles`.
+    """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`, `throttles`,
+    `slices`.
 
     `received_ms` is the wall clock of the requests.
     """
@@ -28,6 +37,7 @@ class Serving:
         self.configs = NodeConfig(static or {}, self.image, 0)
         self.clock = Clock()
         self.throttles = Throttles(self.image.quotas, self.clock.seconds)
+        self.slices = slices(self.clock)
         self.received_ms = 0
 
     def ask(self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT") -> Any:
@@ -53,10 +63,14 @@ class Serving:
         async def handle() -> Any:
             try:
                 answer = handler.handle(request, context)
+                if isinstance(answer, Generator):
+                    answer = self.slices.begin(answer)
                 if hasattr(answer, "__await__"):
                     answer = await answer
             except KafkaError as error:
                 answer = handler.refuse(request, version, error)
+                if isinstance(answer, Generator):
+                    answer = at_once(answer)
             data = answer.encode(version)
             decoded, end = response_class.decode(data, version)
             assert end == len(data)

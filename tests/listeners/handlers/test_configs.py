@@ -14,7 +14,6 @@ from chronik.listeners import slices
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
-from chronik.listeners.slices import Slices
 from chronik.wire.messages import alter_configs as replacing
 from chronik.wire.messages import incremental_alter_configs as altering
 from chronik.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
@@ -31,9 +30,7 @@ class ConfigHandlersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.serving = Serving({"node.id": "0", "log.retention.hours": "24"})
         self.serving.cluster.do(CreateTopics((NewTopic("t", 1, 1, configs=(("retention.ms", "5"),)),)))
-        self.describing = DescribeConfigsHandler(
-            self.serving.image, self.serving.configs, Slices(self.serving.clock.seconds, self.serving.clock)
-        )
+        self.describing = DescribeConfigsHandler(self.serving.image, self.serving.configs, self.serving.slices)
         self.altering = IncrementalAlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
         self.replacing = AlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
 

@@ -48,6 +48,7 @@ class FetchTests(SynchronousTestCase):
             60_000,
             self.answers,
             self.throttles,
+            self.hosting.slices,
         )
 
     def append(self, batches: int = 1, topic: str = "t", partition: int = 0, more: int = 0) -> None:

@@ -55,7 +55,12 @@ class MetadataTests(SynchronousTestCase):
 
     def make(self, serving: Serving, controller: Controller | None = None) -> MetadataHandler:
         return MetadataHandler(
-            serving.image, controller or serving.controller, serving.configs, serving.clock, serving.throttles
+            serving.image,
+            controller or serving.controller,
+            serving.configs,
+            serving.clock,
+            serving.throttles,
+            serving.slices,
         )
 
     def ask(

@@ -57,6 +57,7 @@ class DataTests(SynchronousTestCase):
             60_000,
             AnswerBacklog(1 << 26),
             Throttles(dict, clock.seconds),
+            self.hosting.slices,
         )
 
     def send(self, sequence: int, version: int = 12, acks: int = -1, name: str | None = "id", epoch: int = 0) -> Any:
