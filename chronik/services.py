@@ -364,7 +364,7 @@ class Node(MultiService):
             controller=self.controller,
             groups=self.coordinator,
             reader=self.replicas,
-            sizes=self.replicas.partition_sizes,
+            sizes=self.replicas.sizes_of,
             metrics=self.metrics,
             clock=self._reactor,
             node_id=config.node_id,

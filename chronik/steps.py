@@ -11,6 +11,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
+_Group = TypeVar("_Group")
+_Joined = TypeVar("_Joined")
 
 Steps = Generator[None, None, _T]
 
@@ -34,10 +36,19 @@ def each(items: Iterable[_Item], make: Callable[[_Item], _T]) -> Steps[list[_T]]
     return made
 
 
-def each_in_steps(items: Iterable[_Item], make: Callable[[_Item], Steps[_T]]) -> Steps[list[_T]]:
-    """As `each`, where `make` takes steps of its own; with a pause after each item too."""
-    made = []
-    for item in items:
-        made.append((yield from make(item)))
+def each_of(
+    groups: Iterable[_Group],
+    items: Callable[[_Group], Iterable[_Item]],
+    make: Callable[[_Group, _Item], _T],
+    joined: Callable[[_Group, list[_T]], _Joined],
+) -> Steps[list[_Joined]]:
+    """As `each`, of the `items` of groups, as partitions are of topics; `joined` puts together what was made of a group's."""
+    whole = []
+    for group in groups:
+        made = []
+        for item in items(group):
+            made.append(make(group, item))
+            yield
+        whole.append(joined(group, made))
         yield
-    return made
+    return whole

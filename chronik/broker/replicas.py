@@ -172,9 +172,13 @@ class Replicas(NodeTopics):
 
     # -- what is on disk ----------------------------------------------------------------------------------------------
 
-    def partition_sizes(self) -> list[tuple[TopicPartition, int]]:
+    def partition_sizes(self) -> Iterator[tuple[TopicPartition, int]]:
         """See `ILogDirectory`."""
-        return [(partition.name, partition.log.size_bytes) for partition in self.partitions()]
+        return ((partition.name, partition.log.size_bytes) for partition in list(self.partitions()))
+
+    def sizes_of(self, topic: str) -> dict[int, int]:
+        """Bytes of log of those partitions of `topic` that are open here."""
+        return {index: partition.log.size_bytes for index, partition in self._by_name.get(topic, {}).items()}
 
     def topic_sizes(self) -> list[tuple[str, int]]:
         """Bytes of log of each topic that has open partitions here."""

@@ -52,6 +52,7 @@ from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 _GROUPS_A_TURN = 500
+_OFFSETS_A_TURN = 2_000
 
 
 @implementer(IPartitionHost, IMarkerListener)
@@ -320,12 +321,18 @@ class Coordinator:
             shard = hosted.check()
         offsets = shard.offsets.all(group_id)
         pending = shard.offsets.pending
-        return [
-            FetchedOffset(place, None, is_unstable=True)
-            if require_stable and pending.has(group_id, place)
-            else FetchedOffset(place, offsets.get(place))
-            for place in (offsets if wanted is None else wanted)
-        ]
+        places = list(offsets) if wanted is None else wanted
+        found: list[FetchedOffset] = []
+        for start in range(0, len(places), _OFFSETS_A_TURN):
+            if start:
+                await deferLater(self._clock, 0)
+            found += [
+                FetchedOffset(place, None, is_unstable=True)
+                if require_stable and pending.has(group_id, place)
+                else FetchedOffset(place, offsets.get(place))
+                for place in places[start : start + _OFFSETS_A_TURN]
+            ]
+        return found
 
     async def delete_offsets(
         self, group_id: str, wanted: Sequence[TopicPartition]
@@ -339,12 +346,14 @@ class Coordinator:
     # Groups.
 
     async def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[ListedGroup]:
-        """All groups that are coordinated here and pass the filters."""
+        """All groups that are coordinated here and pass the filters, which are compared without case."""
         groups: list[ListedGroup] = []
+        wanted_states = {name.strip().lower() for name in states}
+        wanted_types = {name.lower() for name in types}
         turn = 0
         for hosted in list(self._hosted.values()):
             shard = hosted.check()
-            groups += shard.list(states, types)
+            groups += shard.list(wanted_states, wanted_types)
             turn += len(shard.group_ids())
             if turn > _GROUPS_A_TURN:
                 turn = 0

@@ -301,15 +301,13 @@ class Shard:
     # Looking.
 
     def list(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
-        """ListGroups. Filters are compared without case; an empty one lets all pass, an unknown name none."""
-        wanted_types = {name.lower() for name in types}
-        wanted = {name.strip().lower() for name in states}
+        """ListGroups. Filters are in lower case; an empty one lets all pass, an unknown name none."""
         found = []
-        if not types or CONSUMER in wanted_types:
+        if not types or CONSUMER in types:
             found += [consumer_listing(group) for group in self.consumers.groups.values()]
-        if not types or CLASSIC in wanted_types:
+        if not types or CLASSIC in types:
             found += [classic_listing(group) for group in self.groups.values()]
-        return [listed for listed in found if not wanted or listed.group_state.lower() in wanted]
+        return [listed for listed in found if not states or listed.group_state.lower() in states]
 
     def describe(self, group_id: str) -> DescribedGroup | None:
         """DescribeGroups, for one; None when there is no such group."""

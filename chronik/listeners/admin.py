@@ -67,13 +67,13 @@ class GroupAdministration(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminServices:
-    """Whom the admin listener asks. `sizes` tells bytes on disk by partition; `listeners` the Kafka listeners as bound."""
+    """Whom the admin listener asks. `sizes` tells bytes of a topic by partition; `listeners` those of Kafka as bound."""
 
     metadata: IClusterMetadata
     controller: IController
     groups: GroupAdministration
     reader: ICommittedReader
-    sizes: Callable[[], Sequence[tuple[TopicPartition, int]]]
+    sizes: Callable[[str], Mapping[int, int]]
     metrics: NodeMetrics
     clock: IReactorTime
     node_id: int
@@ -164,7 +164,7 @@ class AdminApi:
         return topic
 
     def _detail(self, topic: Topic) -> schema.TopicDetail:
-        sizes = {partition: size for partition, size in self._services.sizes() if partition.topic == topic.name}
+        sizes = self._services.sizes(topic.name)
         partitions = []
         for state in topic.partitions:
             place = TopicPartition(topic.name, state.partition)
@@ -178,7 +178,7 @@ class AdminApi:
                     list(state.isr),
                     start,
                     high_watermark,
-                    sizes.get(place),
+                    sizes.get(state.partition),
                 )
             )
         return schema.TopicDetail(

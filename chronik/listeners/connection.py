@@ -16,6 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,7 +28,7 @@ from chronik.listeners.context import CloseConnection, HoldingUp, RequestContext
 from chronik.listeners.dispatch import Route
 from chronik.listeners.flow import BY_REQUEST, FlowControlled, Waiting
 from chronik.listeners.many import HeldFrame
-from chronik.steps import at_once as take_all
+from chronik.steps import at_once
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import Buffer, MalformedMessage, ManyElements, Response
 from chronik.wire.frames import encode_response, encode_response_in_steps, read_request_header
@@ -96,7 +97,7 @@ class KafkaProtocol(FlowControlled):
         except CloseConnection:
             raise
         except Exception:
-            answer = self._broken(route, request, Failure())
+            answer = self._refusal(route, request, Failure())
         if measured:
             return self._measured(answer, route, request, correlation_id, context, began, len(frame))
         return self._answer(answer, route, request, correlation_id, context if route.sets_pauses else None)
@@ -113,7 +114,7 @@ class KafkaProtocol(FlowControlled):
         except CloseConnection:
             raise
         except Exception:
-            answer = self._broken(route, shape.request(*shaped), Failure())
+            answer = self._refusal(route, shape.request(*shaped), Failure())
         if type(answer) is not bytes:
             return self._answer(answer, route, shape.request(*shaped), correlation_id)
         self._metrics.answered(route.api_key, self.last_read)
@@ -223,14 +224,9 @@ class KafkaProtocol(FlowControlled):
         return self._may_go_on()
 
     async def _many(self, held: HeldFrame, route: Route, context: RequestContext) -> Any:
-        def refuse(request: Any, error: BaseException) -> Any:
-            if isinstance(error, KafkaError):
-                return self._refusal(route, request, error, at_once=False)
-            return self._broken(route, request, Failure(error), at_once=False)
-
         size = len(held.frame)
         try:
-            answer, seconds = await self._many_elements.serve(held, route, context, refuse)
+            answer, seconds = await self._many_elements.serve(held, route, context, partial(self._fault, route))
         except MalformedMessage as problem:
             self._end_malformed(problem)
             raise CancelledError from None  # there is nobody left to be answered
@@ -262,10 +258,7 @@ class KafkaProtocol(FlowControlled):
                     self.log.info("connection from {host} closed: {reason}", host=self.host, reason=result.value)
                     self._end()
                     return None
-                if isinstance(result.value, KafkaError):
-                    result = self._refusal(route, request, result.value)
-                else:
-                    result = self._broken(route, request, result)
+                result = self._refusal(route, request, result)
             self._metrics.answered(route.api_key, started)
             if context is not None:
                 self._throttle(result, pause_ms)
@@ -310,26 +303,28 @@ class KafkaProtocol(FlowControlled):
         self.log.failure("connection from {host} closed: response not encoded", failure, host=self.host)
         self._end()
 
-    def _refusal(self, route: Route, request: Any, error: KafkaError, at_once: bool = True) -> Any:
-        """The API's own form of `error`; unless it is to be had `at_once`, the steps that make it."""
-        self._metrics.refused(route.api_key, error.code)
-        refusal = route.handler.refuse(request, route.version, error)
-        return take_all(refusal) if at_once and isinstance(refusal, Generator) else refusal
+    def _refusal(self, route: Route, request: Any, problem: KafkaError | Failure) -> Any:
+        """The API's own form of what went wrong."""
+        refusal = route.handler.refuse(request, route.version, self._fault(route, problem))
+        return at_once(refusal) if isinstance(refusal, Generator) else refusal
 
-    def _broken(self, route: Route, request: Any, failure: Failure, at_once: bool = True) -> Any:
-        """A defect of ours: logged with its request, and answered as such, like `_refusal`."""
+    def _fault(self, route: Route, problem: KafkaError | Failure) -> KafkaError:
+        """What a client is told: a refusal, which is counted, or that there is a defect of ours, which is logged."""
+        error = problem.value if isinstance(problem, Failure) else problem
+        if isinstance(error, KafkaError):
+            self._metrics.refused(route.api_key, error.code)
+            return error
+        assert isinstance(problem, Failure)
         self.log.failure(
             "{api} version {version} from {host} (client {client}) failed",
-            failure,
+            problem,
             api=route.api_key.name,
             version=route.version,
             host=self.host,
             client=self._client_id,
         )
         self._metrics.defects += 1
-        error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the node met an unexpected error; its log has the details")
-        refusal = route.handler.refuse(request, route.version, error)
-        return take_all(refusal) if at_once and isinstance(refusal, Generator) else refusal
+        return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "the node met an unexpected error; its log has the details")
 
 
 def _itself(result: Any) -> Any:

@@ -180,16 +180,24 @@ class FrameReceiver:
         self._cut(self._pool.staging, count)
 
     def hold_frame(self, frame: memoryview) -> tuple[memoryview, Callable[[], None]]:
-        """Called by `handle`: the bytes of its frame, for longer than its call, and what ends that.
+        """Called by `handle`: the bytes of its frame, for longer than its call, and what ends that; twice is harmless.
 
         A large frame keeps its buffer and its reservation, another is copied and counts among the answers that wait.
         """
         if self._handled is not None:
             handled, self._handled = self._handled, None
-            return frame, partial(self._end, handled, self._total)
-        copy = bytearray(frame)
-        self._pool.answers.change(len(copy))
-        return memoryview(copy), partial(self._pool.answers.change, -len(copy))
+            held, end = frame, partial(self._end, handled, self._total)
+        else:
+            held = memoryview(bytearray(frame))
+            end = partial(self._pool.answers.change, -len(held))
+            self._pool.answers.change(len(held))
+        ends = [end]
+
+        def release() -> None:
+            if ends:
+                ends.pop()()
+
+        return held, release
 
     def keep(self, count: int) -> None:
         """`count` bytes were put at `target()`; no frame of them is to be handled before `resume`."""

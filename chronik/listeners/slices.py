@@ -6,7 +6,7 @@ of one piece of work a turn of the reactor, whatever there is to do, and request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -45,7 +45,7 @@ class Slices:
 
     async def _go_on(self, steps: Steps[Any]) -> Any:
         result = await self.finish(steps)
-        return await result if hasattr(result, "__await__") else result
+        return await result if isinstance(result, Awaitable) else result
 
     def finish(self, steps: Steps[_T]) -> Deferred[_T]:
         """The result of `steps`, all of them taken on later turns. Cancelling it ends them where they are."""
@@ -76,6 +76,18 @@ class Slices:
         except StopIteration as end:
             result.append(end.value)
 
+    def pace(self) -> Pace:
+        """For a coroutine that loops: `await pace.turn()` in every round gives the reactor back when a slice is over."""
+        return Pace(self, self._clock)
+
+    async def take(self, steps: Steps[_T]) -> _T:
+        """The result of `steps`: one slice of them is taken at once."""
+        result: Any = self.begin(steps)
+        if isinstance(result, Coroutine):
+            result = await result
+        taken: _T = result
+        return taken
+
     async def each(
         self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], object], step: int | None = None
     ) -> None:
@@ -83,9 +95,26 @@ class Slices:
 
         What it raises ends it.
         """
-        rest = self.begin(_in_parts(items, work, step or _STEP))
-        if rest is not None:
-            await rest
+        await self.take(_in_parts(items, work, step or _STEP))
+
+
+class Pace:
+    """How much of its slice a coroutine has used; the first begins at once."""
+
+    def __init__(self, slices: Slices, clock: Callable[[], float]) -> None:
+        self._slices = slices
+        self._clock = clock
+        self._until = clock() + SLICE_SECONDS
+
+    async def turn(self) -> None:
+        """Wait for the next slice, if this one is over."""
+        if self._clock() >= self._until:
+            await self._slices.finish(_nothing())
+            self._until = self._clock() + SLICE_SECONDS
+
+
+def _nothing() -> Steps[None]:
+    yield from ()
 
 
 def _in_parts(items: Sequence[_Item], work: Callable[[Sequence[_Item]], object], step: int) -> Steps[None]:

@@ -7,7 +7,7 @@ OPERATION_NOT_ATTEMPTED. The answer has the topics and partitions as they were a
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from chronik.coordinator.transaction import V1, V2, Identity
@@ -16,7 +16,9 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.fencing import fenced_code
+from chronik.listeners.slices import Slices
 from chronik.model import INTERNAL_TOPICS, TopicPartition
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
@@ -39,9 +41,10 @@ class AddPartitionsToTxnHandler:
     min_version = 0
     max_version = 5
 
-    def __init__(self, transactions: TransactionCoordinator, metadata: IClusterMetadata) -> None:
+    def __init__(self, transactions: TransactionCoordinator, metadata: IClusterMetadata, slices: Slices) -> None:
         self._transactions = transactions
         self._metadata = metadata
+        self._slices = slices
 
     def handle(
         self, request: AddPartitionsToTxnRequest, context: RequestContext
@@ -51,21 +54,23 @@ class AddPartitionsToTxnHandler:
 
     async def _add(self, request: AddPartitionsToTxnRequest, version: int) -> AddPartitionsToTxnResponse:
         if version >= _BATCHED_SINCE:
-            results = [
-                AddPartitionsToTxnResult(
-                    transactional_id=each.transactional_id,
-                    topic_results=_answered(each.topics, await self._add_one(each, version)),
+            results = []
+            pace = self._slices.pace()
+            for each in request.transactions:
+                codes = await self._add_one(each, version)
+                topic_results = await self._slices.take(_answered(each.topics, codes.__getitem__))
+                results.append(
+                    AddPartitionsToTxnResult(transactional_id=each.transactional_id, topic_results=topic_results)
                 )
-                for each in request.transactions
-            ]
+                await pace.turn()
             return AddPartitionsToTxnResponse(results_by_transaction=results)
         one = _as_one(request)
-        results_by_topic = _answered(one.topics, await self._add_one(one, version))
+        codes = await self._add_one(one, version)
+        results_by_topic = await self._slices.take(_answered(one.topics, codes.__getitem__))
         return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results_by_topic)
 
     async def _add_one(self, wanted: AddPartitionsToTxnTransaction, version: int) -> Mapping[TopicPartition, ErrorCode]:
-        partitions = _partitions(wanted.topics)
-        faults = {place: fault for place in partitions if (fault := self._fault(place, version))}
+        partitions, faults = await self._slices.take(self._looked_at(wanted.topics, version))
         if faults:
             return {place: faults.get(place, ErrorCode.OPERATION_NOT_ATTEMPTED) for place in partitions}
         producer = Identity(wanted.producer_id, wanted.producer_epoch)
@@ -78,6 +83,24 @@ class AddPartitionsToTxnHandler:
             return dict.fromkeys(partitions, fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE))
         return dict.fromkeys(partitions, ErrorCode.NONE)
 
+    def _looked_at(
+        self, topics: Iterable[AddPartitionsToTxnTopic], version: int
+    ) -> Steps[tuple[list[TopicPartition], dict[TopicPartition, ErrorCode]]]:
+        """All that are named, each once, and why some of them cannot be in a transaction."""
+        places: dict[TopicPartition, None] = {}
+        faults: dict[TopicPartition, ErrorCode] = {}
+        for topic in topics:
+            for number in topic.partitions:
+                place = TopicPartition(topic.name, number)
+                if place not in places:
+                    places[place] = None
+                    fault = self._fault(place, version)
+                    if fault:
+                        faults[place] = fault
+                yield
+            yield
+        return list(places), faults
+
     def _fault(self, place: TopicPartition, version: int) -> ErrorCode:
         """Why a partition cannot be in a transaction. The node's own topics are for brokers to enter, not for clients."""
         if version < _BATCHED_SINCE and place.topic in INTERNAL_TOPICS:
@@ -86,14 +109,15 @@ class AddPartitionsToTxnHandler:
         exists = topic is not None and 0 <= place.partition < len(topic.partitions)
         return ErrorCode.NONE if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
-    def refuse(self, request: AddPartitionsToTxnRequest, version: int, error: KafkaError) -> AddPartitionsToTxnResponse:
+    def refuse(
+        self, request: AddPartitionsToTxnRequest, version: int, error: KafkaError
+    ) -> Steps[AddPartitionsToTxnResponse]:
         """The error; below version 4 at every partition."""
         if version >= _BATCHED_SINCE:
             return AddPartitionsToTxnResponse(error_code=error.code)
         code = fenced_code(error.code, version >= _PRODUCER_FENCED_SINCE)
-        topics = request.v3_and_below_topics
-        refused = dict.fromkeys(_partitions(topics), code)
-        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=_answered(topics, refused))
+        results_by_topic = yield from _answered(request.v3_and_below_topics, lambda _: code)
+        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results_by_topic)
 
 
 def _as_one(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnTransaction:
@@ -105,24 +129,20 @@ def _as_one(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnTransaction
     )
 
 
-def _partitions(topics: Iterable[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
-    """All of them, each once."""
-    return list(dict.fromkeys(TopicPartition(topic.name, number) for topic in topics for number in topic.partitions))
-
-
 def _answered(
-    topics: Iterable[AddPartitionsToTxnTopic], codes: Mapping[TopicPartition, ErrorCode]
-) -> list[AddPartitionsToTxnTopicResult]:
+    topics: Iterable[AddPartitionsToTxnTopic], code_of: Callable[[TopicPartition], ErrorCode]
+) -> Steps[list[AddPartitionsToTxnTopicResult]]:
     """`topics` as they were asked for, with what became of each partition."""
-    return [
-        AddPartitionsToTxnTopicResult(
-            name=topic.name,
-            results_by_partition=[
-                AddPartitionsToTxnPartitionResult(
-                    partition_index=number, partition_error_code=codes[TopicPartition(topic.name, number)]
-                )
-                for number in topic.partitions
-            ],
+
+    def partition(topic: AddPartitionsToTxnTopic, number: int) -> AddPartitionsToTxnPartitionResult:
+        code = code_of(TopicPartition(topic.name, number))
+        return AddPartitionsToTxnPartitionResult(partition_index=number, partition_error_code=code)
+
+    return (
+        yield from each_of(
+            topics,
+            lambda topic: topic.partitions,
+            partition,
+            lambda topic, made: AddPartitionsToTxnTopicResult(name=topic.name, results_by_partition=made),
         )
-        for topic in topics
-    ]
+    )

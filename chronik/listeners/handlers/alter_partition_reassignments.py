@@ -9,6 +9,7 @@ from chronik.controller.placement import check_assignment
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -31,21 +32,19 @@ class AlterPartitionReassignmentsHandler:
 
     def handle(
         self, request: AlterPartitionReassignmentsRequest, context: RequestContext
-    ) -> AlterPartitionReassignmentsResponse:
+    ) -> Steps[AlterPartitionReassignmentsResponse]:
         """A result for each partition."""
+        may_change_factor = request.allow_replication_factor_change
+        responses = yield from each_of(
+            request.topics,
+            lambda topic: topic.partitions,
+            lambda topic, asked: self._result(topic.name, asked, may_change_factor),
+            lambda topic, partitions: ReassignableTopicResponse(name=topic.name, partitions=partitions),
+        )
         return AlterPartitionReassignmentsResponse(
-            allow_replication_factor_change=request.allow_replication_factor_change,
+            allow_replication_factor_change=may_change_factor,
             error_message=None if request.topics else "",  # as Kafka has it
-            responses=[
-                ReassignableTopicResponse(
-                    name=topic.name,
-                    partitions=[
-                        self._result(topic.name, each, request.allow_replication_factor_change)
-                        for each in topic.partitions
-                    ],
-                )
-                for topic in request.topics
-            ],
+            responses=responses,
         )
 
     def refuse(

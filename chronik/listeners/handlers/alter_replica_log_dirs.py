@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, ILogDirectory
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirPartitionResult,
@@ -31,13 +32,19 @@ class AlterReplicaLogDirsHandler:
         self._directory = directory
         self._metadata = metadata
 
-    def handle(self, request: AlterReplicaLogDirsRequest, context: RequestContext) -> AlterReplicaLogDirsResponse:
+    def handle(
+        self, request: AlterReplicaLogDirsRequest, context: RequestContext
+    ) -> Steps[AlterReplicaLogDirsResponse]:
         """A result for each partition that is named; of one that is named twice, the last place counts, as with Kafka."""
-        return _response((name, index, self._result(path, name, index)) for path, name, index in _named(request))
+        return (
+            yield from _response(
+                (name, index, self._result(path, name, index)) for path, name, index in _named(request)
+            )
+        )
 
     def refuse(
         self, request: AlterReplicaLogDirsRequest, version: int, error: KafkaError
-    ) -> AlterReplicaLogDirsResponse:
+    ) -> Steps[AlterReplicaLogDirsResponse]:
         """`error` for every partition that is named."""
         return _response((name, index, error.code) for _, name, index in _named(request))
 
@@ -59,19 +66,15 @@ def _named(request: AlterReplicaLogDirsRequest) -> Iterable[tuple[str, str, int]
     )
 
 
-def _response(results: Iterable[tuple[str, int, ErrorCode]]) -> AlterReplicaLogDirsResponse:
+def _response(results: Iterable[tuple[str, int, ErrorCode]]) -> Steps[AlterReplicaLogDirsResponse]:
     topics: dict[str, dict[int, ErrorCode]] = {}
     for name, index, code in results:
         topics.setdefault(name, {})[index] = code
-    return AlterReplicaLogDirsResponse(
-        results=[
-            AlterReplicaLogDirTopicResult(
-                topic_name=name,
-                partitions=[
-                    AlterReplicaLogDirPartitionResult(partition_index=index, error_code=code)
-                    for index, code in partitions.items()
-                ],
-            )
-            for name, partitions in topics.items()
-        ]
+        yield
+    answers = yield from each_of(
+        topics.items(),
+        lambda named: named[1].items(),
+        lambda _, result: AlterReplicaLogDirPartitionResult(partition_index=result[0], error_code=result[1]),
+        lambda named, partitions: AlterReplicaLogDirTopicResult(topic_name=named[0], partitions=partitions),
     )
+    return AlterReplicaLogDirsResponse(results=answers)

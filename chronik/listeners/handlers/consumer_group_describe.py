@@ -11,6 +11,7 @@ from chronik.features import GROUP_VERSION, require_level
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.describe_groups import ALL_OPERATIONS
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -30,15 +31,19 @@ class ConsumerGroupDescribeHandler:
         self._coordinator = coordinator
         self._metadata = metadata
 
-    def handle(self, request: ConsumerGroupDescribeRequest, context: RequestContext) -> ConsumerGroupDescribeResponse:
+    def handle(
+        self, request: ConsumerGroupDescribeRequest, context: RequestContext
+    ) -> Steps[ConsumerGroupDescribeResponse]:
         """Each group, or why it cannot be described. Served where feature `group.version` is at level 1."""
         require_level(GROUP_VERSION, self._metadata.feature_level(GROUP_VERSION), 1)
-        groups = [self._describe(group_id) for group_id in request.group_ids]
-        if request.include_authorized_operations:
-            for group in groups:
-                if not group.error_code:
-                    group.authorized_operations = ALL_OPERATIONS
-        return ConsumerGroupDescribeResponse(groups=groups)
+
+        def describe(group_id: str) -> DescribedGroup:
+            group = self._describe(group_id)
+            if request.include_authorized_operations and not group.error_code:
+                group.authorized_operations = ALL_OPERATIONS
+            return group
+
+        return ConsumerGroupDescribeResponse(groups=(yield from each(request.group_ids, describe)))
 
     def _describe(self, group_id: str) -> DescribedGroup:
         try:
@@ -48,9 +53,10 @@ class ConsumerGroupDescribeHandler:
 
     def refuse(
         self, request: ConsumerGroupDescribeRequest, version: int, error: KafkaError
-    ) -> ConsumerGroupDescribeResponse:
+    ) -> Steps[ConsumerGroupDescribeResponse]:
         """The error for each group."""
-        return ConsumerGroupDescribeResponse(groups=[_refused(group_id, error) for group_id in request.group_ids])
+        groups = yield from each(request.group_ids, lambda group_id: _refused(group_id, error))
+        return ConsumerGroupDescribeResponse(groups=groups)
 
 
 def _refused(group_id: str, error: KafkaError) -> DescribedGroup:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import in_parts
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
 
@@ -37,6 +39,20 @@ class DeleteGroupsHandler:
             except KafkaError as error:
                 code = error.code
             results.append(DeletableGroupResult(group_id=group_id, error_code=code))
+        return DeleteGroupsResponse(results=results)
+
+    in_turn = True
+
+    def parts(self, request: DeleteGroupsRequest) -> Iterator[DeleteGroupsRequest]:
+        """Deletions of some groups each; a name that is there twice counts once."""
+        return in_parts(DeleteGroupsRequest(groups_names=list(dict.fromkeys(request.groups_names))), "groups_names")
+
+    def joined(self, answers: Sequence[DeleteGroupsResponse]) -> Steps[DeleteGroupsResponse]:
+        """One answer of those to the parts."""
+        results: list[DeletableGroupResult] = []
+        for answer in answers:
+            results += answer.results
+            yield
         return DeleteGroupsResponse(results=results)
 
     def refuse(self, request: DeleteGroupsRequest, version: int, error: KafkaError) -> DeleteGroupsResponse:

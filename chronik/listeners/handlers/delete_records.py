@@ -18,6 +18,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.complaint import Complaint
 from chronik.listeners.context import RequestContext
 from chronik.model import INTERNAL_TOPICS
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.delete_records import (
     DeleteRecordsPartition,
@@ -50,32 +51,19 @@ class DeleteRecordsHandler:
 
     def handle(
         self, request: DeleteRecordsRequest, context: RequestContext
-    ) -> DeleteRecordsResponse | Deferred[DeleteRecordsResponse]:
+    ) -> Steps[DeleteRecordsResponse | Deferred[DeleteRecordsResponse]]:
         """Advance each partition's start, and answer when all are durable, or after `timeout_ms` (_DISK_MS at the least)."""
         waits: list[Deferred[None]] = []
-        response = DeleteRecordsResponse(
-            topics=[
-                DeleteRecordsTopicResult(
-                    name=topic.name,
-                    partitions=[self._delete(topic.name, data, request.timeout_ms, waits) for data in topic.partitions],
-                )
-                for topic in request.topics
-            ]
+        response = yield from _each_partition(
+            request, lambda topic, data: self._delete(topic, data, request.timeout_ms, waits)
         )
         if not waits:
             return response
         return gatherResults(waits).addCallback(lambda _: response)
 
-    def refuse(self, request: DeleteRecordsRequest, version: int, error: KafkaError) -> DeleteRecordsResponse:
+    def refuse(self, request: DeleteRecordsRequest, version: int, error: KafkaError) -> Steps[DeleteRecordsResponse]:
         """`error` for every partition."""
-        return DeleteRecordsResponse(
-            topics=[
-                DeleteRecordsTopicResult(
-                    name=topic.name, partitions=[_failed(data, error.code) for data in topic.partitions]
-                )
-                for topic in request.topics
-            ]
-        )
+        return _each_partition(request, lambda _, data: _failed(data, error.code))
 
     def _delete(
         self, topic: str, data: DeleteRecordsPartition, timeout_ms: int, waits: list[Deferred[None]]
@@ -111,6 +99,18 @@ class DeleteRecordsHandler:
         if not durable.called:
             waits.append(durable.addTimeout(max(timeout_ms, _DISK_MS) / 1000, self._reactor).addErrback(failed))
         return result
+
+
+def _each_partition(
+    request: DeleteRecordsRequest, result: Callable[[str, DeleteRecordsPartition], DeleteRecordsPartitionResult]
+) -> Steps[DeleteRecordsResponse]:
+    topics = yield from each_of(
+        request.topics,
+        lambda topic: topic.partitions,
+        lambda topic, data: result(topic.name, data),
+        lambda topic, partitions: DeleteRecordsTopicResult(name=topic.name, partitions=partitions),
+    )
+    return DeleteRecordsResponse(topics=topics)
 
 
 def _failed(data: DeleteRecordsPartition, code: ErrorCode) -> DeleteRecordsPartitionResult:

@@ -10,6 +10,7 @@ from chronik.coordinator.effects import GroupState
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_groups import DescribedGroup, DescribeGroupsRequest, DescribeGroupsResponse
 
@@ -28,14 +29,16 @@ class DescribeGroupsHandler:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
 
-    def handle(self, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
+    def handle(self, request: DescribeGroupsRequest, context: RequestContext) -> Steps[DescribeGroupsResponse]:
         """Each group, or why it cannot be described."""
-        groups = [self._describe(group_id, context.api_version) for group_id in request.groups]
-        if request.include_authorized_operations:
-            for group in groups:
-                if not group.error_code:
-                    group.authorized_operations = ALL_OPERATIONS
-        return DescribeGroupsResponse(groups=groups)
+
+        def describe(group_id: str) -> DescribedGroup:
+            group = self._describe(group_id, context.api_version)
+            if request.include_authorized_operations and not group.error_code:
+                group.authorized_operations = ALL_OPERATIONS
+            return group
+
+        return DescribeGroupsResponse(groups=(yield from each(request.groups, describe)))
 
     def _describe(self, group_id: str, version: int) -> DescribedGroup:
         try:
@@ -49,8 +52,9 @@ class DescribeGroupsHandler:
             dead.error_code, dead.error_message = ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found."
         return dead
 
-    def refuse(self, request: DescribeGroupsRequest, version: int, error: KafkaError) -> DescribeGroupsResponse:
+    def refuse(self, request: DescribeGroupsRequest, version: int, error: KafkaError) -> Steps[DescribeGroupsResponse]:
         """The error for each group."""
-        return DescribeGroupsResponse(
-            groups=[DescribedGroup(group_id=group_id, error_code=error.code) for group_id in request.groups]
+        groups = yield from each(
+            request.groups, lambda group_id: DescribedGroup(group_id=group_id, error_code=error.code)
         )
+        return DescribeGroupsResponse(groups=groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chronik.errors import KafkaError
 from chronik.interfaces import ILogDirectory
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
@@ -25,13 +26,19 @@ class DescribeLogDirsHandler:
     def __init__(self, directory: ILogDirectory) -> None:
         self._directory = directory
 
-    def handle(self, request: DescribeLogDirsRequest, context: RequestContext) -> DescribeLogDirsResponse:
+    def handle(self, request: DescribeLogDirsRequest, context: RequestContext) -> Steps[DescribeLogDirsResponse]:
         """The partitions asked for that are here; null asks for all."""
-        wanted = None
+        wanted: set[tuple[str, int]] | None = None
         if request.topics is not None:
-            wanted = {(topic.topic, partition) for topic in request.topics for partition in topic.partitions}
+            wanted = set()
+            for asked in request.topics:
+                for index in asked.partitions:
+                    wanted.add((asked.topic, index))
+                    yield
+                yield
         topics: dict[str, DescribeLogDirsTopic] = {}
         for partition, size in self._directory.partition_sizes():
+            yield
             if wanted is not None and partition not in wanted:
                 continue
             topic = topics.get(partition.topic)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.model import topic_name_fault
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_producers import (
     DescribeProducersRequest,
@@ -26,25 +29,15 @@ class DescribeProducersHandler:
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
-    def handle(self, request: DescribeProducersRequest, context: RequestContext) -> DescribeProducersResponse:
+    def handle(self, request: DescribeProducersRequest, context: RequestContext) -> Steps[DescribeProducersResponse]:
         """The producers of each partition asked for."""
-        return DescribeProducersResponse(
-            topics=[
-                TopicResponse(
-                    name=topic.name, partitions=[self._answer(topic.name, index) for index in topic.partition_indexes]
-                )
-                for topic in request.topics
-            ]
-        )
+        return (yield from _each_partition(request, self._answer))
 
-    def refuse(self, request: DescribeProducersRequest, version: int, error: KafkaError) -> DescribeProducersResponse:
+    def refuse(
+        self, request: DescribeProducersRequest, version: int, error: KafkaError
+    ) -> Steps[DescribeProducersResponse]:
         """`error` for every partition."""
-        return DescribeProducersResponse(
-            topics=[
-                TopicResponse(name=topic.name, partitions=[_failed(index, error) for index in topic.partition_indexes])
-                for topic in request.topics
-            ]
-        )
+        return _each_partition(request, lambda _, index: _failed(index, error))
 
     def _answer(self, topic: str, index: int) -> PartitionResponse:
         try:
@@ -68,6 +61,18 @@ class DescribeProducersHandler:
                 for producer in partition.producers()
             ],
         )
+
+
+def _each_partition(
+    request: DescribeProducersRequest, answer: Callable[[str, int], PartitionResponse]
+) -> Steps[DescribeProducersResponse]:
+    topics = yield from each_of(
+        request.topics,
+        lambda topic: topic.partition_indexes,
+        lambda topic, index: answer(topic.name, index),
+        lambda topic, partitions: TopicResponse(name=topic.name, partitions=partitions),
+    )
+    return DescribeProducersResponse(topics=topics)
 
 
 def _failed(index: int, error: KafkaError) -> PartitionResponse:

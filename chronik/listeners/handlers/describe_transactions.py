@@ -7,6 +7,7 @@ from itertools import groupby
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_transactions import (
     DescribeTransactionsRequest,
@@ -26,11 +27,12 @@ class DescribeTransactionsHandler:
     def __init__(self, transactions: TransactionCoordinator) -> None:
         self._transactions = transactions
 
-    def handle(self, request: DescribeTransactionsRequest, context: RequestContext) -> DescribeTransactionsResponse:
+    def handle(
+        self, request: DescribeTransactionsRequest, context: RequestContext
+    ) -> Steps[DescribeTransactionsResponse]:
         """Each id, or why it cannot be described."""
-        return DescribeTransactionsResponse(
-            transaction_states=[self._describe(each) for each in dict.fromkeys(request.transactional_ids)]
-        )
+        states = yield from each(dict.fromkeys(request.transactional_ids), self._describe)
+        return DescribeTransactionsResponse(transaction_states=states)
 
     def _describe(self, transactional_id: str) -> TransactionState:
         try:
@@ -52,10 +54,10 @@ class DescribeTransactionsHandler:
 
     def refuse(
         self, request: DescribeTransactionsRequest, version: int, error: KafkaError
-    ) -> DescribeTransactionsResponse:
+    ) -> Steps[DescribeTransactionsResponse]:
         """The error for each id."""
-        return DescribeTransactionsResponse(
-            transaction_states=[
-                TransactionState(transactional_id=each, error_code=error.code) for each in request.transactional_ids
-            ]
+        states = yield from each(
+            request.transactional_ids,
+            lambda transactional_id: TransactionState(transactional_id=transactional_id, error_code=error.code),
         )
+        return DescribeTransactionsResponse(transaction_states=states)

@@ -7,13 +7,15 @@ timeout.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator as GroupCoordinator
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import in_parts
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorRequest, FindCoordinatorResponse
 
@@ -65,6 +67,20 @@ class FindCoordinatorHandler:
         except KafkaError as error:
             return _failed(key, error)
         return Coordinator(key=key, node_id=node.node_id, host=context.dialable(node.host), port=node.port)
+
+    in_turn = True
+
+    def parts(self, request: FindCoordinatorRequest) -> Iterator[FindCoordinatorRequest]:
+        """Questions for some keys each."""
+        return in_parts(request, "coordinator_keys")
+
+    def joined(self, answers: Sequence[FindCoordinatorResponse]) -> Steps[FindCoordinatorResponse]:
+        """One answer of those to the parts."""
+        found: list[Coordinator] = []
+        for answer in answers:
+            found += answer.coordinators
+            yield
+        return FindCoordinatorResponse(coordinators=found)
 
     def refuse(self, request: FindCoordinatorRequest, version: int, error: KafkaError) -> FindCoordinatorResponse:
         """The error, from version 4 on for each key."""

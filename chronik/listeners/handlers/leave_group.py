@@ -6,13 +6,17 @@ instance id alone, each with an error of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from twisted.internet.defer import Deferred
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import in_parts
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
-from chronik.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
+from chronik.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse
 
 _BATCHED = 3
 
@@ -34,6 +38,20 @@ class LeaveGroupHandler:
             return left.addCallback(lambda members: LeaveGroupResponse(members=members))
         left = self._coordinator.leave(request.group_id, [MemberIdentity(member_id=request.member_id)])
         return left.addCallback(lambda members: LeaveGroupResponse(error_code=members[0].error_code))
+
+    in_turn = True
+
+    def parts(self, request: LeaveGroupRequest) -> Iterator[LeaveGroupRequest]:
+        """Some members each."""
+        return in_parts(request, "members")
+
+    def joined(self, answers: Sequence[LeaveGroupResponse]) -> Steps[LeaveGroupResponse]:
+        """One answer of those to the parts."""
+        members: list[MemberResponse] = []
+        for answer in answers:
+            members += answer.members
+            yield
+        return LeaveGroupResponse(error_code=answers[0].error_code, members=members)
 
     def refuse(self, request: LeaveGroupRequest, version: int, error: KafkaError) -> LeaveGroupResponse:
         """The error alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.list_config_resources import (
     ConfigResource,
@@ -27,7 +28,9 @@ class ListConfigResourcesHandler:
     def __init__(self, metadata: IClusterMetadata) -> None:
         self._metadata = metadata
 
-    def handle(self, request: ListConfigResourcesRequest, context: RequestContext) -> ListConfigResourcesResponse:
+    def handle(
+        self, request: ListConfigResourcesRequest, context: RequestContext
+    ) -> Steps[ListConfigResourcesResponse]:
         """The resources of the types that are asked for; of all, when none is."""
         if context.api_version == 0:
             return ListConfigResourcesResponse()
@@ -36,9 +39,9 @@ class ListConfigResourcesHandler:
             raise KafkaError(ErrorCode.UNSUPPORTED_VERSION, f"there are no resources of type {kind}")
         found = []
         if _TOPIC in asked:
-            found += [
-                ConfigResource(resource_name=topic.name, resource_type=_TOPIC) for topic in self._metadata.topics()
-            ]
+            found += yield from each(
+                self._metadata.topics(), lambda topic: ConfigResource(resource_name=topic.name, resource_type=_TOPIC)
+            )
         if _BROKER in asked:
             found += [
                 ConfigResource(resource_name=str(broker.node_id), resource_type=_BROKER)

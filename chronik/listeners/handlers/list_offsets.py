@@ -7,12 +7,11 @@ tiered, which without tiering is unknown (KIP-1005).
 
 from __future__ import annotations
 
-from collections import Counter
-
 from chronik.broker.partition import Partition
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.list_offsets import (
     ListOffsetsPartition,
@@ -44,19 +43,27 @@ class ListOffsetsHandler:
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
-    def handle(self, request: ListOffsetsRequest, context: RequestContext) -> ListOffsetsResponse:
+    def handle(self, request: ListOffsetsRequest, context: RequestContext) -> Steps[ListOffsetsResponse]:
         """Answer each partition by itself; one that is named twice is refused."""
-        times = Counter((topic.name, data.partition_index) for topic in request.topics for data in topic.partitions)
-        told = set()
-        topics = []
         if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
+        named: set[tuple[str, int]] = set()
+        twice: set[tuple[str, int]] = set()
+        for topic in request.topics:
+            for data in topic.partitions:
+                place = topic.name, data.partition_index
+                (twice if place in named else named).add(place)
+                yield
+            yield
+        told = set()
+        topics = []
         for topic in request.topics:
             answers = []
             for data in topic.partitions:
+                yield
                 place = topic.name, data.partition_index
                 try:
-                    if times[place] > 1:
+                    if place in twice:
                         if place in told:
                             continue
                         told.add(place)
@@ -67,22 +74,18 @@ class ListOffsetsHandler:
                         ListOffsetsPartitionResponse(partition_index=data.partition_index, error_code=error.code)
                     )
             topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
+            yield
         return ListOffsetsResponse(topics=topics)
 
-    def refuse(self, request: ListOffsetsRequest, version: int, error: KafkaError) -> ListOffsetsResponse:
+    def refuse(self, request: ListOffsetsRequest, version: int, error: KafkaError) -> Steps[ListOffsetsResponse]:
         """`error` for every partition."""
-        return ListOffsetsResponse(
-            topics=[
-                ListOffsetsTopicResponse(
-                    name=topic.name,
-                    partitions=[
-                        ListOffsetsPartitionResponse(partition_index=data.partition_index, error_code=error.code)
-                        for data in topic.partitions
-                    ],
-                )
-                for topic in request.topics
-            ]
+        topics = yield from each_of(
+            request.topics,
+            lambda topic: topic.partitions,
+            lambda _, data: ListOffsetsPartitionResponse(partition_index=data.partition_index, error_code=error.code),
+            lambda topic, partitions: ListOffsetsTopicResponse(name=topic.name, partitions=partitions),
         )
+        return ListOffsetsResponse(topics=topics)
 
     def _answer(
         self, topic: str, data: ListOffsetsPartition, request: ListOffsetsRequest, version: int

@@ -9,6 +9,8 @@ from chronik.coordinator.transaction_filters import filters
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.slices import Slices
+from chronik.steps import each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse, TransactionState
 
@@ -20,8 +22,9 @@ class ListTransactionsHandler:
     min_version = 0
     max_version = 2
 
-    def __init__(self, transactions: TransactionCoordinator) -> None:
+    def __init__(self, transactions: TransactionCoordinator, slices: Slices) -> None:
         self._transactions = transactions
+        self._slices = slices
 
     def handle(
         self, request: ListTransactionsRequest, context: RequestContext
@@ -36,16 +39,14 @@ class ListTransactionsHandler:
             request.duration_filter,
             request.transactional_id_pattern,
         )
+        listed = each(
+            await self._transactions.list(wanted),
+            lambda found: TransactionState(
+                transactional_id=found[0], producer_id=found[1].producer_id, transaction_state=found[1].state.text
+            ),
+        )
         return ListTransactionsResponse(
-            unknown_state_filters=unknown,
-            transaction_states=[
-                TransactionState(
-                    transactional_id=transactional_id,
-                    producer_id=state.producer_id,
-                    transaction_state=state.state.text,
-                )
-                for transactional_id, state in await self._transactions.list(wanted)
-            ],
+            unknown_state_filters=unknown, transaction_states=await self._slices.take(listed)
         )
 
     def refuse(self, request: ListTransactionsRequest, version: int, error: KafkaError) -> ListTransactionsResponse:

@@ -6,6 +6,8 @@ group is said at every partition: the response has no other place for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -13,6 +15,8 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import joined_topics, topics_in_parts
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.offset_commit import (
     OffsetCommitRequest,
@@ -71,6 +75,17 @@ class OffsetCommitHandler:
             if topic.partitions:
                 existing.append(topic)
         return existing, unknown
+
+    in_turn = False
+
+    def parts(self, request: OffsetCommitRequest) -> Iterator[OffsetCommitRequest]:
+        """Commits of some partitions each: they are no more one than several requests are."""
+        return topics_in_parts(request, "topics", "partitions")
+
+    def joined(self, answers: Sequence[OffsetCommitResponse]) -> Steps[OffsetCommitResponse]:
+        """One answer of those to the parts."""
+        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        return OffsetCommitResponse(topics=topics)
 
     def refuse(self, request: OffsetCommitRequest, version: int, error: KafkaError) -> OffsetCommitResponse:
         """The error at every partition."""

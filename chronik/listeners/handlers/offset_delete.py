@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import joined_topics, topics_in_parts
 from chronik.model import TopicPartition
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.offset_delete import (
     OffsetDeleteRequest,
@@ -59,6 +61,17 @@ class OffsetDeleteHandler:
                 if partitions
             ]
         )
+
+    in_turn = False
+
+    def parts(self, request: OffsetDeleteRequest) -> Iterator[OffsetDeleteRequest]:
+        """Deletions of some offsets each."""
+        return topics_in_parts(request, "topics", "partitions")
+
+    def joined(self, answers: Sequence[OffsetDeleteResponse]) -> Steps[OffsetDeleteResponse]:
+        """One answer of those to the parts. What is wrong with the group is wrong in all of them."""
+        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        return OffsetDeleteResponse(error_code=answers[0].error_code, topics=topics)
 
     def refuse(self, request: OffsetDeleteRequest, version: int, error: KafkaError) -> OffsetDeleteResponse:
         """The error alone."""

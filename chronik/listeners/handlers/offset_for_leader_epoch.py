@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chronik.broker.replicas import Replicas
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.offset_for_leader_epoch import (
     EpochEndOffset,
     OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
     OffsetForLeaderTopicResult,
 )
 
@@ -25,38 +29,36 @@ class OffsetForLeaderEpochHandler:
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
-    def handle(self, request: OffsetForLeaderEpochRequest, context: RequestContext) -> OffsetForLeaderEpochResponse:
+    def handle(
+        self, request: OffsetForLeaderEpochRequest, context: RequestContext
+    ) -> Steps[OffsetForLeaderEpochResponse]:
         """For each partition the largest epoch at or below the one asked for, and its end offset; -1 and -1 if none."""
-        return OffsetForLeaderEpochResponse(
-            topics=[
-                OffsetForLeaderTopicResult(
-                    topic=topic.topic, partitions=[self._answer(topic.topic, data) for data in topic.partitions]
-                )
-                for topic in request.topics
-            ]
-        )
+        return (yield from _each_partition(request, self._answer))
 
     def refuse(
         self, request: OffsetForLeaderEpochRequest, version: int, error: KafkaError
-    ) -> OffsetForLeaderEpochResponse:
+    ) -> Steps[OffsetForLeaderEpochResponse]:
         """`error` for every partition."""
-        return OffsetForLeaderEpochResponse(
-            topics=[
-                OffsetForLeaderTopicResult(
-                    topic=topic.topic,
-                    partitions=[
-                        EpochEndOffset(error_code=error.code, partition=data.partition) for data in topic.partitions
-                    ],
-                )
-                for topic in request.topics
-            ]
-        )
+        return _each_partition(request, lambda _, data: EpochEndOffset(error_code=error.code, partition=data.partition))
 
-    def _answer(self, topic: str, data: OffsetForLeaderPartition) -> EpochEndOffset:
+    def _answer(self, topic: OffsetForLeaderTopic, data: OffsetForLeaderPartition) -> EpochEndOffset:
         try:
-            partition = self._replicas.partition(topic, data.partition)
+            partition = self._replicas.partition(topic.topic, data.partition)
             partition.check_leader_epoch(data.current_leader_epoch)
         except KafkaError as error:
             return EpochEndOffset(error_code=error.code, partition=data.partition)
         epoch, end_offset = partition.epoch_end(data.leader_epoch)
         return EpochEndOffset(partition=data.partition, leader_epoch=epoch, end_offset=end_offset)
+
+
+def _each_partition(
+    request: OffsetForLeaderEpochRequest,
+    answer: Callable[[OffsetForLeaderTopic, OffsetForLeaderPartition], EpochEndOffset],
+) -> Steps[OffsetForLeaderEpochResponse]:
+    topics = yield from each_of(
+        request.topics,
+        lambda topic: topic.partitions,
+        answer,
+        lambda topic, partitions: OffsetForLeaderTopicResult(topic=topic.topic, partitions=partitions),
+    )
+    return OffsetForLeaderEpochResponse(topics=topics)

@@ -7,13 +7,15 @@ it is said at every partition: the response has no other place for it.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import joined_topics, topics_in_parts
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.txn_offset_commit import (
     TxnOffsetCommitRequest,
@@ -79,6 +81,17 @@ class TxnOffsetCommitHandler:
             ]
             topic.partitions = [item for item in topic.partitions if 0 <= item.partition_index < count]
         return unknown
+
+    in_turn = True  # a transaction is changed by one request at a time
+
+    def parts(self, request: TxnOffsetCommitRequest) -> Iterator[TxnOffsetCommitRequest]:
+        """Commits of some partitions each: their transaction makes them one."""
+        return topics_in_parts(request, "topics", "partitions")
+
+    def joined(self, answers: Sequence[TxnOffsetCommitResponse]) -> Steps[TxnOffsetCommitResponse]:
+        """One answer of those to the parts."""
+        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        return TxnOffsetCommitResponse(topics=topics)
 
     def refuse(self, request: TxnOffsetCommitRequest, version: int, error: KafkaError) -> TxnOffsetCommitResponse:
         """The error at every partition, as clients of this version understand it."""

@@ -10,14 +10,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IMarkerWriter
 from chronik.listeners.context import RequestContext
+from chronik.listeners.slices import Slices
 from chronik.model import TopicPartition, TransactionMarker
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.write_txn_markers import (
     WritableTxnMarker,
@@ -27,8 +27,6 @@ from chronik.wire.messages.write_txn_markers import (
     WriteTxnMarkersRequest,
     WriteTxnMarkersResponse,
 )
-
-_PARTITIONS_A_TURN = 50
 
 
 class WriteTxnMarkersHandler:
@@ -40,9 +38,9 @@ class WriteTxnMarkersHandler:
 
     _log = Logger()
 
-    def __init__(self, writer: IMarkerWriter, clock: IReactorTime) -> None:
+    def __init__(self, writer: IMarkerWriter, slices: Slices) -> None:
         self._writer = writer
-        self._clock = clock
+        self._slices = slices
 
     def handle(
         self, request: WriteTxnMarkersRequest, context: RequestContext
@@ -52,16 +50,23 @@ class WriteTxnMarkersHandler:
 
     async def _write(self, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse:
         begun: list[tuple[int, TopicPartition, Deferred[ErrorCode]]] = []
+        pace = self._slices.pace()
         for marker in request.markers:
-            for place in _partitions(marker):
-                answer = Deferred.fromCoroutine(self._write_one(place, _marker(marker)))
-                begun.append((marker.producer_id, place, answer))
-                if len(begun) % _PARTITIONS_A_TURN == 0:
-                    await deferLater(self._clock, 0)
-        written = [(producer_id, place, await answer) for producer_id, place, answer in begun]
+            places: set[TopicPartition] = set()  # each once
+            for asked in marker.topics:
+                for number in asked.partition_indexes:
+                    place = TopicPartition(asked.name, number)
+                    if place not in places:
+                        places.add(place)
+                        answer = Deferred.fromCoroutine(self._write_one(place, _marker(marker)))
+                        begun.append((marker.producer_id, place, answer))
+                    await pace.turn()
+            await pace.turn()
         results: dict[int, WritableTxnMarkerResult] = {}  # a producer without partitions is not answered for
         topics: dict[tuple[int, str], WritableTxnMarkerTopicResult] = {}
-        for producer_id, place, code in written:
+        for producer_id, place, written in begun:
+            await pace.turn()
+            code = await written
             if producer_id not in results:
                 results[producer_id] = WritableTxnMarkerResult(producer_id=producer_id)
             topic = topics.get((producer_id, place.topic))
@@ -85,38 +90,24 @@ class WriteTxnMarkersHandler:
             return ErrorCode.UNKNOWN_SERVER_ERROR
         return ErrorCode.NONE
 
-    def refuse(self, request: WriteTxnMarkersRequest, version: int, error: KafkaError) -> WriteTxnMarkersResponse:
+    def refuse(
+        self, request: WriteTxnMarkersRequest, version: int, error: KafkaError
+    ) -> Steps[WriteTxnMarkersResponse]:
         """The error at every partition: the response has no other place for it."""
-        return WriteTxnMarkersResponse(
-            markers=[
-                WritableTxnMarkerResult(
-                    producer_id=marker.producer_id,
-                    topics=[
-                        WritableTxnMarkerTopicResult(
-                            name=topic.name,
-                            partitions=[
-                                WritableTxnMarkerPartitionResult(partition_index=number, error_code=error.code)
-                                for number in topic.partition_indexes
-                            ],
-                        )
-                        for topic in marker.topics
-                    ],
-                )
-                for marker in request.markers
-            ]
-        )
+        markers = []
+        for marker in request.markers:
+            topics = yield from each_of(
+                marker.topics,
+                lambda topic: topic.partition_indexes,
+                lambda _, number: WritableTxnMarkerPartitionResult(partition_index=number, error_code=error.code),
+                lambda topic, partitions: WritableTxnMarkerTopicResult(name=topic.name, partitions=partitions),
+            )
+            markers.append(WritableTxnMarkerResult(producer_id=marker.producer_id, topics=topics))
+            yield
+        return WriteTxnMarkersResponse(markers=markers)
 
 
 def _marker(marker: WritableTxnMarker) -> TransactionMarker:
     return TransactionMarker(
         marker.producer_id, marker.producer_epoch, marker.transaction_result, marker.coordinator_epoch
-    )
-
-
-def _partitions(marker: WritableTxnMarker) -> list[TopicPartition]:
-    """All of them, each once."""
-    return list(
-        dict.fromkeys(
-            TopicPartition(topic.name, number) for topic in marker.topics for number in topic.partition_indexes
-        )
     )

@@ -15,6 +15,8 @@ class JoinGroupRequestProtocol(Struct):
 
 
 class JoinGroupRequest(Request, api_key=11, versions="0-9", flexible="6+"):
+    MAX_ELEMENTS = 1000  # a member has one protocol for each of its assignors
+
     group_id: str = string()
     session_timeout_ms: int = int32()
     rebalance_timeout_ms: int = int32("1+", default=-1, ignorable=True)

@@ -8,6 +8,8 @@ from chronik.wire.schema import Struct, array, int16, int32, string
 
 
 class ListGroupsRequest(Request, api_key=16, versions="0-5", flexible="3+"):
+    MAX_ELEMENTS = 1000  # there are less than ten states and types
+
     states_filter: list[str] = array(string(), "4+")
     types_filter: list[str] = array(string(), "5+")
 

@@ -23,6 +23,11 @@ def slices(clock: Clock) -> Slices:
     return Slices(clock.seconds, Cooperator(lambda: lambda: True, scheduler=lambda turn: clock.callLater(0, turn)))
 
 
+def whole(answer: Any) -> Any:
+    """What a handler returned; the result, where that is steps."""
+    return at_once(answer) if isinstance(answer, Generator) else answer
+
+
 class Serving:
     """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`, `throttles`,
     `slices`.
@@ -62,15 +67,11 @@ class Serving:
 
         async def handle() -> Any:
             try:
-                answer = handler.handle(request, context)
-                if isinstance(answer, Generator):
-                    answer = self.slices.begin(answer)
+                answer = whole(handler.handle(request, context))
                 if hasattr(answer, "__await__"):
                     answer = await answer
             except KafkaError as error:
-                answer = handler.refuse(request, version, error)
-                if isinstance(answer, Generator):
-                    answer = at_once(answer)
+                answer = whole(handler.refuse(request, version, error))
             data = answer.encode(version)
             decoded, end = response_class.decode(data, version)
             assert end == len(data)

@@ -42,6 +42,7 @@ from chronik.wire.messages.offset_fetch import (
 )
 from tests.coordinator.transactions import TransactionWorld
 from tests.coordinator.world import World, commit_request, join_request, sync_request
+from tests.listeners.handlers.serving import slices, whole
 
 E = ErrorCode
 EVENTS = ("events", 0)
@@ -67,6 +68,8 @@ class Case(SynchronousTestCase):
     def handler(self, cls: Any) -> Any:
         if cls is FindCoordinatorHandler:
             return cls(self.world.coordinator, TransactionWorld().coordinator)
+        if cls is OffsetFetchHandler:
+            return cls(self.world.coordinator, slices(self.world.clock))
         needs_metadata = cls in (OffsetCommitHandler, OffsetDeleteHandler)
         return cls(self.world.coordinator, self.world.metadata) if needs_metadata else cls(self.world.coordinator)
 
@@ -79,11 +82,11 @@ class Case(SynchronousTestCase):
 
         def coded(response: Any) -> Any:
             if isinstance(response, KafkaError):
-                response = handler.refuse(request, version, response)
+                response = whole(handler.refuse(request, version, response))
             return response_class.decode(response.encode(version), version)[0]
 
         try:
-            answer = handler.handle(request, context)
+            answer = whole(handler.handle(request, context))
         except KafkaError as error:
             return coded(error)
         if not isinstance(answer, response_class):
@@ -129,7 +132,7 @@ class RangeTests(Case):
             request_class, response_class = message_classes(handler.api_key)
             for version in range(handler.min_version, handler.max_version + 1):
                 request = requests.get(cls) or request_class()
-                refused = handler.refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no"))
+                refused = whole(handler.refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no")))
                 response_class.decode(refused.encode(version), version)
 
 

@@ -37,7 +37,7 @@ from chronik.wire.messages.list_transactions import ListTransactionsRequest
 from chronik.wire.messages.write_txn_markers import WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest
 from tests.coordinator.transactions import EVENTS, TransactionWorld
 from tests.coordinator.world import World
-from tests.listeners.handlers.serving import Serving
+from tests.listeners.handlers.serving import Serving, slices, whole
 
 E = ErrorCode
 HANDLERS = {
@@ -56,17 +56,17 @@ class Case(SynchronousTestCase):
         self.world = TransactionWorld()
         self.groups = World()
         serving = Serving()
-        transactions = self.world.coordinator
+        transactions, some = self.world.coordinator, slices(self.world.clock)
         self.handlers: dict[Any, Any] = {
             InitProducerIdHandler: InitProducerIdHandler(
                 ProducerIds(serving.controller, serving.image, 0, serving.clock), transactions
             ),
-            AddPartitionsToTxnHandler: AddPartitionsToTxnHandler(transactions, self.world.metadata),
+            AddPartitionsToTxnHandler: AddPartitionsToTxnHandler(transactions, self.world.metadata, some),
             AddOffsetsToTxnHandler: AddOffsetsToTxnHandler(transactions, self.groups.coordinator),
             EndTxnHandler: EndTxnHandler(transactions),
-            WriteTxnMarkersHandler: WriteTxnMarkersHandler(self.world.markers, self.world.clock),
+            WriteTxnMarkersHandler: WriteTxnMarkersHandler(self.world.markers, some),
             DescribeTransactionsHandler: DescribeTransactionsHandler(transactions),
-            ListTransactionsHandler: ListTransactionsHandler(transactions),
+            ListTransactionsHandler: ListTransactionsHandler(transactions, some),
             FindCoordinatorHandler: FindCoordinatorHandler(self.groups.coordinator, transactions),
         }
 
@@ -79,10 +79,10 @@ class Case(SynchronousTestCase):
 
         async def handle() -> Any:
             try:
-                answer = handler.handle(request, context)
+                answer = whole(handler.handle(request, context))
                 return await answer if hasattr(answer, "__await__") else answer
             except KafkaError as error:
-                return handler.refuse(request, version, error)
+                return whole(handler.refuse(request, version, error))
 
         results: list[Any] = []
         Deferred.fromCoroutine(handle()).addBoth(results.append)
@@ -149,7 +149,7 @@ class RangeTests(Case):
             request_class, response_class = message_classes(cls.api_key)
             for version in range(low, high + 1):
                 request = requests.get(cls) or request_class()
-                refused = self.handlers[cls].refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no"))
+                refused = whole(self.handlers[cls].refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no")))
                 response_class.decode(refused.encode(version), version)
 
 
