@@ -11,7 +11,7 @@ Pure: ids come from an injected source, time is an argument. Source: KIP-227.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from chronik.errors import ErrorCode, KafkaError
@@ -51,14 +51,14 @@ PartitionKey = tuple[str | Uuid, int]
 class _Session:
     __slots__ = ("epoch", "last_used_ms", "seen", "session_id", "targets", "uses_ids")
 
-    def __init__(self, session_id: int, uses_ids: bool, targets: Iterable[FetchTarget], now_ms: int) -> None:
+    def __init__(
+        self, session_id: int, uses_ids: bool, targets: Mapping[PartitionKey, FetchTarget], now_ms: int
+    ) -> None:
         self.session_id = session_id
         self.uses_ids = uses_ids
         self.epoch = 1
         self.last_used_ms = now_ms
-        self.targets: OrderedDict[PartitionKey, FetchTarget] = OrderedDict(
-            ((target.topic, target.partition), target) for target in targets
-        )
+        self.targets = OrderedDict(targets)
         self.seen: dict[PartitionKey, Seen] = {}
 
 
@@ -112,7 +112,7 @@ class FetchSessions:
         self,
         session_id: int,
         epoch: int,
-        targets: list[FetchTarget],
+        targets: Mapping[PartitionKey, FetchTarget],
         forgotten: Iterable[PartitionKey],
         uses_ids: bool,
         now_ms: int,
@@ -126,7 +126,7 @@ class FetchSessions:
             if session_id != NO_SESSION:
                 self._drop(session_id)
             session = self._open(targets, uses_ids, now_ms) if epoch == INITIAL_EPOCH else None
-            return FetchRound(session, targets, full=True)
+            return FetchRound(session, list(targets.values()), full=True)
         session = self._sessions.get(session_id)
         if session is None:
             raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND, f"there is no fetch session {session_id}")
@@ -139,9 +139,7 @@ class FetchSessions:
                 ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, "a fetch session keeps to topic names or to topic ids"
             )
         before = len(session.targets)
-        for target in targets:
-            key = (target.topic, target.partition)
-            session.targets[key] = target
+        session.targets.update(targets)
         for key in forgotten:
             session.targets.pop(key, None)
             session.seen.pop(key, None)
@@ -156,7 +154,7 @@ class FetchSessions:
         self._sessions.move_to_end(session_id)
         return FetchRound(session, list(session.targets.values()), full=False)
 
-    def _open(self, targets: list[FetchTarget], uses_ids: bool, now_ms: int) -> _Session | None:
+    def _open(self, targets: Mapping[PartitionKey, FetchTarget], uses_ids: bool, now_ms: int) -> _Session | None:
         """A new session, or None when the cache is full of ones in use: the client then fetches without."""
         if len(targets) > MAX_SESSION_PARTITIONS:
             return None

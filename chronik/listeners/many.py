@@ -1,8 +1,8 @@
 """Requests of many elements, served without holding up the reactor: 20,000 partitions are some 10 ms only to be decoded.
 
-Such a request is decoded in slices, and handled in slices: where its handler takes steps, or part by part where it is about
-things that are answered one by one (`chronik.listeners.parts`). Meanwhile its connection takes no other request, and its frame
-is held.
+Such a request is decoded in slices, and handled in slices: where its handler takes steps, or has a `handle_many` for them, or
+part by part where it is about things that are answered one by one (`chronik.listeners.parts`). Meanwhile its connection takes
+no other request, and its frame is held.
 
 One request of a node is decoded at a time: what is decoded takes some fifty times the bytes of its frame, and the frames of
 the others wait.
@@ -75,7 +75,7 @@ class ManyElementRequests:
             begun = await self._begun(request, route, context, work)
             held.release()
             return await self._joined(begun, route, work)
-        answer = route.handler.handle(request, context)
+        answer = getattr(route.handler, "handle_many", route.handler.handle)(request, context)
         if isinstance(answer, Generator):
             answer = await self.slices.finish(work.timed(answer))
         held.release()

@@ -7,7 +7,7 @@ of the reactor; where `in_turn` is true, each when the one before it is answered
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any, TypeVar
 
@@ -49,12 +49,14 @@ def topics_in_parts(request: _Request, topics: str, partitions: str) -> Iterator
         yield _with(request, topics, some)
 
 
-def joined_topics(answers: Iterable[Sequence[Any]], name: str, partitions: str) -> Steps[list[Any]]:
-    """The topics of the answers to parts, with those put together that were cut."""
+def joined_topics(
+    answers: Iterable[Sequence[Any]], named: Callable[[Any], object], partitions: str
+) -> Steps[list[Any]]:
+    """The topics of the answers to parts, with those put together that were cut; `named` tells what a topic is called."""
     whole: list[Any] = []
     for topics in answers:
         for place, topic in enumerate(topics):
-            if place == 0 and whole and getattr(whole[-1], name) == getattr(topic, name):
+            if place == 0 and whole and named(whole[-1]) == named(topic):
                 getattr(whole[-1], partitions).extend(getattr(topic, partitions))
             else:
                 whole.append(topic)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+from heapq import merge
+
 from chronik.config_def import shorten
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.topology import TOPIC_OPERATIONS, Topology, topology
 from chronik.model import INTERNAL_TOPICS, PartitionState, topic_name_fault
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_topic_partitions import (
     Cursor,
@@ -19,6 +23,8 @@ from chronik.wire.messages.describe_topic_partitions import (
 
 MAX_PARTITIONS = 2000
 """The most partitions in one answer, whatever the client allows: Kafka's `max.request.partition.size.limit`."""
+
+_SORTED_AT_ONCE = 1000
 
 _NEWEST_METADATA = 13
 """Partition errors are those of this version of Metadata."""
@@ -36,18 +42,19 @@ class DescribeTopicPartitionsHandler:
 
     def handle(
         self, request: DescribeTopicPartitionsRequest, context: RequestContext
-    ) -> DescribeTopicPartitionsResponse:
+    ) -> Steps[DescribeTopicPartitionsResponse]:
         """One page, from the request's cursor on, with a cursor to the next one if there is more."""
-        names = self._names(request)
+        names = yield from self._names(request)
         view = topology(self._metadata, context.listener)
+        cursor = request.cursor
         room = max(min(MAX_PARTITIONS, request.response_partition_limit), 1)
         topics: list[DescribeTopicPartitionsResponseTopic] = []
         for name in names:
+            yield
             if not room:
                 return DescribeTopicPartitionsResponse(
                     topics=topics, next_cursor=Cursor(topic_name=name, partition_index=0)
                 )
-            cursor = request.cursor
             first = cursor.partition_index if cursor is not None and cursor.topic_name == name else 0
             found, more = self._topic(name, first, room, view)
             topics.append(found)
@@ -59,23 +66,20 @@ class DescribeTopicPartitionsHandler:
 
     def refuse(
         self, request: DescribeTopicPartitionsRequest, version: int, error: KafkaError
-    ) -> DescribeTopicPartitionsResponse:
+    ) -> Steps[DescribeTopicPartitionsResponse]:
         """`error` for every topic that the request names."""
-        return DescribeTopicPartitionsResponse(
-            topics=[
-                DescribeTopicPartitionsResponseTopic(error_code=error.code, name=topic.name) for topic in request.topics
-            ]
+        topics = yield from each(
+            request.topics,
+            lambda topic: DescribeTopicPartitionsResponseTopic(error_code=error.code, name=topic.name),
         )
+        return DescribeTopicPartitionsResponse(topics=topics)
 
-    def _names(self, request: DescribeTopicPartitionsRequest) -> list[str]:
-        """The names to answer, sorted, from the cursor's on. Raises KafkaError for a cursor that makes no sense."""
+    def _names(self, request: DescribeTopicPartitionsRequest) -> Steps[Iterable[str]]:
+        """The names to answer, in their order, from the cursor's on. Raises KafkaError for a cursor that makes no sense."""
         cursor = request.cursor
-        if request.topics:
-            names = sorted({topic.name for topic in request.topics})
-        else:
-            names = [topic.name for topic in self._metadata.topics()]
+        names = yield from self._asked(request)
         if cursor is None:
-            return names
+            return (yield from _ascending(list(names)))
         if request.topics and cursor.topic_name not in names:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"the cursor is at topic {shorten(cursor.topic_name)}, which isn't asked for"
@@ -84,7 +88,15 @@ class DescribeTopicPartitionsHandler:
             raise KafkaError(
                 ErrorCode.INVALID_REQUEST, f"the cursor is at partition {cursor.partition_index}; they begin at 0"
             )
-        return [name for name in names if name >= cursor.topic_name]
+        return (yield from _ascending([name for name in names if name >= cursor.topic_name]))
+
+    def _asked(self, request: DescribeTopicPartitionsRequest) -> Steps[Collection[str]]:
+        """All names, without repetition."""
+        names: dict[str, None] = {}
+        for topic in request.topics or self._metadata.topics():
+            names[topic.name] = None
+            yield
+        return names
 
     def _topic(
         self, name: str, first: int, room: int, view: Topology
@@ -107,6 +119,15 @@ class DescribeTopicPartitionsHandler:
             partitions=[_partition(partition, view) for partition in page],
             topic_authorized_operations=TOPIC_OPERATIONS,
         ), first + len(page) < len(topic.partitions) and bool(page)
+
+
+def _ascending(names: Sequence[str]) -> Steps[Iterable[str]]:
+    """`names` sorted: some at a time, and put together as one asks for them."""
+    runs = []
+    for start in range(0, len(names), _SORTED_AT_ONCE):
+        runs.append(sorted(names[start : start + _SORTED_AT_ONCE]))
+        yield
+    return merge(*runs)
 
 
 def _partition(partition: PartitionState, view: Topology) -> DescribeTopicPartitionsResponsePartition:

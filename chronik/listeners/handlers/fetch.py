@@ -29,6 +29,7 @@ from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.large_fetch import LargeFetches, target_of
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
+from chronik.steps import Steps
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.fetch import (
@@ -122,9 +123,16 @@ class FetchHandler:
         named = [
             (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
         ]
-        if len(named) > LARGE:
-            return self._large.begin(named, request, context)
-        fetch_round = self.begin(dict(map(target_of, named)), request, context)
+        fetch_round = self.begin(
+            dict(map(target_of, named)),
+            [
+                (topic.topic_id if by_id else topic.topic, partition)
+                for topic in request.forgotten_topics_data
+                for partition in topic.partitions
+            ],
+            request,
+            context,
+        )
         if len(fetch_round.targets) > LARGE:
             return self._large.serve(fetch_round, request, context)
         reading = self.read(fetch_round, request, version)
@@ -133,21 +141,30 @@ class FetchHandler:
             return self._respond(fetch_round, reading, context)
         return _DelayedFetch(self, fetch_round, request, context, reading).answer
 
+    def handle_many(
+        self, request: FetchRequest, context: RequestContext
+    ) -> Steps[Coroutine[Deferred[Any], Any, FetchResponse]]:
+        """As `handle`, of a request of many elements."""
+        if request.isolation_level not in (_READ_UNCOMMITTED, _READ_COMMITTED):
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
+        if self._throttles.active:
+            request.max_bytes = min(request.max_bytes, self._throttles.most_to_fetch(context))
+        return self._large.begin(request, context)
+
     def begin(
-        self, targets: dict[PartitionKey, FetchTarget], request: FetchRequest, context: RequestContext
+        self,
+        targets: dict[PartitionKey, FetchTarget],
+        forgotten: Sequence[PartitionKey],
+        request: FetchRequest,
+        context: RequestContext,
     ) -> FetchRound:
         """The round of a session, or of none, that a request is."""
-        by_id = context.api_version >= _BY_ID
         return self._sessions.begin(
             request.session_id,
             request.session_epoch,
-            list(targets.values()),
-            [
-                (topic.topic_id if by_id else topic.topic, partition)
-                for topic in request.forgotten_topics_data
-                for partition in topic.partitions
-            ],
-            by_id,
+            targets,
+            forgotten,
+            context.api_version >= _BY_ID,
             context.now_ms(),
         )
 

@@ -6,7 +6,7 @@ and the budget of answers spent, while a round is being read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
 from chronik.listeners.slices import Slices
 from chronik.model import Uuid
+from chronik.steps import Steps
 from chronik.wire.codec import encode_struct
 from chronik.wire.messages.fetch import (
     FetchableTopicResponse,
@@ -52,13 +53,27 @@ class LargeFetches:
         self._clock = clock
         self._reactor = reactor
 
-    async def begin(
-        self, named: list[tuple[str | Uuid, FetchPartition]], request: FetchRequest, context: RequestContext
-    ) -> FetchResponse:
-        """Serve a request that names so many partitions."""
+    def begin(
+        self, request: FetchRequest, context: RequestContext
+    ) -> Steps[Coroutine[Deferred[Any], Any, FetchResponse]]:
+        """Begin to serve a request that names so many partitions: what goes on to its answer."""
+        by_id = context.api_version >= _BY_ID
         targets: dict[PartitionKey, FetchTarget] = {}
-        await self._slices.each(named, lambda part: targets.update(map(target_of, part)))
-        return await self.serve(self._handler.begin(targets, request, context), request, context)
+        for topic in request.topics:
+            name = topic.topic_id if by_id else topic.topic
+            for data in topic.partitions:
+                key, target = target_of((name, data))
+                targets[key] = target
+                yield
+            yield
+        forgotten: list[PartitionKey] = []
+        for left in request.forgotten_topics_data:
+            name = left.topic_id if by_id else left.topic
+            for partition in left.partitions:
+                forgotten.append((name, partition))
+                yield
+            yield
+        return self.serve(self._handler.begin(targets, forgotten, request, context), request, context)
 
     async def serve(self, fetch_round: FetchRound, request: FetchRequest, context: RequestContext) -> FetchResponse:
         """As `handle`, without holding up the reactor: a round of 20,000 partitions is some 300 ms of work."""

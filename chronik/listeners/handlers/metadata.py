@@ -7,7 +7,7 @@ some are created and the rest is unknown until the client, as it does, asks agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,8 @@ from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.model import INTERNAL_TOPICS, ZERO_UUID, Uuid, topic_name_fault
 from chronik.node_config import NodeConfig
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
-from chronik.wire.codec import encode_struct
 from chronik.wire.messages.metadata import (
     MetadataRequest,
     MetadataResponse,
@@ -41,8 +41,6 @@ _MAX_CREATED = 1_000
 """Topics that one request creates at most."""
 _CREATED_AT_ONCE = 32
 """Topics that it creates by one command: each costs the reactor some 65 us, in one piece."""
-_LARGE = 500
-"""Topics above which a request is answered in slices: each takes the reactor some 2 us."""
 
 _TOLD = frozenset({ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.INVALID_REPLICATION_FACTOR})
 """Refusals of a creation that a client should see. After others the topic is just unknown, and the client asks again."""
@@ -80,64 +78,52 @@ class MetadataHandler:
 
     def handle(
         self, request: MetadataRequest, context: RequestContext
-    ) -> MetadataResponse | Coroutine[Deferred[Any], Any, MetadataResponse]:
+    ) -> Steps[MetadataResponse | Coroutine[Deferred[Any], Any, MetadataResponse]]:
         """The brokers and the topics asked for; a coroutine only when topics are created first."""
         version, asked = context.api_version, request.topics
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
         if asked is None or (version == 0 and not asked):
-            return self._response(request, context, view, view.all())
-        ids = dict.fromkeys(topic.topic_id for topic in asked if topic.topic_id != ZERO_UUID)
+            return self._response(request, context, view, (yield from view.all()))
+        ids: dict[Uuid, None] = {}
+        names: dict[str, None] = {}
+        nameless = False
+        for topic in asked:
+            if topic.topic_id != ZERO_UUID:
+                ids[topic.topic_id] = None
+            elif topic.name is not None:
+                names[topic.name] = None
+            else:
+                nameless = True
+            yield
         if ids:
             if version < 12:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"version {version} of Metadata does not take topic ids")
-            if len(ids) > _LARGE:
-                return self._in_slices(list(ids), partial(self._by_id, view=view), request, context, view)
-            return self._response(request, context, view, self._by_id(ids, view))
-        names: dict[str, None] = {}
-        for topic in asked:
-            if topic.name is None:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "a topic is asked for by neither its name nor its id")
-            names[topic.name] = None
-        if request.allow_auto_topic_creation:
-            missing = [name for name in names if self._metadata.topic(name) is None and topic_name_fault(name) is None]
-            if missing and self._configs.value("auto.create.topics.enable"):
-                return self._create_first(request, context, names, missing[:_MAX_CREATED])
-        named: Callable[..., list[Any]] = partial(self._by_name, request=request, view=view, refusals={})
-        if len(names) > _LARGE:
-            return self._in_slices(list(names), named, request, context, view)
-        return self._response(request, context, view, named(names))
-
-    async def _in_slices(
-        self,
-        asked: list[Any],
-        elements: Callable[..., list[Any]],
-        request: MetadataRequest,
-        context: RequestContext,
-        view: TopicView,
-    ) -> MetadataResponse:
-        """As `handle`, without holding up the reactor: the answer to 25,000 names is some 50 ms of work."""
-        topics: list[Any] = []
-        flexible = MetadataResponse.is_flexible(context.api_version)
-
-        def add(part: Sequence[Any]) -> None:
-            for each in elements(part):
-                topics.append(each if type(each) is bytes else encode_struct(each, context.api_version, flexible))
-
-        await self._slices.each(asked, add)
+            return self._response(request, context, view, (yield from each(ids, partial(self._by_id, view))))
+        if nameless:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "a topic is asked for by neither its name nor its id")
+        if request.allow_auto_topic_creation and self._configs.value("auto.create.topics.enable"):
+            missing = []
+            for name in names:
+                if self._metadata.topic(name) is None and topic_name_fault(name) is None:
+                    missing.append(name)
+                    if len(missing) == _MAX_CREATED:
+                        break
+                yield
+            if missing:
+                return self._create_first(request, context, list(names), missing)
+        topics = yield from each(names, partial(self._by_name, request, view, {}))
         return self._response(request, context, view, topics)
 
-    def refuse(self, request: MetadataRequest, version: int, error: KafkaError) -> MetadataResponse:
+    def refuse(self, request: MetadataRequest, version: int, error: KafkaError) -> Steps[MetadataResponse]:
         """`error` for every topic that the request names, and from version 13 on for the whole."""
-        return MetadataResponse(
-            topics=[
-                MetadataResponseTopic(error_code=error.code, name=topic.name or "", topic_id=topic.topic_id)
-                for topic in request.topics or ()
-            ],
-            error_code=error.code,
+        topics = yield from each(
+            request.topics or (),
+            lambda topic: MetadataResponseTopic(error_code=error.code, name=topic.name or "", topic_id=topic.topic_id),
         )
+        return MetadataResponse(topics=topics, error_code=error.code)
 
     async def _create_first(
-        self, request: MetadataRequest, context: RequestContext, names: Iterable[str], missing: list[str]
+        self, request: MetadataRequest, context: RequestContext, names: list[str], missing: list[str]
     ) -> MetadataResponse:
         refusals: dict[str, ErrorCode] = {}
         quota = self._throttles.mutations(context, strict=True)  # what is too much stays unknown, for now
@@ -153,44 +139,31 @@ class MetadataHandler:
                 break
         version = context.api_version
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
-        named: Callable[..., list[Any]] = partial(self._by_name, request=request, view=view, refusals=refusals)
-        return await self._in_slices(list(names), named, request, context, view)
+        topics = await self._slices.take(each(names, partial(self._by_name, request, view, refusals)))
+        return self._response(request, context, view, topics)
 
     def _by_name(
-        self, names: Iterable[str], request: MetadataRequest, view: TopicView, refusals: Mapping[str, ErrorCode]
-    ) -> list[Any]:
-        operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
-        topics: list[Any] = []
-        for name in names:
-            topic = self._metadata.topic(name)
-            if topic is not None:
-                topics.append(view.of(topic))
-                continue
-            code = refusals.get(name)
-            if code is None:
-                invalid = topic_name_fault(name) is not None
-                code = ErrorCode.INVALID_TOPIC_EXCEPTION if invalid else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            topics.append(
-                MetadataResponseTopic(
-                    error_code=code,
-                    name=name,
-                    is_internal=name in INTERNAL_TOPICS,
-                    topic_authorized_operations=operations,
-                )
-            )
-        return topics
+        self, request: MetadataRequest, view: TopicView, refusals: Mapping[str, ErrorCode], name: str
+    ) -> bytes | MetadataResponseTopic:
+        topic = self._metadata.topic(name)
+        if topic is not None:
+            return view.of(topic)
+        code = refusals.get(name)
+        if code is None:
+            invalid = topic_name_fault(name) is not None
+            code = ErrorCode.INVALID_TOPIC_EXCEPTION if invalid else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return MetadataResponseTopic(
+            error_code=code,
+            name=name,
+            is_internal=name in INTERNAL_TOPICS,
+            topic_authorized_operations=TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED,
+        )
 
-    def _by_id(self, ids: Iterable[Uuid], view: TopicView) -> list[Any]:
-        topics: list[Any] = []
-        for topic_id in ids:
-            topic = self._metadata.topic_by_id(topic_id)
-            if topic is None:
-                topics.append(
-                    MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id)
-                )
-            else:
-                topics.append(view.of(topic))
-        return topics
+    def _by_id(self, view: TopicView, topic_id: Uuid) -> bytes | MetadataResponseTopic:
+        topic = self._metadata.topic_by_id(topic_id)
+        if topic is None:
+            return MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id)
+        return view.of(topic)
 
     def _response(
         self, request: MetadataRequest, context: RequestContext, view: TopicView, topics: list[Any]

@@ -7,6 +7,7 @@ group is said at every partition: the response has no other place for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -84,7 +85,7 @@ class OffsetCommitHandler:
 
     def joined(self, answers: Sequence[OffsetCommitResponse]) -> Steps[OffsetCommitResponse]:
         """One answer of those to the parts."""
-        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        topics = yield from joined_topics([answer.topics for answer in answers], attrgetter("name"), "partitions")
         return OffsetCommitResponse(topics=topics)
 
     def refuse(self, request: OffsetCommitRequest, version: int, error: KafkaError) -> OffsetCommitResponse:

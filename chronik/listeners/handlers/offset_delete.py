@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator
@@ -70,7 +71,7 @@ class OffsetDeleteHandler:
 
     def joined(self, answers: Sequence[OffsetDeleteResponse]) -> Steps[OffsetDeleteResponse]:
         """One answer of those to the parts. What is wrong with the group is wrong in all of them."""
-        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        topics = yield from joined_topics([answer.topics for answer in answers], attrgetter("name"), "partitions")
         return OffsetDeleteResponse(error_code=answers[0].error_code, topics=topics)
 
     def refuse(self, request: OffsetDeleteRequest, version: int, error: KafkaError) -> OffsetDeleteResponse:

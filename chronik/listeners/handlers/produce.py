@@ -18,8 +18,9 @@ Versions 0 to 2 are advertised, because old librdkafka refuses to compress other
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -41,7 +42,9 @@ from chronik.listeners.handlers.produce_refusals import (
     refused,
 )
 from chronik.listeners.handlers.produce_waiting import ALL, Wait, Waiting, take
+from chronik.listeners.parts import joined_topics, topics_in_parts
 from chronik.model import INTERNAL_TOPICS
+from chronik.steps import Steps
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.apis import ApiKey
 from chronik.wire.batches import CODEC_BITS, TRANSACTIONAL_BIT
@@ -277,6 +280,18 @@ class ProduceHandler:
             )
         self._latency.observe(self._clock() - received)
         return shape.answer(correlation_id, index, base_offset, append_time, log_start)
+
+    in_turn = False
+
+    def parts(self, request: ProduceRequest) -> Iterator[ProduceRequest]:
+        """Requests for some partitions each, whose batches are appended in the same order."""
+        return topics_in_parts(request, "topic_data", "partition_data")
+
+    def joined(self, answers: Sequence[ProduceResponse]) -> Steps[ProduceResponse]:
+        """One answer of those to the parts."""
+        named = attrgetter("name", "topic_id")
+        responses = yield from joined_topics([answer.responses for answer in answers], named, "partition_responses")
+        return ProduceResponse(responses=responses)
 
     def refuse(self, request: ProduceRequest, version: int, error: KafkaError) -> ProduceResponse:
         """`error` for every partition of the request. Raises CloseConnection when acks is 0."""

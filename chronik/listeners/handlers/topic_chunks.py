@@ -2,8 +2,7 @@
 
 A `TopicView` is how one listener sees topics in one version of the API, with or without authorised operations. A change of a
 topic drops that topic's bytes from every view; a change of the brokers drops the views. Most partitions of a cluster differ
-in nothing but their index, so each kind is encoded once: the first answer after a start, with thousands of partitions, takes
-a few ms.
+in nothing but their index, so each kind is encoded once.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 from chronik.interfaces import IClusterMetadata, MetadataDelta
 from chronik.listeners.handlers.topology import NOT_ASKED, TOPIC_OPERATIONS, Topology, topology
 from chronik.model import PartitionState, Topic, Uuid
+from chronik.steps import Steps, each
 from chronik.wire.codec import encode_struct
 from chronik.wire.messages.metadata import MetadataResponse, MetadataResponsePartition, MetadataResponseTopic
 
@@ -45,11 +45,14 @@ class TopicView:
             chunk = self.chunks[topic.topic_id] = encode_struct(self._element(topic), self._version, self._flexible)
         return chunk
 
-    def all(self) -> list[Any]:
+    def all(self) -> Steps[list[Any]]:
         """All topics, encoded, by name. Not to be changed: it is the same list until the metadata changes."""
-        if self._all_version != self._metadata.version:
-            self._all = [self.of(topic) for topic in self._metadata.topics()]
-            self._all_version = self._metadata.version
+        version = self._metadata.version
+        if self._all_version != version:
+            made = yield from each(self._metadata.topics(), self.of)
+            if self._metadata.version != version:
+                return made  # of two states; the next one asks again
+            self._all, self._all_version = made, version
         return self._all
 
     def _element(self, topic: Topic) -> MetadataResponseTopic:
@@ -68,17 +71,17 @@ class TopicView:
         encoded = []
         leader = epoch = replicas = isr = None
         before = behind = b""
-        for each in partitions:
-            if each.leader_epoch != epoch or each.leader != leader or each.replicas != replicas or each.isr != isr:
-                leader, epoch, replicas, isr = each.leader, each.leader_epoch, each.replicas, each.isr
+        for state in partitions:
+            if state.leader_epoch != epoch or state.leader != leader or state.replicas != replicas or state.isr != isr:
+                leader, epoch, replicas, isr = state.leader, state.leader_epoch, state.replicas, state.isr
                 kind = (leader, epoch, replicas, isr)
                 around = self._kinds.get(kind)
                 if around is None:
                     if len(self._kinds) >= _MAX_KINDS:
                         self._kinds.clear()
-                    around = self._kinds[kind] = self._around_index(each)
+                    around = self._kinds[kind] = self._around_index(state)
                 before, behind = around
-            encoded.append(b"%b%b%b" % (before, _pack_index(each.partition), behind))
+            encoded.append(b"%b%b%b" % (before, _pack_index(state.partition), behind))
         return encoded
 
     def _around_index(self, partition: PartitionState) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ it is said at every partition: the response has no other place for it.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator
@@ -90,7 +91,7 @@ class TxnOffsetCommitHandler:
 
     def joined(self, answers: Sequence[TxnOffsetCommitResponse]) -> Steps[TxnOffsetCommitResponse]:
         """One answer of those to the parts."""
-        topics = yield from joined_topics([answer.topics for answer in answers], "name", "partitions")
+        topics = yield from joined_topics([answer.topics for answer in answers], attrgetter("name"), "partitions")
         return TxnOffsetCommitResponse(topics=topics)
 
     def refuse(self, request: TxnOffsetCommitRequest, version: int, error: KafkaError) -> TxnOffsetCommitResponse:

@@ -22,6 +22,8 @@ class TopicProduceData(Struct):
 
 
 class ProduceRequest(Request, api_key=0, versions="0-13", flexible="9+"):
+    DECODED_AT_ONCE = 500  # what it has is appended too, and that in one piece
+
     transactional_id: str | None = string("3+", nullable="3+", default=None)
     acks: int = int16()
     timeout_ms: int = int32()
