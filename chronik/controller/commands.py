@@ -78,10 +78,14 @@ class MorePartitions:
 
 @dataclass(frozen=True, slots=True)
 class CreatePartitions:
-    """Add partitions to topics. Answers with a KafkaError or None for each."""
+    """Add partitions to topics. Answers with a KafkaError or None for each.
+
+    `added_before` counts those that earlier parts of the same request have added.
+    """
 
     topics: tuple[MorePartitions, ...]
     validate_only: bool = False
+    added_before: int = 0
 
 
 class ResourceType(IntEnum):

@@ -91,13 +91,28 @@ class Decision(NamedTuple):
 
 def decide(image: MetadataImage, command: Command, rules: Rules) -> Decision:
     """Carry out `command` on paper. Raises KafkaError when it is refused as a whole."""
+    check_size(command, rules.num_partitions)
+    return _DECIDERS[type(command)](image, command, rules)
+
+
+def check_size(command: Command, num_partitions: int) -> None:
+    """Raises KafkaError(POLICY_VIOLATION) for what is too much for one request; `num_partitions` is the default of a topic.
+
+    Who proposes a command in parts has to ask this of the whole.
+    """
     items = _items(command)
     if items > MAX_ITEMS_PER_COMMAND:
         raise KafkaError(
             ErrorCode.POLICY_VIOLATION,
             f"one request is about at most {MAX_ITEMS_PER_COMMAND} items, this one has {items}",
         )
-    return _DECIDERS[type(command)](image, command, rules)
+    if isinstance(command, CreateTopics):
+        asked = sum(partitions_asked(topic, num_partitions) for topic in command.topics)
+        if asked > MAX_PARTITIONS_PER_COMMAND:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION,
+                f"one request creates at most {MAX_PARTITIONS_PER_COMMAND} partitions, this one asks for {asked}",
+            )
 
 
 def _items(command: Command) -> int:
@@ -116,12 +131,6 @@ def _items(command: Command) -> int:
 
 
 def _create_topics(image: MetadataImage, command: CreateTopics, rules: Rules) -> Decision:
-    asked = sum(_partitions_asked(topic, rules) for topic in command.topics)
-    if asked > MAX_PARTITIONS_PER_COMMAND:
-        raise KafkaError(
-            ErrorCode.POLICY_VIOLATION,
-            f"one request creates at most {MAX_PARTITIONS_PER_COMMAND} partitions, this one asks for {asked}",
-        )
     records: list[MetadataRecord] = []
     results = []
     names: set[str] = set()
@@ -145,10 +154,11 @@ def _create_topics(image: MetadataImage, command: CreateTopics, rules: Rules) ->
     return Decision(() if command.validate_only else records, tuple(results))
 
 
-def _partitions_asked(topic: NewTopic, rules: Rules) -> int:
+def partitions_asked(topic: NewTopic, num_partitions: int) -> int:
+    """How many partitions a new topic would have; `num_partitions` is the default."""
     if topic.assignments:
         return len(topic.assignments)
-    return rules.num_partitions if topic.partitions == -1 else max(topic.partitions, 0)
+    return num_partitions if topic.partitions == -1 else max(topic.partitions, 0)
 
 
 def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCreated:
@@ -288,7 +298,7 @@ def _resolve(image: MetadataImage, reference: TopicReference, times: int) -> Top
 def _create_partitions(image: MetadataImage, command: CreatePartitions, rules: Rules) -> Decision:
     records: list[MetadataRecord] = []
     results: list[KafkaError | None] = []
-    room = MAX_PARTITIONS_PER_COMMAND
+    room = MAX_PARTITIONS_PER_COMMAND - command.added_before
     for more in command.topics:
         try:
             record = _add_partitions(image, more, room)

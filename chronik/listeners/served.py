@@ -61,6 +61,7 @@ from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
 from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.offset_for_leader_epoch import OffsetForLeaderEpochHandler
 from chronik.listeners.handlers.produce import ProduceHandler
+from chronik.listeners.handlers.proposing import Proposing
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
 from chronik.listeners.handlers.update_features import UpdateFeaturesHandler
@@ -98,6 +99,7 @@ def served_apis(
     )
     wakeups = Wakeups(lambda call: reactor.callLater(0, call))
     clock = time.monotonic
+    proposing = Proposing(controller, reactor, slices)
     return [
         ApiVersionsHandler(table, metadata),
         ProduceHandler(replicas, metrics.produce_latency, clock, reactor, transactions),
@@ -124,14 +126,14 @@ def served_apis(
         DescribeClusterHandler(metadata),
         DescribeTopicPartitionsHandler(metadata),
         InitProducerIdHandler(producer_ids, transactions),
-        CreateTopicsHandler(controller, configs, reactor, throttles),
-        DeleteTopicsHandler(controller, configs, reactor, throttles),
-        CreatePartitionsHandler(controller, reactor, throttles),
+        CreateTopicsHandler(proposing, configs, throttles),
+        DeleteTopicsHandler(proposing, configs, metadata, throttles),
+        CreatePartitionsHandler(proposing, metadata, throttles),
         DescribeConfigsHandler(metadata, configs, slices),
-        AlterConfigsHandler(controller, config.node_id, reactor),
-        IncrementalAlterConfigsHandler(controller, config.node_id, reactor),
+        AlterConfigsHandler(proposing, config.node_id),
+        IncrementalAlterConfigsHandler(proposing, config.node_id),
         DescribeClientQuotasHandler(metadata.quotas),
-        AlterClientQuotasHandler(controller, reactor),
+        AlterClientQuotasHandler(proposing),
         ListConfigResourcesHandler(metadata),
         UpdateFeaturesHandler(controller, reactor),
         ElectLeadersHandler(metadata),

@@ -27,7 +27,7 @@ class QuotaTests(SynchronousTestCase):
             entity=[alter.EntityData(entity_type=kind, entity_name=name) for kind, name in entity.items()],
             ops=[alter.OpData(key=key, value=value or 0.0, remove=value is None) for key, value in values.items()],
         )
-        handler = AlterClientQuotasHandler(self.serving.controller, self.serving.clock)  # type: ignore[arg-type]
+        handler = AlterClientQuotasHandler(self.serving.proposing)
         request = alter.AlterClientQuotasRequest(entries=[entry], validate_only=validate_only)
         (result,) = self.serving.ask(handler, request).entries
         self.assertEqual({each.entity_type: each.entity_name for each in result.entity}, entity)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from itertools import chain
 
 from chronik.controller.commands import AlterClientQuotas, QuotaAlteration
+from chronik.controller.controller import check_size
 from chronik.errors import KafkaError
-from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.altering import CONFIG_TIMEOUT_MS
-from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.handlers.proposing import Proposing, in_parts
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.alter_client_quotas import (
     AlterClientQuotasRequest,
@@ -20,27 +21,45 @@ from chronik.wire.messages.alter_client_quotas import (
 
 
 class AlterClientQuotasHandler:
-    """Serves AlterClientQuotas through `controller`."""
+    """Serves AlterClientQuotas by `proposing`."""
 
     api_key = ApiKey.ALTER_CLIENT_QUOTAS
     min_version = 0
     max_version = 1
 
-    def __init__(self, controller: IController, clock: IReactorTime) -> None:
-        self._controller = controller
-        self._clock = clock
+    def __init__(self, proposing: Proposing) -> None:
+        self._proposing = proposing
 
     async def handle(self, request: AlterClientQuotasRequest, context: RequestContext) -> AlterClientQuotasResponse:
         """A result for each entry, in the order of the request."""
-        command = AlterClientQuotas(tuple(map(_alteration, request.entries)), request.validate_only)
-        errors = await propose(self._controller, command, CONFIG_TIMEOUT_MS, self._clock)
-        return AlterClientQuotasResponse(
-            entries=[_result(entry, error) for entry, error in zip(request.entries, errors, strict=True)]
+        take = self._proposing.slices.take
+        alterations = await take(each(request.entries, _alteration))
+        check_size(AlterClientQuotas(tuple(alterations)), 0)
+        by_entity = await take(_by_entity(alterations))
+        commands = (
+            AlterClientQuotas(tuple(alterations[place] for places in some for place in places), request.validate_only)
+            for some in in_parts(by_entity, len)
         )
+        errors = await self._proposing.each(commands, CONFIG_TIMEOUT_MS, [])
+        by_place = dict(zip(chain.from_iterable(by_entity), errors, strict=True))
+        entries = await take(each(enumerate(request.entries), lambda asked: _result(asked[1], by_place[asked[0]])))
+        return AlterClientQuotasResponse(entries=entries)
 
-    def refuse(self, request: AlterClientQuotasRequest, version: int, error: KafkaError) -> AlterClientQuotasResponse:
+    def refuse(
+        self, request: AlterClientQuotasRequest, version: int, error: KafkaError
+    ) -> Steps[AlterClientQuotasResponse]:
         """`error` for every entry."""
-        return AlterClientQuotasResponse(entries=[_result(entry, error) for entry in request.entries])
+        entries = yield from each(request.entries, lambda entry: _result(entry, error))
+        return AlterClientQuotasResponse(entries=entries)
+
+
+def _by_entity(alterations: list[QuotaAlteration]) -> Steps[list[list[int]]]:
+    """Their places, with all that are about the same entity together: they are decided together."""
+    by_entity: dict[object, list[int]] = {}
+    for place, alteration in enumerate(alterations):
+        by_entity.setdefault(tuple(sorted(dict(alteration.entity).items(), key=repr)), []).append(place)
+        yield
+    return list(by_entity.values())
 
 
 def _alteration(entry: EntryData) -> QuotaAlteration:

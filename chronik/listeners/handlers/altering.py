@@ -7,30 +7,28 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IReactorTime
-
 from chronik.controller.commands import ConfigResource, ResourceType
+from chronik.controller.controller import check_size
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.handlers.proposing import Proposing, in_parts
+from chronik.steps import Steps, each
 
 CONFIG_TIMEOUT_MS = 30_000
 """These requests carry no timeout of their own; Kafka's brokers wait this long for the controller."""
 
 
 class AlteringHandler(ABC):
-    """Serves one of the two through `controller`, for topics, for this broker and for all brokers together."""
+    """Serves one of the two by `proposing`, for topics, for this broker and for all brokers together."""
 
     command: ClassVar[Any]
     """Made of all resources with their changes, and whether to validate only."""
     response: ClassVar[Any]
     result: ClassVar[Any]
 
-    def __init__(self, controller: IController, node_id: int, clock: IReactorTime) -> None:
-        self._controller = controller
+    def __init__(self, proposing: Proposing, node_id: int) -> None:
+        self._proposing = proposing
         self._node_id = node_id
-        self._clock = clock
 
     @abstractmethod
     def changes(self, resource: Any) -> tuple[Any, ...]:
@@ -38,25 +36,38 @@ class AlteringHandler(ABC):
 
     async def handle(self, request: Any, context: RequestContext) -> Any:
         """A result for each resource, in the order asked; each is changed whole or not at all."""
-        errors: dict[int, KafkaError | None] = dict(_repeated(request.resources))
-        changes = {}
-        for position, resource in enumerate(request.resources):
+        take = self._proposing.slices.take
+        changes, errors = await take(self._sorted(request.resources))
+        check_size(self.command(tuple(changes.values()), request.validate_only), 0)
+        commands = (
+            self.command(some, request.validate_only)
+            for some in in_parts(changes.values(), lambda change: 1 + len(change[1]) // 10)
+        )
+        answers = await self._proposing.each(commands, CONFIG_TIMEOUT_MS, [])
+        errors.update(zip(changes, answers, strict=True))
+        results = await take(each(enumerate(request.resources), lambda asked: self._result(asked[1], errors[asked[0]])))
+        return self.response(responses=results)
+
+    def _sorted(
+        self, resources: Sequence[Any]
+    ) -> Steps[tuple[dict[int, tuple[ConfigResource, tuple[Any, ...]]], dict[int, KafkaError | None]]]:
+        """By their position, the changes to propose, and the refusals of the others."""
+        changes: dict[int, tuple[ConfigResource, tuple[Any, ...]]] = {}
+        errors: dict[int, KafkaError | None] = dict(_repeated(resources))
+        for position, resource in enumerate(resources):
+            yield
             if position in errors:
                 continue
             try:
                 changes[position] = (self._alterable(resource), self.changes(resource))
             except KafkaError as error:
                 errors[position] = error
-        command = self.command(tuple(changes.values()), request.validate_only)
-        answers = await propose(self._controller, command, CONFIG_TIMEOUT_MS, self._clock)
-        errors.update(zip(changes, answers, strict=True))
-        return self.response(
-            responses=[self._result(resource, errors[position]) for position, resource in enumerate(request.resources)]
-        )
+        return changes, errors
 
-    def refuse(self, request: Any, version: int, error: KafkaError) -> Any:
+    def refuse(self, request: Any, version: int, error: KafkaError) -> Steps[Any]:
         """`error` for every resource."""
-        return self.response(responses=[self._result(resource, error) for resource in request.resources])
+        results = yield from each(request.resources, lambda resource: self._result(resource, error))
+        return self.response(responses=results)
 
     def _alterable(self, resource: Any) -> ConfigResource:
         """What is to be altered. Raises KafkaError(INVALID_REQUEST) for what can't be altered through this broker."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-
-from twisted.internet.interfaces import IReactorTime
+from collections.abc import Iterator
 
 from chronik.controller.commands import CreatePartitions, MorePartitions
+from chronik.controller.controller import check_size
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IController
+from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.handlers.proposing import Proposing, in_parts
 from chronik.listeners.throttling import Throttles
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -25,33 +26,55 @@ _REFUSED_SINCE = 3
 
 
 class CreatePartitionsHandler:
-    """Serves CreatePartitions through `controller`."""
+    """Serves CreatePartitions by `proposing`."""
 
     api_key = ApiKey.CREATE_PARTITIONS
     min_version = 0
     max_version = 3
     sets_pauses = True
 
-    def __init__(self, controller: IController, clock: IReactorTime, throttles: Throttles) -> None:
-        self._controller = controller
-        self._clock = clock
+    def __init__(self, proposing: Proposing, metadata: IClusterMetadata, throttles: Throttles) -> None:
+        self._proposing = proposing
+        self._metadata = metadata
         self._throttles = throttles
 
     async def handle(self, request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
         """A result for each different topic; those that were given twice come first, refused."""
+        take = self._proposing.slices.take
         times = Counter(topic.name for topic in request.topics)
         twice = KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
-        results = [_result(name, twice) for name, count in times.items() if count > 1]
-        topics = tuple(_more(topic) for topic in request.topics if times[topic.name] == 1)
-        command = CreatePartitions(topics, request.validate_only)
+        results = await take(each((name for name in times if times[name] > 1), lambda name: _result(name, twice)))
+        topics = await take(each((topic for topic in request.topics if times[topic.name] == 1), _more))
+        check_size(CreatePartitions(tuple(topics)), 0)
+        errors: list[KafkaError | None] = []
+        commands = self._commands(topics, request.validate_only, errors)
         quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
-        errors = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
-        results.extend(_result(topic.name, error) for topic, error in zip(topics, errors, strict=True))
+        await self._proposing.each(commands, request.timeout_ms, errors, quota.use)
+        named = zip((topic.name for topic in topics), errors, strict=True)
+        results += await take(each(named, lambda answer: _result(*answer)))
         return CreatePartitionsResponse(results=results, throttle_time_ms=quota.pause_ms())
 
-    def refuse(self, request: CreatePartitionsRequest, version: int, error: KafkaError) -> CreatePartitionsResponse:
+    def _commands(
+        self, topics: list[MorePartitions], validate_only: bool, errors: list[KafkaError | None]
+    ) -> Iterator[CreatePartitions]:
+        """The parts, each made when `errors` tells what came of those before: all their partitions have one bound."""
+        added = 0
+        for some in in_parts(topics, lambda topic: 1 + self._added(topic) // 10):
+            wanted = [self._added(topic) for topic in some]
+            yield CreatePartitions(some, validate_only, added)
+            added += sum(count for count, error in zip(wanted, errors[-len(some) :], strict=True) if error is None)
+
+    def _added(self, more: MorePartitions) -> int:
+        """How many partitions its topic would get."""
+        topic = self._metadata.topic(more.name)
+        return 0 if topic is None else max(0, more.count - len(topic.partitions))
+
+    def refuse(
+        self, request: CreatePartitionsRequest, version: int, error: KafkaError
+    ) -> Steps[CreatePartitionsResponse]:
         """`error` for every topic."""
-        return CreatePartitionsResponse(results=[_result(topic.name, error) for topic in request.topics])
+        results = yield from each(request.topics, lambda topic: _result(topic.name, error))
+        return CreatePartitionsResponse(results=results)
 
 
 def _more(topic: CreatePartitionsTopic) -> MorePartitions:

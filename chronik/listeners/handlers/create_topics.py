@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from twisted.internet.interfaces import IReactorTime
-
 from chronik.controller.commands import CreateTopics, NewTopic, TopicCreation
+from chronik.controller.controller import check_size, partitions_asked
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IController
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.handlers.proposing import Proposing, in_parts
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_topics import (
     CreatableTopic,
@@ -27,35 +26,40 @@ _REFUSED_SINCE = 6
 
 
 class CreateTopicsHandler:
-    """Serves CreateTopics through `controller`. `configs` tells a new topic's effective configs."""
+    """Serves CreateTopics by `proposing`. `configs` tells a new topic's effective configs."""
 
     api_key = ApiKey.CREATE_TOPICS
     min_version = 2
     max_version = 7
     sets_pauses = True
 
-    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime, throttles: Throttles) -> None:
-        self._controller = controller
+    def __init__(self, proposing: Proposing, configs: NodeConfig, throttles: Throttles) -> None:
+        self._proposing = proposing
         self._configs = configs
-        self._clock = clock
         self._throttles = throttles
 
     async def handle(self, request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
         """Every topic's result: those named once in the order asked, then one for each name that was given twice."""
+        take = self._proposing.slices.take
         times = Counter(topic.name for topic in request.topics)
-        command = CreateTopics(
-            tuple(_new_topic(topic) for topic in request.topics if times[topic.name] == 1), request.validate_only
+        new = await take(each((topic for topic in request.topics if times[topic.name] == 1), _new_topic))
+        default = int(self._configs.value("num.partitions"))  # type: ignore[arg-type]  # it has one
+        check_size(CreateTopics(tuple(new)), default)
+        commands = (
+            CreateTopics(some, request.validate_only)
+            for some in in_parts(new, lambda topic: 1 + partitions_asked(topic, default) // 10)
         )
         quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
-        created = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
-        results = [self._result(creation) for creation in created]
+        created = await self._proposing.each(commands, request.timeout_ms, [], quota.use)
+        results = await take(each(created, self._result))
         twice = KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
-        results.extend(_failed(name, twice) for name, count in times.items() if count > 1)
+        results += await take(each((name for name in times if times[name] > 1), lambda name: _failed(name, twice)))
         return CreateTopicsResponse(topics=results, throttle_time_ms=quota.pause_ms())
 
-    def refuse(self, request: CreateTopicsRequest, version: int, error: KafkaError) -> CreateTopicsResponse:
+    def refuse(self, request: CreateTopicsRequest, version: int, error: KafkaError) -> Steps[CreateTopicsResponse]:
         """`error` for every topic."""
-        return CreateTopicsResponse(topics=[_failed(topic.name, error) for topic in request.topics])
+        topics = yield from each(request.topics, lambda topic: _failed(topic.name, error))
+        return CreateTopicsResponse(topics=topics)
 
     def _result(self, creation: TopicCreation) -> CreatableTopicResult:
         if creation.error is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from collections.abc import Iterator
+from itertools import chain
 
 from chronik.controller.commands import DeleteTopics, TopicDeletion, TopicReference
+from chronik.controller.controller import check_size
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IController
+from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.handlers.proposing import Proposing, in_parts
 from chronik.listeners.throttling import Throttles
 from chronik.model import ZERO_UUID
 from chronik.node_config import NodeConfig
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse
 
@@ -20,17 +23,19 @@ _REFUSED_SINCE = 5
 
 
 class DeleteTopicsHandler:
-    """Serves DeleteTopics through `controller`, where `delete.topic.enable` allows it."""
+    """Serves DeleteTopics by `proposing`, where `delete.topic.enable` allows it."""
 
     api_key = ApiKey.DELETE_TOPICS
     min_version = 1
     max_version = 6
     sets_pauses = True
 
-    def __init__(self, controller: IController, configs: NodeConfig, clock: IReactorTime, throttles: Throttles) -> None:
-        self._controller = controller
+    def __init__(
+        self, proposing: Proposing, configs: NodeConfig, metadata: IClusterMetadata, throttles: Throttles
+    ) -> None:
+        self._proposing = proposing
         self._configs = configs
-        self._clock = clock
+        self._metadata = metadata
         self._throttles = throttles
 
     async def handle(self, request: DeleteTopicsRequest, context: RequestContext) -> DeleteTopicsResponse:
@@ -38,24 +43,38 @@ class DeleteTopicsHandler:
         if not self._configs.value("delete.topic.enable"):
             code = ErrorCode.INVALID_REQUEST if context.api_version < 3 else ErrorCode.TOPIC_DELETION_DISABLED
             raise KafkaError(code, "delete.topic.enable is false on this cluster")
-        command = DeleteTopics(tuple(_references(request)))
+        take = self._proposing.slices.take
+        by_topic = await take(self._by_topic(request))
+        check_size(DeleteTopics(tuple(chain.from_iterable(by_topic))), 0)
+        commands = (DeleteTopics(tuple(chain.from_iterable(some))) for some in in_parts(by_topic, len))
         quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
-        deleted = await propose(self._controller, command, request.timeout_ms, self._clock, quota.use)
-        results = [_result(deletion) for deletion in deleted]
-        return DeleteTopicsResponse(responses=results, throttle_time_ms=quota.pause_ms())
+        deleted = await self._proposing.each(commands, request.timeout_ms, [], quota.use)
+        responses = await take(each(deleted, _result))
+        return DeleteTopicsResponse(responses=responses, throttle_time_ms=quota.pause_ms())
 
-    def refuse(self, request: DeleteTopicsRequest, version: int, error: KafkaError) -> DeleteTopicsResponse:
+    def _by_topic(self, request: DeleteTopicsRequest) -> Steps[list[list[TopicReference]]]:
+        """What is referred to, with all references to the same topic together: they are decided together."""
+        by_topic: dict[object, list[TopicReference]] = {}
+        for reference in _references(request):
+            known = None if reference.name is None else self._metadata.topic(reference.name)
+            key = reference.topic_id or (reference.name if known is None else known.topic_id)
+            by_topic.setdefault(key, []).append(reference)
+            yield
+        return list(by_topic.values())
+
+    def refuse(self, request: DeleteTopicsRequest, version: int, error: KafkaError) -> Steps[DeleteTopicsResponse]:
         """`error` for every topic."""
-        return DeleteTopicsResponse(
-            responses=[_result(TopicDeletion(each.name, each.topic_id, error)) for each in _references(request)]
+        responses = yield from each(
+            _references(request), lambda named: _result(TopicDeletion(named.name, named.topic_id, error))
         )
+        return DeleteTopicsResponse(responses=responses)
 
 
-def _references(request: DeleteTopicsRequest) -> list[TopicReference]:
-    by_name = [TopicReference(name) for name in request.topic_names]
-    return by_name + [
-        TopicReference(topic.name, None if topic.topic_id == ZERO_UUID else topic.topic_id) for topic in request.topics
-    ]
+def _references(request: DeleteTopicsRequest) -> Iterator[TopicReference]:
+    for name in request.topic_names:
+        yield TopicReference(name)
+    for topic in request.topics:
+        yield TopicReference(topic.name, None if topic.topic_id == ZERO_UUID else topic.topic_id)
 
 
 def _result(deletion: TopicDeletion) -> DeletableTopicResult:

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock, Cooperator
 
 from chronik.errors import KafkaError
 from chronik.listeners.context import Peer, RequestContext
+from chronik.listeners.handlers.proposing import Proposing
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
@@ -30,7 +31,7 @@ def whole(answer: Any) -> Any:
 
 class Serving:
     """A cluster in memory, with what handlers are made of: `cluster`, `controller`, `image`, `configs`, `clock`, `throttles`,
-    `slices`.
+    `slices`, `proposing`.
 
     `received_ms` is the wall clock of the requests.
     """
@@ -43,6 +44,7 @@ class Serving:
         self.clock = Clock()
         self.throttles = Throttles(self.image.quotas, self.clock.seconds)
         self.slices = slices(self.clock)
+        self.proposing = Proposing(self.controller, self.clock, self.slices)  # type: ignore[arg-type]
         self.received_ms = 0
 
     def ask(self, handler: Any, request: Any, version: int | None = None, listener: str = "PLAINTEXT") -> Any:

@@ -31,8 +31,8 @@ class ConfigHandlersTests(SynchronousTestCase):
         self.serving = Serving({"node.id": "0", "log.retention.hours": "24"})
         self.serving.cluster.do(CreateTopics((NewTopic("t", 1, 1, configs=(("retention.ms", "5"),)),)))
         self.describing = DescribeConfigsHandler(self.serving.image, self.serving.configs, self.serving.slices)
-        self.altering = IncrementalAlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
-        self.replacing = AlterConfigsHandler(self.serving.controller, 0, self.serving.clock)
+        self.altering = IncrementalAlterConfigsHandler(self.serving.proposing, 0)
+        self.replacing = AlterConfigsHandler(self.serving.proposing, 0)
 
     def describe(self, kind: int, name: str, keys: list[str] | None = None, version: int = 4, **options: bool) -> Any:
         resource = DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys)

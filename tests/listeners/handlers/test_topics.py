@@ -14,6 +14,7 @@ from chronik.interfaces import IRequestHandler
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
+from chronik.listeners.handlers.proposing import Proposing
 from chronik.model import CONTROLLER_MUTATION_RATE, ZERO_UUID
 from chronik.wire.messages.create_partitions import (
     CreatePartitionsAssignment,
@@ -46,10 +47,9 @@ class TopicHandlersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.serving = Serving({"num.partitions": "1"})
         serving = self.serving
-        arguments = (serving.controller, serving.configs, serving.clock, serving.throttles)
-        self.creating = CreateTopicsHandler(*arguments)  # type: ignore[arg-type]
-        self.deleting = DeleteTopicsHandler(*arguments)  # type: ignore[arg-type]
-        self.adding = CreatePartitionsHandler(serving.controller, serving.clock, serving.throttles)  # type: ignore[arg-type]
+        self.creating = CreateTopicsHandler(serving.proposing, serving.configs, serving.throttles)
+        self.deleting = DeleteTopicsHandler(serving.proposing, serving.configs, serving.image, serving.throttles)
+        self.adding = CreatePartitionsHandler(serving.proposing, serving.image, serving.throttles)
 
     def create(self, *topics: CreatableTopic, version: int = 7, **options: bool) -> list[tuple[str, int, str | None]]:
         response = self.serving.ask(self.creating, CreateTopicsRequest(topics=list(topics), **options), version)
@@ -137,7 +137,11 @@ class TopicHandlersTests(SynchronousTestCase):
         log = HeldLog()
         controller = Controller(self.serving.image, log, self.serving.cluster.rules)
         controller.start()
-        handler = CreateTopicsHandler(controller, self.serving.configs, self.serving.clock, self.serving.throttles)
+        handler = CreateTopicsHandler(
+            Proposing(controller, self.serving.clock, self.serving.slices),
+            self.serving.configs,
+            self.serving.throttles,
+        )
         request = CreateTopicsRequest(topics=[topic("t")], timeout_ms=3000)
         waiting = self.serving.begin(handler, request)
         self.serving.clock.advance(2.9)
@@ -169,7 +173,7 @@ class TopicHandlersTests(SynchronousTestCase):
 
     def test_deletion_can_be_forbidden(self) -> None:
         serving = Serving({"delete.topic.enable": "false"})
-        handler = DeleteTopicsHandler(serving.controller, serving.configs, serving.clock, serving.throttles)
+        handler = DeleteTopicsHandler(serving.proposing, serving.configs, serving.image, serving.throttles)
         for version, code in ((2, ErrorCode.INVALID_REQUEST), (3, ErrorCode.TOPIC_DELETION_DISABLED)):
             response = serving.ask(handler, DeleteTopicsRequest(topic_names=["t"]), version)
             self.assertEqual(response.responses[0].error_code, code)
