@@ -6,6 +6,7 @@ in between, a test or a client takes all of it at once. Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
@@ -34,6 +35,15 @@ def each(items: Iterable[_Item], make: Callable[[_Item], _T]) -> Steps[list[_T]]
         made.append(make(item))
         yield
     return made
+
+
+def counted(items: Iterable[_Item]) -> Steps[Counter[_Item]]:
+    """How often each of `items` is there."""
+    times: Counter[_Item] = Counter()
+    for item in items:
+        times[item] += 1
+        yield
+    return times
 
 
 def each_of(

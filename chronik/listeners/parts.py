@@ -19,11 +19,11 @@ PART = 200
 _Request = TypeVar("_Request")
 
 
-def in_parts(request: _Request, field: str) -> Iterator[_Request]:
-    """Requests like `request` with some of the elements of its array `field` each."""
+def in_parts(request: _Request, field: str, size: int = PART) -> Iterator[_Request]:
+    """Requests like `request` with `size` elements of its array `field` each, the last one with what is left."""
     items = getattr(request, field)
-    for start in range(0, len(items), PART):
-        yield _with(request, field, items[start : start + PART])
+    for start in range(0, len(items), size):
+        yield _with(request, field, items[start : start + size])
 
 
 def topics_in_parts(request: _Request, topics: str, partitions: str) -> Iterator[_Request]:

@@ -129,7 +129,7 @@ def served_apis(
         CreateTopicsHandler(proposing, configs, throttles),
         DeleteTopicsHandler(proposing, configs, metadata, throttles),
         CreatePartitionsHandler(proposing, metadata, throttles),
-        DescribeConfigsHandler(metadata, configs, slices),
+        DescribeConfigsHandler(metadata, configs),
         AlterConfigsHandler(proposing, config.node_id),
         IncrementalAlterConfigsHandler(proposing, config.node_id),
         DescribeClientQuotasHandler(metadata.quotas),

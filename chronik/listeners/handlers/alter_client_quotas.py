@@ -9,7 +9,7 @@ from chronik.controller.controller import check_size
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.altering import CONFIG_TIMEOUT_MS
-from chronik.listeners.handlers.proposing import Proposing, in_parts
+from chronik.listeners.handlers.proposing import PART, Proposing, in_parts
 from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.alter_client_quotas import (
@@ -54,12 +54,15 @@ class AlterClientQuotasHandler:
 
 
 def _by_entity(alterations: list[QuotaAlteration]) -> Steps[list[list[int]]]:
-    """Their places, with all that are about the same entity together: they are decided together."""
-    by_entity: dict[object, list[int]] = {}
+    """Their places, with those that are about the same entity together: one that is there twice is refused for it."""
+    by_entity: dict[object, list[list[int]]] = {}
     for place, alteration in enumerate(alterations):
-        by_entity.setdefault(tuple(sorted(dict(alteration.entity).items(), key=repr)), []).append(place)
+        groups = by_entity.setdefault(tuple(sorted(dict(alteration.entity).items(), key=repr)), [[]])
+        if len(groups[-1]) == PART:
+            groups.append([groups[-1].pop()])  # two of each entity are enough for that
+        groups[-1].append(place)
         yield
-    return list(by_entity.values())
+    return [group for groups in by_entity.values() for group in groups]
 
 
 def _alteration(entry: EntryData) -> QuotaAlteration:

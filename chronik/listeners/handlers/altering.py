@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,10 +11,14 @@ from chronik.controller.controller import check_size
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import Proposing, in_parts
-from chronik.steps import Steps, each
+from chronik.steps import Steps, counted, each
 
 CONFIG_TIMEOUT_MS = 30_000
 """These requests carry no timeout of their own; Kafka's brokers wait this long for the controller."""
+
+
+MAX_CONFIGS = 500
+"""Changes of one resource: more than there are configs."""
 
 
 class AlteringHandler(ABC):
@@ -53,12 +56,18 @@ class AlteringHandler(ABC):
     ) -> Steps[tuple[dict[int, tuple[ConfigResource, tuple[Any, ...]]], dict[int, KafkaError | None]]]:
         """By their position, the changes to propose, and the refusals of the others."""
         changes: dict[int, tuple[ConfigResource, tuple[Any, ...]]] = {}
-        errors: dict[int, KafkaError | None] = dict(_repeated(resources))
+        errors: dict[int, KafkaError | None] = {}
+        times = yield from counted((one.resource_type, one.resource_name) for one in resources)
         for position, resource in enumerate(resources):
             yield
-            if position in errors:
-                continue
             try:
+                if times[resource.resource_type, resource.resource_name] > 1:
+                    raise KafkaError(ErrorCode.INVALID_REQUEST, "the resource is in the request more than once")
+                if len(resource.configs) > MAX_CONFIGS:
+                    raise KafkaError(
+                        ErrorCode.INVALID_REQUEST,
+                        f"{len(resource.configs)} configs of one resource; none has more than {MAX_CONFIGS}",
+                    )
                 changes[position] = (self._alterable(resource), self.changes(resource))
             except KafkaError as error:
                 errors[position] = error
@@ -88,12 +97,3 @@ class AlteringHandler(ABC):
             resource_type=resource.resource_type,
             resource_name=resource.resource_name,
         )
-
-
-def _repeated(resources: Sequence[Any]) -> dict[int, KafkaError]:
-    """The refusals of resources that are in a request more than once, by their position."""
-    times = Counter((each.resource_type, each.resource_name) for each in resources)
-    error = KafkaError(ErrorCode.INVALID_REQUEST, "the resource is in the request more than once")
-    return {
-        position: error for position, each in enumerate(resources) if times[each.resource_type, each.resource_name] > 1
-    }

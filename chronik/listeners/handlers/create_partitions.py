@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from chronik.controller.commands import CreatePartitions, MorePartitions
@@ -12,7 +11,7 @@ from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import Proposing, in_parts
 from chronik.listeners.throttling import Throttles
-from chronik.steps import Steps, each
+from chronik.steps import Steps, counted, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -41,7 +40,7 @@ class CreatePartitionsHandler:
     async def handle(self, request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
         """A result for each different topic; those that were given twice come first, refused."""
         take = self._proposing.slices.take
-        times = Counter(topic.name for topic in request.topics)
+        times = await take(counted(topic.name for topic in request.topics))
         twice = KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
         results = await take(each((name for name in times if times[name] > 1), lambda name: _result(name, twice)))
         topics = await take(each((topic for topic in request.topics if times[topic.name] == 1), _more))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from chronik.controller.commands import CreateTopics, NewTopic, TopicCreation
 from chronik.controller.controller import check_size, partitions_asked
 from chronik.errors import ErrorCode, KafkaError
@@ -11,7 +9,7 @@ from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import Proposing, in_parts
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
-from chronik.steps import Steps, each
+from chronik.steps import Steps, counted, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.create_topics import (
     CreatableTopic,
@@ -41,7 +39,7 @@ class CreateTopicsHandler:
     async def handle(self, request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
         """Every topic's result: those named once in the order asked, then one for each name that was given twice."""
         take = self._proposing.slices.take
-        times = Counter(topic.name for topic in request.topics)
+        times = await take(counted(topic.name for topic in request.topics))
         new = await take(each((topic for topic in request.topics if times[topic.name] == 1), _new_topic))
         default = int(self._configs.value("num.partitions"))  # type: ignore[arg-type]  # it has one
         check_size(CreateTopics(tuple(new)), default)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from chronik.controller.commands import ResourceType
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
-from chronik.listeners.slices import Slices
 from chronik.model import topic_name_fault
 from chronik.node_config import ConfigEntry, NodeConfig
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import encode_struct
 from chronik.wire.messages.describe_configs import (
@@ -25,9 +22,6 @@ from chronik.wire.messages.describe_configs import (
     DescribeConfigsSynonym,
 )
 
-_LARGE = 32
-"""Resources above which a request is answered in slices: a topic has some 30 configs."""
-
 
 class DescribeConfigsHandler:
     """Serves DescribeConfigs from `metadata` and this node's `configs`."""
@@ -36,33 +30,24 @@ class DescribeConfigsHandler:
     min_version = 1
     max_version = 4
 
-    def __init__(self, metadata: IClusterMetadata, configs: NodeConfig, slices: Slices) -> None:
+    def __init__(self, metadata: IClusterMetadata, configs: NodeConfig) -> None:
         self._metadata = metadata
-        self._slices = slices
         self._configs = configs
 
-    def handle(
-        self, request: DescribeConfigsRequest, context: RequestContext
-    ) -> DescribeConfigsResponse | Coroutine[Deferred[Any], Any, DescribeConfigsResponse]:
-        """A result for each resource asked for, in that order."""
-        if len(request.resources) > _LARGE:
-            return self._in_slices(request, context.api_version)
-        return DescribeConfigsResponse(results=[self._describe(resource, request) for resource in request.resources])
-
-    async def _in_slices(self, request: DescribeConfigsRequest, version: int) -> DescribeConfigsResponse:
-        """As `handle`, without holding up the reactor: a thousand topics are some 100 ms of work."""
-        results: list[Any] = []
-        flexible = DescribeConfigsResponse.is_flexible(version)
-
-        def describe(part: Sequence[DescribeConfigsResource]) -> None:
-            results.extend(encode_struct(self._describe(each, request), version, flexible) for each in part)
-
-        await self._slices.each(request.resources, describe, step=8)
+    def handle(self, request: DescribeConfigsRequest, context: RequestContext) -> Steps[DescribeConfigsResponse]:
+        """A result for each resource asked for, in that order; encoded at once, which takes the least memory."""
+        version, flexible = context.api_version, DescribeConfigsResponse.is_flexible(context.api_version)
+        results: Any = yield from each(
+            request.resources, lambda resource: encode_struct(self._describe(resource, request), version, flexible)
+        )
         return DescribeConfigsResponse(results=results)
 
-    def refuse(self, request: DescribeConfigsRequest, version: int, error: KafkaError) -> DescribeConfigsResponse:
+    def refuse(
+        self, request: DescribeConfigsRequest, version: int, error: KafkaError
+    ) -> Steps[DescribeConfigsResponse]:
         """`error` for every resource."""
-        return DescribeConfigsResponse(results=[_failed(resource, error) for resource in request.resources])
+        results = yield from each(request.resources, lambda resource: _failed(resource, error))
+        return DescribeConfigsResponse(results=results)
 
     def _describe(self, resource: DescribeConfigsResource, request: DescribeConfigsRequest) -> DescribeConfigsResult:
         try:
@@ -76,7 +61,7 @@ class DescribeConfigsHandler:
             error_message="",
             resource_type=resource.resource_type,
             resource_name=resource.resource_name,
-            configs=[_entry(each, request.include_synonyms, request.include_documentation) for each in entries],
+            configs=[_entry(entry, request.include_synonyms, request.include_documentation) for entry in entries],
         )
 
     def _entries(self, resource: DescribeConfigsResource) -> list[ConfigEntry]:
@@ -119,7 +104,8 @@ def _entry(entry: ConfigEntry, synonyms: bool, documentation: bool) -> DescribeC
         config_source=entry.source,
         is_sensitive=definition.sensitive,
         synonyms=[
-            DescribeConfigsSynonym(name=each.name, value=each.value, source=each.source) for each in entry.synonyms
+            DescribeConfigsSynonym(name=synonym.name, value=synonym.value, source=synonym.source)
+            for synonym in entry.synonyms
         ]
         if synonyms
         else [],

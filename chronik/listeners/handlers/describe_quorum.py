@@ -9,13 +9,16 @@ from __future__ import annotations
 from chronik.controller.image import MetadataImage
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.steps import Steps, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_quorum import (
     DescribeQuorumRequest,
     DescribeQuorumResponse,
     Node,
+    PartitionData,
     PartitionDataResult,
     ReplicaState,
+    TopicData,
     TopicDataResult,
 )
 
@@ -32,15 +35,11 @@ class DescribeQuorumHandler:
     def __init__(self, metadata: MetadataImage) -> None:
         self._metadata = metadata
 
-    def handle(self, request: DescribeQuorumRequest, context: RequestContext) -> DescribeQuorumResponse:
+    def handle(self, request: DescribeQuorumRequest, context: RequestContext) -> Steps[DescribeQuorumResponse]:
         """The quorum of the one metadata partition; nothing but that may be asked for, as in Kafka."""
-        asked = [(topic.topic_name, [each.partition_index for each in topic.partitions]) for topic in request.topics]
-        if asked != [(_METADATA_TOPIC, [0])]:
-            return self.refuse(
-                request,
-                context.api_version,
-                KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"only {_METADATA_TOPIC}-0 has a quorum"),
-            )
+        if request.topics != [TopicData(topic_name=_METADATA_TOPIC, partitions=[PartitionData(partition_index=0)])]:
+            unknown = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"only {_METADATA_TOPIC}-0 has a quorum")
+            return (yield from self.refuse(request, context.api_version, unknown))
         metadata, end = self._metadata, self._metadata.version + 1
         voter = ReplicaState(
             replica_id=metadata.controller_id,
@@ -59,19 +58,14 @@ class DescribeQuorumHandler:
             nodes=[Node(node_id=metadata.controller_id)] if context.api_version >= 2 else [],
         )
 
-    def refuse(self, request: DescribeQuorumRequest, version: int, error: KafkaError) -> DescribeQuorumResponse:
+    def refuse(self, request: DescribeQuorumRequest, version: int, error: KafkaError) -> Steps[DescribeQuorumResponse]:
         """`error` for every partition that is named."""
-        return DescribeQuorumResponse(
-            topics=[
-                TopicDataResult(
-                    topic_name=topic.topic_name,
-                    partitions=[
-                        PartitionDataResult(
-                            partition_index=each.partition_index, error_code=error.code, error_message=error.message
-                        )
-                        for each in topic.partitions
-                    ],
-                )
-                for topic in request.topics
-            ]
+        topics = yield from each_of(
+            request.topics,
+            lambda topic: topic.partitions,
+            lambda _, asked: PartitionDataResult(
+                partition_index=asked.partition_index, error_code=error.code, error_message=error.message
+            ),
+            lambda topic, partitions: TopicDataResult(topic_name=topic.topic_name, partitions=partitions),
         )
+        return DescribeQuorumResponse(topics=topics)

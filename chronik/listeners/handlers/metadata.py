@@ -127,6 +127,7 @@ class MetadataHandler:
     ) -> MetadataResponse:
         refusals: dict[str, ErrorCode] = {}
         quota = self._throttles.mutations(context, strict=True)  # what is too much stays unknown, for now
+        pace = self._slices.pace()
         for start in range(0, len(missing), _CREATED_AT_ONCE):
             some = missing[start : start + _CREATED_AT_ONCE]
             command = CreateTopics(tuple(new_topic(name, self._configs) for name in some))
@@ -137,6 +138,7 @@ class MetadataHandler:
             except KafkaError as error:
                 self._log.warn("{count} topic(s) were not created on first use: {error}", count=len(some), error=error)
                 break
+            await pace.turn()
         version = context.api_version
         view = self._chunks.view(version, request.include_topic_authorized_operations, context.listener)
         topics = await self._slices.take(each(names, partial(self._by_name, request, view, refusals)))

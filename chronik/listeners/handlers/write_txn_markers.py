@@ -6,6 +6,7 @@ by this that its coordinator does not know of.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -49,7 +50,7 @@ class WriteTxnMarkersHandler:
         return self._write(request)
 
     async def _write(self, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse:
-        begun: list[tuple[int, TopicPartition, Deferred[ErrorCode]]] = []
+        begun: deque[tuple[int, TopicPartition, Deferred[ErrorCode]]] = deque()
         pace = self._slices.pace()
         for marker in request.markers:
             places: set[TopicPartition] = set()  # each once
@@ -64,8 +65,9 @@ class WriteTxnMarkersHandler:
             await pace.turn()
         results: dict[int, WritableTxnMarkerResult] = {}  # a producer without partitions is not answered for
         topics: dict[tuple[int, str], WritableTxnMarkerTopicResult] = {}
-        for producer_id, place, written in begun:
+        while begun:
             await pace.turn()
+            producer_id, place, written = begun.popleft()
             code = await written
             if producer_id not in results:
                 results[producer_id] = WritableTxnMarkerResult(producer_id=producer_id)

@@ -15,6 +15,8 @@ class FeatureUpdateKey(Struct):
 
 
 class UpdateFeaturesRequest(Request, api_key=57, versions="0-2", flexible="0+"):
+    MAX_ELEMENTS = 1000  # there are less than ten features
+
     timeout_ms: int = int32(default=60000)
     feature_updates: list[FeatureUpdateKey] = array(FeatureUpdateKey)
     validate_only: bool = boolean("1+")

@@ -10,7 +10,6 @@ from zope.interface.verify import verifyObject
 from chronik.controller.commands import CreateTopics, NewTopic
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
-from chronik.listeners import slices
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
 from chronik.listeners.handlers.incremental_alter_configs import IncrementalAlterConfigsHandler
@@ -30,7 +29,7 @@ class ConfigHandlersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.serving = Serving({"node.id": "0", "log.retention.hours": "24"})
         self.serving.cluster.do(CreateTopics((NewTopic("t", 1, 1, configs=(("retention.ms", "5"),)),)))
-        self.describing = DescribeConfigsHandler(self.serving.image, self.serving.configs, self.serving.slices)
+        self.describing = DescribeConfigsHandler(self.serving.image, self.serving.configs)
         self.altering = IncrementalAlterConfigsHandler(self.serving.proposing, 0)
         self.replacing = AlterConfigsHandler(self.serving.proposing, 0)
 
@@ -40,21 +39,6 @@ class ConfigHandlersTests(SynchronousTestCase):
         (result,) = response.results
         self.assertEqual((result.resource_type, result.resource_name), (kind, name))
         return result
-
-    def test_very_many_are_described_in_slices(self) -> None:
-        resources = [
-            DescribeConfigsResource(resource_type=TOPIC, resource_name=name, configuration_keys=["retention.ms"])
-            for name in ["t", "none"] * 40
-        ]
-        for version in range(1, 5):
-            few = self.serving.ask(self.describing, DescribeConfigsRequest(resources=resources[:2]), version)
-            self.patch(slices, "SLICE_SECONDS", -1.0)
-            answers: list[Any] = []
-            asked = self.serving.begin(self.describing, DescribeConfigsRequest(resources=resources), version)
-            asked.addCallback(answers.append)
-            self.assertEqual(answers, [])
-            self.serving.clock.advance(0)
-            self.assertEqual(answers[0].results, few.results * 40)
 
     def alter(self, *changes: tuple[int, str, list[tuple[str, int, str | None]]], only: bool = False) -> list[int]:
         request = altering.IncrementalAlterConfigsRequest(
