@@ -12,7 +12,7 @@ Pure: time is an argument, the log and the syncing are handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from chronik.broker.admission import NOT_OPAQUE, Admission
 from chronik.broker.checks import TransactionCheck
@@ -30,6 +30,9 @@ from chronik.topic_config import TopicSettings
 from chronik.wire import records
 from chronik.wire.batches import TRANSACTIONAL_BIT
 from chronik.wire.codec import Buffer
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _NO_EPOCH = -1
 _ALL = -1
@@ -336,15 +339,19 @@ class Partition:
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the first committed record at or after `timestamp`."""
-        try:
-            return self.log.offset_for_timestamp(timestamp, self.high_watermark)
-        except MendingError as error:
-            error.mend(self._threads.soon)
-            raise
+        return self.looked_up(self.log.offset_for_timestamp, timestamp, self.high_watermark)
 
     def max_timestamp(self) -> tuple[int, int, int] | None:
         """(timestamp, offset, leader epoch) of the committed record with the largest timestamp."""
-        return self.log.max_timestamp(self.high_watermark)
+        return self.looked_up(self.log.max_timestamp, self.high_watermark)
+
+    def looked_up(self, look_up: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        """What `look_up` finds in the log. Has indexes made anew where it raises MendingError, and raises that."""
+        try:
+            return look_up(*args, **options)
+        except MendingError as error:
+            error.mend(self._threads.soon)
+            raise
 
     def producers(self) -> list[ProducerEntry]:
         """The idempotent producers that this partition remembers."""

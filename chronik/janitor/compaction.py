@@ -30,6 +30,7 @@ from chronik.broker.replicas import Replicas
 from chronik.errors import CorruptLogError, KafkaError, StorageError
 from chronik.janitor.trash import Trash
 from chronik.log.cleaner import CleanedSegment, CleanProgress, CleanRequest, CleanResult
+from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.swap import Swap
 from chronik.model import PartitionId
@@ -158,6 +159,10 @@ class Compaction(Service):
             if wanted and self._may_clean(partition):
                 try:
                     self._weigh(partition, found)
+                except MendingError as error:  # the next look knows
+                    self.log.info(
+                        "compaction of {partition} waits: {error}", partition=str(partition.name), error=error
+                    )
                 except Exception:
                     self.log.failure("cannot tell what is dirty in {partition}", partition=str(partition.name))
             if time.monotonic() > until:
@@ -175,7 +180,7 @@ class Compaction(Service):
             found.append((True, 1.0, partition))
             return
         now_ms = self._now_ms()
-        segments = partition.log.cleanable(now_ms, partition.last_stable_offset)
+        segments = partition.looked_up(partition.log.cleanable, now_ms, partition.last_stable_offset)
         if segments:
             dirtiness = partition.log.dirtiness(now_ms, segments)
             found.append((dirtiness.overdue, dirtiness.ratio, partition))

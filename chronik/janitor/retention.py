@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from chronik.broker.partition import Partition
 from chronik.broker.replicas import Replicas
 from chronik.janitor.trash import Trash
+from chronik.log.index import MendingError
 
 _SLICE_SECONDS = 0.002
 
@@ -67,6 +68,8 @@ class Retention(Service):
         for partition in list(self._replicas.partitions()):
             try:
                 self._visit(partition)
+            except MendingError as error:  # the next round knows
+                self.log.info("retention of {partition} waits: {error}", partition=str(partition.name), error=error)
             except Exception:
                 self.log.failure("retention of {partition} failed", partition=str(partition.name))
             if time.monotonic() > until:
@@ -80,7 +83,7 @@ class Retention(Service):
         if log.offline is not None:
             return
         log.producers.expire(now_ms, log.config.producer_expiration_ms)
-        expired = log.expired_segments(now_ms, partition.high_watermark)
+        expired = partition.looked_up(log.expired_segments, now_ms, partition.high_watermark)
         if expired:
             before = log.start_offset
             log.delete_oldest(expired, now_ms)

@@ -77,7 +77,10 @@ class CompactedLog(AppendedLog):
         return min(max(self.cleaner.first_dirty, self.start_offset), self.end_offset)
 
     def cleanable(self, now_ms: int, upper: int) -> list[Segment]:
-        """The segments that may be cleaned, from the log's first one on; none where nothing of them is dirty."""
+        """The segments that may be cleaned, from the log's first one on; none where nothing of them is dirty.
+
+        Raises MendingError.
+        """
         config, first_dirty = self.config, self.first_dirty
         upper = min(upper, self.recovery_point, self._checkpointed)
         found: list[Segment] = []
@@ -85,7 +88,7 @@ class CompactedLog(AppendedLog):
             if segment.next_offset > upper or segment.staged or segment.path(INDEX_SUFFIX) in self._replacements:
                 break
             if segment.next_offset > first_dirty and config.min_compaction_lag_ms:
-                newest = segment.max_timestamp
+                newest = segment.newest_timestamp()
                 if newest > now_ms - config.min_compaction_lag_ms:
                     break
             found.append(segment)

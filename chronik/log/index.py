@@ -33,7 +33,8 @@ class MendingError(KafkaError):
     """The indexes of a large segment are being made anew. Retriable: `mend(soon)` has it go on, a slice a call of `soon`."""
 
     def __init__(self, path: str, mend: Callable[[Callable[[Callable[[], None]], object]], None]) -> None:
-        super().__init__(ErrorCode.KAFKA_STORAGE_ERROR, f"the indexes of {path} have rotted and are being made anew")
+        text = f"the indexes of {path} are lost or have rotted, and are being made anew"
+        super().__init__(ErrorCode.KAFKA_STORAGE_ERROR, text)
         self.mend = mend
 
 

@@ -101,13 +101,13 @@ class Log(CompactedLog):
     def expired_segments(self, now_ms: int, upper: int) -> int:
         """How many of the oldest segments retention.ms and retention.bytes give up, among those wholly below `upper`.
 
-        The active one counts when all of its records are too old: `delete_oldest` then rolls it first.
+        The active one counts when all of its records are too old: `delete_oldest` then rolls it first. Raises MendingError.
         """
         config = self.config
         segments = self._segments[: retention.below_start([s.next_offset for s in self._segments], upper)]
         if segments and not segments[-1].size:
             segments.pop()
-        newest = (s.max_timestamp if s.max_timestamp != NO_TIMESTAMP else s.created_ms for s in segments)
+        newest = (s.created_ms if s.newest_timestamp() == NO_TIMESTAMP else s.max_timestamp for s in segments)
         by_time = retention.expired_by_time(newest, now_ms, config.retention_ms)
         by_size = retention.expired_by_size(
             [s.size for s in segments if s is not self._active], self.size_bytes, config.retention_bytes

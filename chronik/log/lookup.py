@@ -26,7 +26,7 @@ def first_at_or_after(segments: Sequence[Segment], timestamp: int, start: int, u
     for segment in segments:
         if segment.base_offset >= upper:
             return None
-        if segment.next_offset <= start or not segment.size or segment.max_timestamp < timestamp:
+        if segment.next_offset <= start or not segment.size or segment.newest_timestamp() < timestamp:
             continue
         for position, header in segment.batches_since(timestamp):
             if header.base_offset >= upper:
@@ -46,10 +46,10 @@ def largest_timestamp(segments: Sequence[Segment], start: int, upper: int) -> Fo
     for segment in segments:
         if not segment.size or segment.next_offset <= start or segment.base_offset >= upper:
             continue
-        if segment.max_timestamp <= best:
+        if segment.newest_timestamp() <= best:
             continue
         known = start <= segment.max_timestamp_offset < upper
-        for position, header in segment.batches_from(segment.max_timestamp_offset if known else segment.base_offset):
+        for position, header in segment.batches_soon(segment.max_timestamp_offset if known else segment.base_offset):
             if header.base_offset >= upper:
                 break
             if header.max_timestamp > best and header.next_offset > start and header.record_count:

@@ -1,7 +1,7 @@
-"""Making the indexes of a large segment anew without holding up the event loop: beside the rotten ones, slice by slice.
+"""Making the indexes of a large segment anew without holding up the event loop: beside the rotten ones, if any, in slices.
 
 The batches are replayed into a twin of the segment, which takes what is appended meanwhile too. At the end the segment takes
-over the twin's indexes. Where the log itself turns out to have rotted, look-ups say so from then on.
+over the twin's indexes. Where the log itself turns out to have rotted, they end there, and look-ups of what is behind say so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from chronik.log.segment import Segment
 
 SLICE_BYTES = 4 << 20
-"""How much of the log is looked through in one piece: some milliseconds, from the page cache."""
+SLICE_BATCHES = 1000
+"""How much of the log is looked through in one piece at the most: some two milliseconds, from the page cache."""
 
 
 class Mending:
@@ -37,21 +38,21 @@ class Mending:
                 return
             try:
                 next(self._steps)
-            except StopIteration:
+            except (StopIteration, KafkaError):  # where the log itself has rotted, up to there
                 segment.mended_by(self._twin)
-            except (KafkaError, OSError):
-                segment.mended_by(None)
+            except OSError:
+                segment.not_mended()
             else:
                 soon(go_on)
 
         soon(go_on)
 
     def _replayed(self) -> Iterator[None]:
-        read = 0
+        read = batches = 0
         for _, header in self._twin.replay(self._batches()):
-            read += header.size
-            if read >= SLICE_BYTES:
-                read = 0
+            read, batches = read + header.size, batches + 1
+            if read >= SLICE_BYTES or batches >= SLICE_BATCHES:
+                read = batches = 0
                 yield
 
     def _batches(self) -> Iterator[tuple[int, BatchHeader]]:

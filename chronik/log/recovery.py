@@ -8,12 +8,14 @@ After anything else every batch from the recovery point's segment on is read and
 doesn't verify or leaves a gap ends the log: it and everything after it was never synced, and goes. Is that place *below* the
 recovery point, synced bytes are damaged, and the log isn't opened but a CorruptLogError raised; nothing is cut then.
 
-A gigabyte takes a second or two to verify: loading is a generator, which lets go every few MB to say how far it is.
+A gigabyte takes a second or two to verify: loading is a generator, which lets go every few MB, or thousand batches, to say
+how far it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,6 +33,7 @@ from chronik.log.segment import (
     DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
+    MENDED_AT_ONCE,
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
     Segment,
@@ -41,6 +44,7 @@ from chronik.log.swap_recovery import finish_swaps
 
 _TEMPORARY_SUFFIX = ".tmp"
 _STEP_BYTES = 8 << 20
+_STEP_BATCHES = 1000
 
 
 class Progress(NamedTuple):
@@ -164,6 +168,8 @@ class _Loader:
         loaded.start_offset = max(loaded.start_offset, bases[0])
         last = segments[-1]
         if clean and last.base_offset == checkpoint.active_base and last.size == checkpoint.active_size:
+            if last.size > MENDED_AT_ONCE and not last.has_indexes():
+                yield from self._reindex(last)  # appends would have to wait for it
             last.resume(
                 checkpoint.recovery_point,
                 checkpoint.first_timestamp,
@@ -177,6 +183,16 @@ class _Loader:
         self._drop_stray_snapshots()
         if segments[-1].next_offset < loaded.start_offset:
             self._start_over()
+
+    def _reindex(self, segment: Segment) -> Generator[Progress, None, None]:
+        """Make the indexes of a segment anew, as far as it can be read."""
+        told = batches = 0
+        with suppress(KafkaError):
+            for position, _ in segment.replay(scan_batches(segment.file, 0, segment.size)):
+                batches += 1
+                if position - told >= _STEP_BYTES or batches >= _STEP_BATCHES:
+                    told, batches = position, 0
+                    yield Progress(position, segment.size)
 
     def _sort(self, names: Sequence[str], log_start: int) -> list[int]:
         """The segments' base offsets; clears away what earlier deletions and replacements have left."""
@@ -235,7 +251,7 @@ class _Loader:
         """Read a segment through; (next offset, bytes) of the whole batches at its beginning."""
         loaded = self._loaded
         aborted = segment.aborted = AbortedTransactions()
-        expected, whole, told = segment.base_offset, 0, 0
+        expected, whole, told, batches = segment.base_offset, 0, 0, 0
         yield Progress(report.verified_bytes, total)
         try:
             for position, header in segment.replay(scan_batches(segment.file, 0, segment.size, check_crc=True)):
@@ -248,8 +264,9 @@ class _Loader:
                 loaded.epochs.assign(header.partition_leader_epoch, base_offset)
                 take_note(loaded.producers, aborted, segment, position, header)
                 expected, whole = header.next_offset, position + header.size
-                if whole - told >= _STEP_BYTES:
-                    told = whole
+                batches += 1
+                if whole - told >= _STEP_BYTES or batches >= _STEP_BATCHES:
+                    told, batches = whole, 0
                     yield Progress(report.verified_bytes + whole, total)
         except KafkaError as fault:
             report.reason = fault.message or str(fault)

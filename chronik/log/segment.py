@@ -7,8 +7,8 @@ are.
 the end is two binary searches and one `pread`, however many batches it spans. Further back the indexes lead there
 (`chronik.log.seeking`).
 
-**Rotten indexes are mended.** They are made anew from the batches, once: at once in a segment of up to `MENDED_AT_ONCE` bytes;
-in a larger one slice by slice, while look-ups are refused with a `MendingError`.
+**Lost and rotten indexes are mended.** They are made anew from the batches: at once in a segment of up to `MENDED_AT_ONCE`
+bytes, and wherever the caller may wait; else slice by slice, while look-ups are refused with a `MendingError`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLEANED_SUFFIX = ".cleaned"
 SWAP_SUFFIX = ".swap"
 
 RECENT_BATCHES = 4096
-MENDED_AT_ONCE = 8 << 20
+MENDED_AT_ONCE = 128 << 10
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -194,7 +194,7 @@ class Segment:
     def index(self) -> OffsetIndex:
         """The offset index, loaded or rebuilt when it isn't in memory."""
         if self._index is None:
-            self._load_indexes()
+            self._load_or_rebuild()
         assert self._index is not None
         return self._index
 
@@ -202,7 +202,7 @@ class Segment:
     def time_index(self) -> TimeIndex:
         """The time index, loaded or rebuilt when it isn't in memory."""
         if self._time_index is None:
-            self._load_indexes()
+            self._load_or_rebuild()
         assert self._time_index is not None
         return self._time_index
 
@@ -210,25 +210,47 @@ class Segment:
     def max_timestamp(self) -> int:
         """The largest timestamp of all batches in ms, -1 when there is none."""
         if self._max_timestamp == NO_TIMESTAMP and self._time_index is None:
-            self._load_indexes()
+            self._load_or_rebuild()
         return self._max_timestamp
+
+    def newest_timestamp(self) -> int:
+        """As `max_timestamp`, for a caller that can ask again later. Raises MendingError, in a large segment."""
+        if self._max_timestamp == NO_TIMESTAMP and self._time_index is None:
+            self._mended_soon(lambda: None)
+        return self.max_timestamp
 
     @property
     def max_timestamp_offset(self) -> int:
         """The base offset of the first batch with the largest timestamp."""
         return self._max_timestamp_offset if self.max_timestamp != NO_TIMESTAMP else self.base_offset
 
+    def has_indexes(self) -> bool:
+        """Whether the files of the indexes are there and good, as far as a look can tell. They are in memory then."""
+        try:
+            self._load_indexes()
+        except RottenIndexError:
+            return False
+        return True
+
+    def _load_or_rebuild(self) -> None:
+        if not self.has_indexes():
+            self.rebuild()
+
     def _load_indexes(self) -> None:
+        """Raises RottenIndexError where the files are lost or not those of this segment."""
         try:
             index = OffsetIndex(self._disk.read(self.path(INDEX_SUFFIX)))
             time_index = TimeIndex(self._disk.read(self.path(TIME_INDEX_SUFFIX)))
-            if not index.fits(self.size) or not time_index.fits(self.size):
-                raise RottenIndexError(self.name)
-            self._index, self._time_index = index, time_index
+        except FileNotFoundError:
+            raise RottenIndexError(self.name) from None
+        if not index.fits(self.size) or not time_index.fits(self.size):
+            raise RottenIndexError(self.name)
+        self._index, self._time_index = index, time_index
+        try:
             seek_time(self, time_index.last())
-        except (FileNotFoundError, RottenIndexError):
-            self.rebuild()
-            return
+        except RottenIndexError:
+            self._index = self._time_index = None
+            raise
         if self._max_timestamp == NO_TIMESTAMP:
             self._max_timestamp, relative = time_index.last()
             self._max_timestamp_offset = self.base_offset + relative
@@ -311,6 +333,8 @@ class Segment:
         """As `_mended`, for look-ups that can be tried again later. Raises MendingError, in a large segment."""
         if self._mending is None:
             try:
+                if self._index is None and not self._rebuilt:
+                    self._load_indexes()
                 return look_up(*args, **options)
             except RottenIndexError:
                 if self._rebuilt or self.size <= MENDED_AT_ONCE:
@@ -323,13 +347,16 @@ class Segment:
             raise MendingError(self.name, self._mending.begin)
         raise MendingError(self.name, lambda _: None)  # somebody has it go on already
 
-    def mended_by(self, twin: Segment | None) -> None:
-        """Take the indexes that `twin` has for the same batches; None where they cannot be made."""
+    def mended_by(self, twin: Segment) -> None:
+        """Take the indexes that `twin` has for the same batches, as far as those can be read."""
         self._mending, self._rebuilt = None, True
-        if twin is not None:
-            self._index, self._time_index, self._since_index = twin._index, twin._time_index, twin._since_index
-            self._max_timestamp, self._max_timestamp_offset = twin._max_timestamp, twin._max_timestamp_offset
-            self.last_ends.clear()
+        self._index, self._time_index, self._since_index = twin._index, twin._time_index, twin._since_index
+        self._max_timestamp, self._max_timestamp_offset = twin._max_timestamp, twin._max_timestamp_offset
+        self.last_ends.clear()
+
+    def not_mended(self) -> None:
+        """The disk could not be read: the next look-up begins anew."""
+        self._mending = None
 
     def is_mended_by(self, mending: Mending) -> bool:
         """Whether `mending` is still wanted: the segment may have been cut or released."""
@@ -347,6 +374,11 @@ class Segment:
     def batches_from(self, offset: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from the batch that holds `offset` on."""
         return scan_batches(self.file, self.position_of(offset), self.size)
+
+    def batches_soon(self, offset: int) -> Iterator[tuple[int, BatchHeader]]:
+        """As `batches_from`, for a caller that can ask again later. Raises MendingError, in a large segment."""
+        position = self._mended_soon(seek, self, offset)[0]
+        return scan_batches(self.file, position, self.size, chunk_bytes=4 * self.index_interval + SCAN_BYTES // 16)
 
     def batches_since(self, timestamp: int) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) from a batch on before which none has a record at or after `timestamp`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from dataclasses import replace
 from random import Random
 
 from hypothesis import HealthCheck, settings
@@ -13,10 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.errors import ErrorCode, KafkaError, StorageError
-from chronik.log import mending
-from chronik.log import segment as segment_module
 from chronik.log.disk import RealDisk
-from chronik.log.index import MendingError
 from chronik.log.log import Log, LogConfig
 from chronik.log.simulated import SimulatedCrash, SimulatedDisk
 from chronik.wire.records import Record, encode_batch, split_batches
@@ -303,71 +299,6 @@ class LogTests(SynchronousTestCase):
             log = self.open(segment_bytes=3000, index_interval_bytes=300)
             self.assertEqual(log.offset_for_timestamp(33, 60), (33, 33, 0))
             self.assertEqual(next(split_batches(log.read(20, 100, 60)[0]))[1].base_offset, 20)
-
-
-class MendingTests(SynchronousTestCase):
-    """The indexes of a large segment rot: they are made anew in slices, with appends in between."""
-
-    def setUp(self):
-        self.patch(segment_module, "MENDED_AT_ONCE", 1000)
-        self.patch(mending, "SLICE_BYTES", 3000)
-        self.disk = SimulatedDisk()
-        config = replace(CONFIG, segment_bytes=1 << 20, segment_index_bytes=1 << 20)
-        log = Log.open(self.disk, "/t-0", config, 0)
-        for timestamp in range(200):
-            append(log, timestamp=timestamp * 10, size=50)
-        self.whole = bytes(log.read(0, 1 << 20, 200)[0])
-        log.close()
-        (name,) = (name for name in self.disk.list("/t-0") if name.endswith(".index"))
-        data = self.disk.read(f"/t-0/{name}")
-        entries = [(data[at : at + 4], data[at + 4 : at + 8]) for at in range(0, len(data), 8)]
-        positions = [position for _, position in entries[:-1]]
-        moved = zip(entries[1:-1], positions, strict=False)  # each has the position of the one before it
-        rotten = [entries[0], *((offset, position) for (offset, _), position in moved), entries[-1]]
-        self.disk.replace(f"/t-0/{name}", b"".join(offset + position for offset, position in rotten))
-        self.log = Log.open(self.disk, "/t-0", config, 0, clean=True)
-        self.assertIsNone(self.log.recovery)
-        self.calls = []
-
-    def refused(self, look_up):
-        return self.assertRaises(MendingError, look_up)
-
-    def test_slices(self):
-        error = self.refused(lambda: self.log.read(100, 500, 200))
-        self.assertEqual(error.code, ErrorCode.KAFKA_STORAGE_ERROR)
-        error.mend(self.calls.append)
-        self.refused(lambda: self.log.read(100, 500, 200)).mend(self.calls.append)
-        slices = 0
-        while self.calls:
-            (call,) = self.calls
-            self.calls.clear()
-            call()
-            slices += 1
-            append(self.log, timestamp=5000 + slices, size=50)
-        self.assertGreater(slices, 5)
-        end = self.log.end_offset
-        self.assertEqual(end, 200 + slices)
-        for offset in range(0, 200, 9):
-            found = bytes(self.log.read(offset, 1 << 20, 200)[0])
-            self.assertEqual(found, self.whole[len(self.whole) - len(found) :])
-            self.assertEqual(self.log.offset_for_timestamp(offset * 10, end), (offset * 10, offset, 0))
-        self.assertEqual(self.log.offset_for_timestamp(5001, end)[1], 200)
-
-    def test_a_log_that_has_rotted_itself_is_told(self):
-        self.refused(lambda: self.log.read(100, 500, 200)).mend(self.calls.append)
-        self.log.segments[0].file.truncate(5000)
-        while self.calls:
-            self.calls.pop()()
-        error = self.assertRaises(KafkaError, self.log.read, 100, 500, 200)
-        self.assertEqual(error.code, ErrorCode.CORRUPT_MESSAGE)
-
-    def test_a_truncation_comes_first(self):
-        self.refused(lambda: self.log.read(100, 500, 200)).mend(self.calls.append)
-        self.calls.pop()()
-        self.log.truncate_to(150, 0)
-        while self.calls:
-            self.calls.pop()()
-        self.assertEqual(bytes(self.log.read(0, 1 << 20, 150)[0]), self.whole[: len(self.whole) * 150 // 200])
 
 
 class RottenIndexTests(SynchronousTestCase):
