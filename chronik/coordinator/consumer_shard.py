@@ -107,8 +107,10 @@ class ConsumerGroups:
             del self.groups[key.group]
 
     def opening(self, now: int) -> Iterator[None]:
-        """The log is read: members have a session to be heard. A step a group."""
+        """The log is read: members have a session to be heard. A step a group, and some for each pattern."""
         for group in self.groups.values():
+            for pattern in {member.regex for member in group.members.values() if member.regex}:
+                yield from self._topics.resolving(pattern)
             for member in group.members.values():
                 self._expect(group.group_id, member, now)
                 if member.state is MemberState.UNREVOKED and member.classic is None:

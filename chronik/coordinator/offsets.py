@@ -13,7 +13,7 @@ Sources: KIP-211 (when offsets expire), KIP-496 (OffsetDelete), KIP-320 (leader 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chronik.coordinator.effects import GroupState
@@ -39,6 +39,8 @@ from chronik.wire.messages.txn_offset_commit import (
 from chronik.wire.records import NO_PRODUCER_ID
 
 NO_RETENTION_OF_ITS_OWN = -1
+FETCHED_AT_ONCE = 2_000
+"""Offsets that are looked up in one piece, in about a millisecond."""
 
 
 class Committed(NamedTuple):
@@ -140,6 +142,23 @@ class OffsetStore:
         """Whether a commit of the group, to `where` or anywhere, is on its way to the log."""
         counts = self._in_flight.get(group_id)
         return counts is not None and (where is None or where in counts)
+
+    def fetched(
+        self, group_id: str, wanted: Sequence[TopicPartition] | None, require_stable: bool
+    ) -> Iterator[list[FetchedOffset]]:
+        """What is answered of the `wanted` partitions, None for everywhere: some at a time, as it is at that time.
+
+        With `require_stable` an offset that a transaction is about to replace is not told.
+        """
+        places = list(self.all(group_id)) if wanted is None else wanted
+        for start in range(0, len(places), FETCHED_AT_ONCE):
+            offsets = self.all(group_id)
+            yield [
+                FetchedOffset(place, None, is_unstable=True)
+                if require_stable and self.pending.has(group_id, place)
+                else FetchedOffset(place, offsets.get(place))
+                for place in places[start : start + FETCHED_AT_ONCE]
+            ]
 
     def known(self, group_id: str) -> list[TopicPartition]:
         """Where the group has an offset, or is about to have one."""

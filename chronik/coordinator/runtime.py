@@ -11,6 +11,7 @@ Cluster metadata is read for where a group's coordinator is, and for topics that
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,6 +25,7 @@ from chronik.coordinator.group_partition import GroupPartition, InTransaction
 from chronik.coordinator.heartbeats import Heartbeater, check_request
 from chronik.coordinator.offsets import FetchedOffset
 from chronik.coordinator.records import Entry
+from chronik.coordinator.resolving import look_up
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
 from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
@@ -52,7 +54,6 @@ from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 _GROUPS_A_TURN = 500
-_OFFSETS_A_TURN = 2_000
 
 
 @implementer(IPartitionHost, IMarkerListener)
@@ -258,6 +259,11 @@ class Coordinator:
         check_request(request, version, self.settings)
         hosted = self._host(request.group_id)
         shard = hosted.check()
+        pattern = request.subscribed_topic_regex
+        if pattern and not self._topics.knows(pattern):
+            again = partial(self.consumer_heartbeat, request, version, client_id, client_host)
+            looked_up = Deferred.fromCoroutine(look_up(self._topics, pattern, self._clock))
+            return looked_up.addCallback(lambda _: again())
         answer: Deferred[ConsumerGroupHeartbeatResponse] = Deferred()
         sender = Heartbeater(client_id or "", f"/{client_host}", version, self._fresh_id())
         hosted.carry_out(shard.consumers.heartbeat(request, sender, answer, hosted.now))
@@ -319,19 +325,11 @@ class Coordinator:
         if require_stable and shard.offsets.is_in_flight(group_id):
             await hosted.settled()
             shard = hosted.check()
-        offsets = shard.offsets.all(group_id)
-        pending = shard.offsets.pending
-        places = list(offsets) if wanted is None else wanted
         found: list[FetchedOffset] = []
-        for start in range(0, len(places), _OFFSETS_A_TURN):
-            if start:
+        for some in shard.offsets.fetched(group_id, wanted, require_stable):
+            if found:
                 await deferLater(self._clock, 0)
-            found += [
-                FetchedOffset(place, None, is_unstable=True)
-                if require_stable and pending.has(group_id, place)
-                else FetchedOffset(place, offsets.get(place))
-                for place in places[start : start + _OFFSETS_A_TURN]
-            ]
+            found += some
         return found
 
     async def delete_offsets(

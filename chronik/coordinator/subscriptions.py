@@ -1,8 +1,8 @@
 """What members subscribe to, held against the topics that exist: by name, and by regular expression.
 
 Regular expressions are RE2's, as Kafka's are: they match in time linear in the name, so a hostile pattern costs no more than a
-plain one. A pattern has to match a whole name. What one matches is looked up over all topics once (about 1 us a topic), and
-kept current from then on by the topics that come and go.
+plain one. A pattern has to match a whole name. What one matches is looked up over all topics once (about 1 us a topic, in
+steps: `resolving`), and kept current from then on by the topics that come and go.
 
 Source: KIP-848 (subscription by regular expression), KIP-1101 (one hash stands for all topics of a group).
 """
@@ -10,8 +10,9 @@ Source: KIP-848 (subscription by regular expression), KIP-1101 (one hash stands 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 
 import re2
 
@@ -25,6 +26,7 @@ MAX_PATTERN = 4096
 
 _MAX_PROGRAM_BYTES = 1 << 20
 _MAX_PATTERNS = 1000
+_NAMES_A_STEP = 20
 
 
 def _options() -> re2.Options:
@@ -49,6 +51,7 @@ class Topics:
         self.version = 1
         self._metadata = metadata
         self._patterns: OrderedDict[str, tuple[re2._Regexp, set[str]]] = OrderedDict()
+        self._resolving: list[tuple[re2._Regexp, set[str]]] = []
 
     def changed(self, delta: MetadataDelta) -> None:
         """Topics came, went or got other partitions."""
@@ -57,7 +60,7 @@ class Topics:
         self.version += 1
         gone = {topic.name for topic in delta.deleted}
         come = [topic.name for topic in delta.created]
-        for pattern, names in self._patterns.values():
+        for pattern, names in chain(self._patterns.values(), self._resolving):
             names -= gone
             names.update(name for name in come if pattern.fullmatch(name))
 
@@ -90,12 +93,46 @@ class Topics:
             except KafkaError:
                 return frozenset()
             known = compiled, {topic.name for topic in self._metadata.topics() if compiled.fullmatch(topic.name)}
-            self._patterns[pattern] = known
-            if len(self._patterns) > _MAX_PATTERNS:
-                self._patterns.popitem(last=False)
+            self._remember(pattern, known)
         else:
             self._patterns.move_to_end(pattern)
         return frozenset(known[1])
+
+    def knows(self, pattern: str) -> bool:
+        """Whether `matching` has the answer at hand: of one that is not valid it has."""
+        if pattern in self._patterns:
+            return True
+        try:
+            compile_pattern(pattern)
+        except KafkaError:
+            return True
+        return False
+
+    def resolving(self, pattern: str) -> Iterator[None]:
+        """Look up what `pattern` matches, a few names a step, so that `matching` has it at hand."""
+        if pattern in self._patterns:
+            return
+        try:
+            compiled = compile_pattern(pattern)
+        except KafkaError:
+            return
+        found: set[str] = set()
+        self._resolving.append((compiled, found))
+        try:
+            names = [topic.name for topic in self._metadata.topics()]
+            for start in range(0, len(names), _NAMES_A_STEP):
+                for name in names[start : start + _NAMES_A_STEP]:
+                    if compiled.fullmatch(name) and self._metadata.topic(name) is not None:
+                        found.add(name)
+                yield
+            self._remember(pattern, (compiled, found))
+        finally:
+            self._resolving = [each for each in self._resolving if each[1] is not found]
+
+    def _remember(self, pattern: str, known: tuple[re2._Regexp, set[str]]) -> None:
+        self._patterns[pattern] = known
+        if len(self._patterns) > _MAX_PATTERNS:
+            self._patterns.popitem(last=False)
 
 
 def compile_pattern(pattern: str) -> re2._Regexp:
