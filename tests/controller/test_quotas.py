@@ -11,6 +11,7 @@ from chronik.controller.image import MetadataImage
 from chronik.errors import ErrorCode
 from chronik.listeners.handlers.alter_client_quotas import AlterClientQuotasHandler
 from chronik.listeners.handlers.describe_client_quotas import DescribeClientQuotasHandler
+from chronik.listeners.handlers.proposing import PART
 from chronik.wire.messages import alter_client_quotas as alter
 from chronik.wire.messages import describe_client_quotas as describe
 from tests.listeners.handlers.serving import Serving
@@ -68,6 +69,23 @@ class QuotaTests(SynchronousTestCase):
         self.alter({"client-id": "c"}, consumer_byte_rate=None)
         self.assertEqual(len(self.describe()), 1)
         self.assertEqual(self.alter({"client-id": "c"}, consumer_byte_rate=None)[0], 0)  # there is none
+
+    def test_many_are_decided_in_parts_those_of_one_entity_together(self) -> None:
+        users = [f"u{number}" for number in range(100)]
+        for extra in range(1, 2 * PART + 3):
+            asked = [*users, *["u7"] * extra]
+            entries = [
+                alter.EntryData(
+                    entity=[alter.EntityData(entity_type="user", entity_name=name)],
+                    ops=[alter.OpData(key="producer_byte_rate", value=1.0)],
+                )
+                for name in asked
+            ]
+            handler = AlterClientQuotasHandler(self.serving.proposing)
+            results = self.serving.ask(handler, alter.AlterClientQuotasRequest(entries=entries)).entries
+            self.assertEqual([each.entity[0].entity_name for each in results], asked)
+            refused = [bool(each.error_code) for each in results]
+            self.assertEqual(refused, [name == "u7" for name in asked])
 
     def test_a_dry_run(self) -> None:
         self.assertEqual(self.alter({"user": "u"}, validate_only=True, producer_byte_rate=1)[0], 0)

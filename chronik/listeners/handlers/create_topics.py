@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chronik.controller.commands import CreateTopics, NewTopic, TopicCreation
 from chronik.controller.controller import check_size, partitions_asked
 from chronik.errors import ErrorCode, KafkaError
@@ -11,6 +13,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
 from chronik.steps import Steps, counted, each
 from chronik.wire.apis import ApiKey
+from chronik.wire.codec import encode_struct
 from chronik.wire.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfigs,
@@ -49,7 +52,10 @@ class CreateTopicsHandler:
         )
         quota = self._throttles.mutations(context, context.api_version >= _REFUSED_SINCE)
         created = await self._proposing.each(commands, request.timeout_ms, [], quota.use)
-        results = await take(each(created, self._result))
+        version, flexible = context.api_version, CreateTopicsResponse.is_flexible(context.api_version)
+        results: list[Any] = await take(  # encoded at once, which takes the least memory: a topic has some 30 configs
+            each(created, lambda creation: encode_struct(self._result(creation), version, flexible))
+        )
         twice = KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request more than once")
         results += await take(each((name for name in times if times[name] > 1), lambda name: _failed(name, twice)))
         return CreateTopicsResponse(topics=results, throttle_time_ms=quota.pause_ms())

@@ -53,4 +53,4 @@ class CreatableTopicResult(Struct):
 
 class CreateTopicsResponse(Response, api_key=19, versions="2-7", flexible="5+"):
     throttle_time_ms: int = int32("2+", ignorable=True)
-    topics: list[CreatableTopicResult] = array(CreatableTopicResult)
+    topics: list[CreatableTopicResult] = array(CreatableTopicResult, precoded=True)

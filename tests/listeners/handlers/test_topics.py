@@ -11,6 +11,7 @@ from chronik.controller.commands import AlterClientQuotas, QuotaAlteration
 from chronik.controller.service import Controller
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
+from chronik.listeners.handlers import proposing
 from chronik.listeners.handlers.create_partitions import CreatePartitionsHandler
 from chronik.listeners.handlers.create_topics import CreateTopicsHandler
 from chronik.listeners.handlers.delete_topics import DeleteTopicsHandler
@@ -265,3 +266,77 @@ class MutationQuotaTests(TopicHandlersTests):
         self.assertEqual(self.grow("nowhere", 5)[0], [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
         self.assertEqual(self.remove("nowhere")[0], [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
         self.assertEqual(self.create_several(1), ([0], 0))  # the bucket was at zero all the while
+
+
+class Counting:
+    """A controller that notes how many things each command is about."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self.sizes: list[int] = []
+
+    def propose(self, command: Any, use_quota: Any = None) -> Any:
+        self.sizes.append(len(command.topics))
+        return self._controller.propose(command, use_quota)
+
+
+class ManyTopicsTests(MutationQuotaTests):
+    """All of the same, and that what is about many topics is proposed in parts, with the answers of one command."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(proposing, "PART", 3)
+        self.counting = Counting(self.serving.controller)
+        many = Proposing(self.counting, self.serving.clock, self.serving.slices)  # type: ignore[arg-type]
+        serving = self.serving
+        self.creating = CreateTopicsHandler(many, serving.configs, serving.throttles)
+        self.deleting = DeleteTopicsHandler(many, serving.configs, serving.image, serving.throttles)
+        self.adding = CreatePartitionsHandler(many, serving.image, serving.throttles)
+
+    def test_parts(self) -> None:
+        names = [f"t{number}" for number in range(10)]
+        self.assertEqual([each[:2] for each in self.create(*map(topic, names))], [(name, 0) for name in names])
+        self.assertEqual(self.counting.sizes, [3, 3, 3, 1])
+        self.counting.sizes.clear()
+        self.assertEqual(self.add(*((name, 2, None) for name in names)), [(name, 0) for name in names])
+        self.assertEqual(self.counting.sizes, [3, 3, 3, 1])
+        self.counting.sizes.clear()
+        deleted = self.delete(*(DeleteTopicState(name=name) for name in names))
+        self.assertEqual([(name, code) for name, _, code in deleted], [(name, 0) for name in names])
+        self.assertEqual(self.counting.sizes, [3, 3, 3, 1])
+        self.assertEqual(self.serving.image.topics(), ())
+
+    def test_topics_of_many_partitions_weigh_more(self) -> None:
+        self.create(topic("a", 20), topic("b", 1), topic("c", 9), topic("d", 100))
+        self.assertEqual(self.counting.sizes, [1, 3])
+
+    def test_what_is_too_large_as_a_whole_is_refused_before_its_first_part(self) -> None:
+        results = self.create(*(topic(f"t{number}", 2000) for number in range(6)))
+        self.assertEqual({each[1] for each in results}, {ErrorCode.POLICY_VIOLATION})
+        self.assertEqual((self.counting.sizes, self.serving.image.topics()), ([], ()))
+
+    def test_partitions_of_all_parts_have_one_bound(self) -> None:
+        names = [f"t{number}" for number in range(6)]
+        self.create(*map(topic, names))
+        for validate_only in (True, False):
+            request = CreatePartitionsRequest(
+                topics=[CreatePartitionsTopic(name=name, count=2501, assignments=None) for name in names],
+                validate_only=validate_only,
+            )
+            codes = [each.error_code for each in self.serving.ask(self.adding, request).results]
+            self.assertEqual(codes, [0] * 4 + [ErrorCode.POLICY_VIOLATION] * 2)
+
+    def test_a_topic_is_referred_to_twice_in_different_places(self) -> None:
+        names = [f"t{number}" for number in range(8)]
+        self.create(*map(topic, names))
+        ids = {each.name: each.topic_id for each in self.serving.image.topics()}
+        deleted = self.delete(
+            *(DeleteTopicState(name=name) for name in names),
+            DeleteTopicState(topic_id=ids["t0"]),
+            DeleteTopicState(name="t1"),
+        )
+        codes = {(name, topic_id): code for name, topic_id, code in deleted}
+        self.assertEqual(codes.pop(("t0", ids["t0"])), ErrorCode.INVALID_REQUEST)
+        self.assertEqual(codes.pop(("t1", ZERO_UUID)), ErrorCode.INVALID_REQUEST)
+        self.assertEqual(codes, {(name, ids[name]): 0 for name in names[2:]})
+        self.assertEqual([each.name for each in self.serving.image.topics()], ["t0", "t1"])
