@@ -14,9 +14,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator, deferLater
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from chronik.coordinator.consumer_describe import check_fetch, describe_consumer_group, summary
@@ -29,6 +28,7 @@ from chronik.coordinator.resolving import look_up
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
 from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
+from chronik.coordinator.upkeep import Upkeep
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import (
     IClusterMetadata,
@@ -64,8 +64,6 @@ class Coordinator:
     of member ids. `wall_clock_ms` is the time since 1970. `transactions` are asked before a transaction commits offsets.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         settings: GroupSettings,
@@ -93,7 +91,7 @@ class Coordinator:
         self._hosted: dict[int, GroupPartition] = {}
         # One slice of work a turn of the reactor, whatever the number of partitions that have some.
         self._cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
-        self._cleaning: IDelayedCall | None = None
+        self.upkeep = Upkeep(self._hosted, settings.offsets_retention_check_interval_ms, clock, wall_clock_ms)
         self._unsubscribe: Callable[[], None] | None = None
         self._topics = Topics(metadata)
 
@@ -102,15 +100,14 @@ class Coordinator:
     def start(self) -> None:
         """Look after expired offsets and deleted topics from now on."""
         self._unsubscribe = self._metadata.subscribe(self._metadata_changed)
-        self._clean_later()
+        self.upkeep.start()
 
     def stop(self) -> None:
         """End all waiting requests and timers."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        if self._cleaning is not None and self._cleaning.active():
-            self._cleaning.cancel()
+        self.upkeep.stop()
         for hosted in self._hosted.values():
             hosted.resign()
         self._hosted.clear()
@@ -145,44 +142,12 @@ class Coordinator:
         if hosted is not None:
             hosted.caught_up(next_offset)
 
-    def _clean_later(self) -> None:
-        seconds = self.settings.offsets_retention_check_interval_ms / 1000
-        self._cleaning = self._clock.callLater(seconds, self._clean)
-
-    def _clean(self) -> None:
-        self._clean_later()
-        Deferred.fromCoroutine(self.clean()).addErrback(
-            lambda failure: self.log.failure("expired offsets could not be deleted", failure=failure)
-        )
-
-    async def clean(self) -> None:
-        """Delete what has expired in every partition here."""
-        for hosted in list(self._hosted.values()):
-            try:
-                await hosted.clean()
-            except KafkaError as error:
-                self.log.warn(
-                    "{partition}: expired offsets stay: {error}", partition=str(hosted.name), error=str(error)
-                )
-
     def _metadata_changed(self, delta: MetadataDelta) -> None:
         self._topics.changed(delta)
-        gone = {topic.name for topic in delta.deleted}
+        gone = {topic.name for topic in delta.deleted} - {OFFSETS_TOPIC}
         # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
-        if gone - {OFFSETS_TOPIC}:
-            deleted_ms = self._wall_clock_ms()
-            for hosted in self._hosted.values():
-                Deferred.fromCoroutine(self._forget_topics(hosted, gone, deleted_ms)).addErrback(
-                    lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
-                )
-
-    async def _forget_topics(self, hosted: GroupPartition, names: Collection[str], deleted_ms: int) -> None:
-        try:
-            await hosted.forget_topics(names, deleted_ms)
-        except KafkaError as error:
-            self.log.warn(
-                "{partition}: offsets of deleted topics stay: {error}", partition=str(hosted.name), error=str(error)
-            )
+        if gone:
+            self.upkeep.forget(gone)
 
     # Finding.
 
@@ -314,8 +279,9 @@ class Coordinator:
         """What the group committed in the `wanted` partitions, None for everywhere. An unknown group has committed nothing.
 
         With `require_stable` it waits for the commits that are on their way, and an offset that a transaction is about to
-        replace is not told. A member of a consumer group may be named, with
-        its epoch. Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
+        replace is not told. A member of a consumer group may be named, with its epoch.
+
+        Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
         """
         hosted = self._host(group_id, allow_empty=True)
         shard = hosted.check()

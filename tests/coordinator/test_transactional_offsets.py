@@ -404,7 +404,7 @@ class SeveralGroupsTests(TransactionalCase):
 class KeepingTests(TransactionalCase):
     def expire(self) -> None:
         self.world.clock.advance(120)
-        self.world.result(self.world.coordinator.clean())
+        self.world.result(self.world.coordinator.upkeep.clean())
 
     def test_expiry_keeps_what_is_pending_and_its_group(self) -> None:
         self.plain({EVENTS: 1, LOGS: 1})
