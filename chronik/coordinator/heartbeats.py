@@ -24,7 +24,7 @@ from chronik.coordinator.reconciling import (
     is_within,
 )
 from chronik.coordinator.settings import GroupSettings
-from chronik.coordinator.subscriptions import compile_pattern
+from chronik.coordinator.subscriptions import compile_subscription
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.consumer_group_heartbeat import Assignment as ResponseAssignment
 from chronik.wire.messages.consumer_group_heartbeat import (
@@ -102,7 +102,7 @@ def heartbeat(
         member = _static(draft, member_id, request.instance_id, request.member_epoch, owned)
     before = member.assigned
     if request.subscribed_topic_regex and request.subscribed_topic_regex != member.regex:
-        compile_pattern(request.subscribed_topic_regex)
+        compile_subscription(request.subscribed_topic_regex)
     updated = _updated(member, request, sender)
     changed = draft.subscribe(updated)
     draft.look_at_topics(bump=changed or draft.group.epoch == 0)

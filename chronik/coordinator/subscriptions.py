@@ -1,8 +1,7 @@
 """What members subscribe to, held against the topics that exist: by name, and by regular expression.
 
-Regular expressions are RE2's, as Kafka's are: they match in time linear in the name, so a hostile pattern costs no more than a
-plain one. A pattern has to match a whole name. What one matches is looked up over all topics once (about 1 us a topic, in
-steps: `resolving`), and kept current from then on by the topics that come and go.
+A pattern has to match a whole name. What one matches is looked up over all topics once (about 1 us a topic, in steps:
+`resolving`), and kept current from then on by the topics that come and go.
 
 Source: KIP-848 (subscription by regular expression), KIP-1101 (one hash stands for all topics of a group).
 """
@@ -16,28 +15,14 @@ from itertools import chain
 
 import re2
 
-from chronik.errors import ErrorCode, KafkaError
+from chronik.coordinator.patterns import compile_pattern
+from chronik.errors import KafkaError
 from chronik.group_config import HEARTBEAT_INTERVAL, SESSION_TIMEOUT, GroupTimes
 from chronik.interfaces import IClusterMetadata, MetadataDelta
 from chronik.model import Topic, Uuid
 
-MAX_PATTERN = 4096
-"""Characters that a pattern may have."""
-
-_MAX_PROGRAM_BYTES = 1 << 20
 _MAX_PATTERNS = 1000
 _NAMES_A_STEP = 20
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    options.max_mem = _MAX_PROGRAM_BYTES
-    return options
-
-
-_OPTIONS = _options()
 
 
 class Topics:
@@ -89,7 +74,7 @@ class Topics:
         known = self._patterns.get(pattern)
         if known is None:
             try:
-                compiled = compile_pattern(pattern)
+                compiled = compile_subscription(pattern)
             except KafkaError:
                 return frozenset()
             known = compiled, {topic.name for topic in self._metadata.topics() if compiled.fullmatch(topic.name)}
@@ -103,7 +88,7 @@ class Topics:
         if pattern in self._patterns:
             return True
         try:
-            compile_pattern(pattern)
+            compile_subscription(pattern)
         except KafkaError:
             return True
         return False
@@ -113,7 +98,7 @@ class Topics:
         if pattern in self._patterns:
             return
         try:
-            compiled = compile_pattern(pattern)
+            compiled = compile_subscription(pattern)
         except KafkaError:
             return
         found: set[str] = set()
@@ -135,22 +120,9 @@ class Topics:
             self._patterns.popitem(last=False)
 
 
-def compile_pattern(pattern: str) -> re2._Regexp:
+def compile_subscription(pattern: str) -> re2._Regexp:
     """The compiled pattern. Raises KafkaError(INVALID_REGULAR_EXPRESSION)."""
-    if len(pattern) > MAX_PATTERN:
-        raise KafkaError(
-            ErrorCode.INVALID_REGULAR_EXPRESSION,
-            f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} are allowed",
-        )
-    try:
-        return re2.compile(pattern, _OPTIONS)
-    except (re2.error, UnicodeEncodeError) as error:
-        reason = error.args[0] if error.args else error
-        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise KafkaError(
-            ErrorCode.INVALID_REGULAR_EXPRESSION,
-            f"SubscribedTopicRegex `{pattern:.200}` is not a valid regular expression: {text}.",
-        ) from error
+    return compile_pattern(pattern, "SubscribedTopicRegex")
 
 
 def metadata_hash(topics: Iterable[Topic]) -> int:

@@ -1,7 +1,6 @@
 """Which transactional ids ListTransactions asks for. Pure.
 
-A pattern is a regular expression of RE2, as Kafka's is, which has to match a whole id: it matches in time linear in the id, so
-that a hostile pattern costs no more than a plain one.
+A pattern is a regular expression, which has to match a whole id.
 
 Sources: KIP-664 (states, producer ids), KIP-994 (duration), KIP-1152 (pattern).
 """
@@ -11,24 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import re2
-
+from chronik.coordinator.patterns import compile_pattern
 from chronik.coordinator.transaction import STATES_BY_NAME, Transaction, TransactionState
-from chronik.errors import ErrorCode, KafkaError
-
-_MAX_PATTERN = 4096
-_MAX_PROGRAM_BYTES = 1 << 20
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    options.max_mem = _MAX_PROGRAM_BYTES
-    return options
-
-
-_OPTIONS = _options()
 
 
 class Filters(NamedTuple):
@@ -72,15 +55,5 @@ def filters(
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    if len(pattern) > _MAX_PATTERN:
-        raise KafkaError(
-            ErrorCode.INVALID_REGULAR_EXPRESSION,
-            f"a pattern of transactional ids has at most {_MAX_PATTERN} characters, this one has {len(pattern)}",
-        )
-    try:
-        compiled = re2.compile(pattern, _OPTIONS)
-    except (re2.error, UnicodeEncodeError) as fault:
-        raise KafkaError(
-            ErrorCode.INVALID_REGULAR_EXPRESSION, f"{pattern[:80]!r} is not a regular expression of RE2: {fault}"
-        ) from None
+    compiled = compile_pattern(pattern, "TransactionalIdPattern")
     return lambda transactional_id: compiled.fullmatch(transactional_id) is not None

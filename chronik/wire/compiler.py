@@ -78,6 +78,8 @@ def read_uvarint(b: Buffer, p: int) -> tuple[int, int]:
 
 def uvarint(value: int) -> bytes:
     """`value` (>= 0) as an unsigned varint."""
+    if value <= 0x7F:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from chronik.errors import KafkaError
 from chronik.wire.batches import invalid_record
+from chronik.wire.compiler import uvarint
 
 SLICE = 500
 """Records between two times that `keyless_records` lets go: a third of a millisecond."""
@@ -143,13 +144,7 @@ def read_varint(section: bytes, position: int) -> tuple[int, int]:
 
 def write_varint(value: int) -> bytes:
     """`value` as a signed varint."""
-    value = value << 1 if value >= 0 else ~value << 1 | 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return uvarint(value << 1 if value >= 0 else ~value << 1 | 1)
 
 
 def _broken(index: int, count: int, fault: str) -> KafkaError:

@@ -6,9 +6,9 @@ from chronik.controller.commands import AlterConfigs, ConfigOperation, Operation
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.handlers.altering import AlteringHandler
 from chronik.wire.apis import ApiKey
+from chronik.wire.messages.alter_configs import AlterConfigsResourceResponse
 from chronik.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
-    AlterConfigsResourceResponse,
     IncrementalAlterConfigsResponse,
 )
 

@@ -1,7 +1,8 @@
 """IncrementalAlterConfigs (key 44): set, delete, append to or subtract from single configuration values (KIP-339)."""
 
 from chronik.wire.codec import Request, Response
-from chronik.wire.schema import Struct, array, boolean, int8, int16, int32, string
+from chronik.wire.messages.alter_configs import AlterConfigsResourceResponse
+from chronik.wire.schema import Struct, array, boolean, int8, int32, string
 
 
 class AlterableConfig(Struct):
@@ -19,13 +20,6 @@ class AlterConfigsResource(Struct):
 class IncrementalAlterConfigsRequest(Request, api_key=44, versions="0-1", flexible="1+"):
     resources: list[AlterConfigsResource] = array(AlterConfigsResource)
     validate_only: bool = boolean()
-
-
-class AlterConfigsResourceResponse(Struct):
-    error_code: int = int16()
-    error_message: str | None = string(nullable="0+")
-    resource_type: int = int8()
-    resource_name: str = string()
 
 
 class IncrementalAlterConfigsResponse(Response, api_key=44, versions="0-1", flexible="1+"):
