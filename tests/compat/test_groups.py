@@ -209,26 +209,20 @@ class Rebalances(GroupTestCase):
 
     def static(self, client: str) -> None:
         """A static member is killed and comes back within its session: it has its share again, the other notices nothing."""
-        self.produce(60)
-        first, second = self.join(client, "one"), self.join(client, "two")
-        self.shared_by(first, second)
-        time.sleep(2)  # the last rebalance is over for both
-        share, changes = set(first.owned), second.changes
-        first.end(signal.SIGKILL)
-        again = self.join(client, "one")
-        self.shared_by(again, second)
-        self.assertEqual((again.owned, second.changes), (share, changes))
-        self.produce(60)
-        self.all_taken(first, again, second)
+        self.comes_back(client, signal.SIGKILL)
 
     def static_break(self, client: str) -> None:
         """A static member closes and comes back within its session: it has its share again, the other notices nothing."""
+        self.comes_back(client, signal.SIGTERM)
+
+    def comes_back(self, client: str, ended_by: signal.Signals) -> None:
+        """One of two static members is ended and comes back."""
         self.produce(60)
         first, second = self.join(client, "one"), self.join(client, "two")
         self.shared_by(first, second)
         time.sleep(2)  # the last rebalance is over for both
         share, changes = set(first.owned), second.changes
-        first.end(signal.SIGTERM)
+        first.end(ended_by)
         again = self.join(client, "one")
         self.shared_by(again, second)
         self.assertEqual((again.owned, second.changes), (share, changes))

@@ -81,6 +81,13 @@ class Driver:
             self.run(self.group.expire(self.now))
         self.now = end
 
+    def two_joined(self, **request: Any) -> tuple[str, str]:
+        """A leader and a follower that wait for the assignment; their answers are those to 0 and 1."""
+        for token in range(2):
+            self.join(token, version=3, **request)
+        self.advance(0)
+        return self.answers[0].member_id, self.answers[1].member_id
+
     def stable(self, count: int, **request: Any) -> list[str]:
         """A stable group of `count` members that joined at once; the leader comes first."""
         members = [self.join(("id", i), **request).member_id for i in range(count)]
@@ -238,10 +245,7 @@ class SyncTests(SynchronousTestCase):
     def test_line_25_sync_waits_for_the_leader(self) -> None:
         """25. SyncGroup waits for the leader's assignment and never answers with an empty one on a timer."""
         driver = Driver()
-        for token in range(2):
-            driver.join(token, version=3, session=10_000, rebalance=60_000)
-        driver.advance(0)
-        leader, follower = (driver.answers[i].member_id for i in range(2))
+        leader, follower = driver.two_joined(session=10_000, rebalance=60_000)
         self.assertIsNone(driver.sync("f", follower, 1))
         for _ in range(11):
             driver.advance(5_000)
@@ -253,10 +257,7 @@ class SyncTests(SynchronousTestCase):
     def test_a_leader_that_never_syncs_is_out(self) -> None:
         """After the rebalance timeout the follower is told to rejoin; it still gets no empty assignment."""
         driver = Driver()
-        for token in range(2):
-            driver.join(token, version=3, session=10_000, rebalance=30_000)
-        driver.advance(0)
-        leader, follower = (driver.answers[i].member_id for i in range(2))
+        leader, follower = driver.two_joined(session=10_000, rebalance=30_000)
         driver.sync("f", follower, 1)
         for _ in range(6):
             driver.beat(leader, 1)
@@ -318,10 +319,7 @@ class SyncTests(SynchronousTestCase):
 
     def test_members_the_leader_forgot_get_nothing(self) -> None:
         driver = Driver()
-        for token in range(2):
-            driver.join(token, version=3)
-        driver.advance(0)
-        leader, follower = (driver.answers[i].member_id for i in range(2))
+        leader, follower = driver.two_joined()
         driver.sync("l", leader, 1, {leader: b"L", "stranger": b"S"})
         self.assertEqual(driver.sync("f", follower, 1).assignment, b"")
 

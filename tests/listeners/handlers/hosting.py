@@ -8,13 +8,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, Cooperator
 from twisted.python.failure import Failure
 
+from chronik.broker.fetch_sessions import FetchSessions
 from chronik.broker.partition import Partition
+from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.controller.commands import CreateTopics, DeleteTopics, NewTopic, TopicReference
+from chronik.listeners.backlog import AnswerBacklog
+from chronik.listeners.handlers.fetch import FetchHandler
+from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher, Worker
 from chronik.log.memory import MemoryDisk
 from chronik.model import Uuid
-from chronik.telemetry.metrics import TopicMetrics
+from chronik.telemetry.metrics import Histogram, TopicMetrics
 from tests.listeners.handlers.serving import Serving
 
 NOW = 1_700_000_000_000
@@ -115,6 +120,25 @@ class Hosting(Serving):
             threads=self.threads,
         )
         return replicas, (replicas.start(clean=True), self.clock)
+
+    def fetch_handler(
+        self, sessions: FetchSessions, answers: AnswerBacklog | None = None, throttles: Throttles | None = None
+    ) -> FetchHandler:
+        """A handler of Fetch that gives a megabyte and waits for a minute at most."""
+        clock = self.clock
+        return FetchHandler(
+            self.replicas,
+            sessions,
+            Wakeups(lambda call: clock.callLater(0, call)),
+            Histogram(),
+            clock.seconds,
+            clock,  # type: ignore[arg-type]
+            1 << 20,
+            60_000,
+            answers or AnswerBacklog(1 << 26),
+            throttles or Throttles(dict, clock.seconds),
+            self.slices,
+        )
 
     def create(self, name: str, partitions: int = 1, **configs: str) -> Uuid:
         """Create a topic; its id."""

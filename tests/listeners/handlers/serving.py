@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
+from unittest import TestCase
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, Cooperator
+from zope.interface.verify import verifyClass
 
-from chronik.errors import KafkaError
+from chronik.errors import ErrorCode, KafkaError
+from chronik.interfaces import IRequestHandler
 from chronik.listeners.context import Peer, RequestContext
 from chronik.listeners.handlers.proposing import Proposing
 from chronik.listeners.slices import Slices
@@ -27,6 +30,23 @@ def slices(clock: Clock) -> Slices:
 def whole(answer: Any) -> Any:
     """What a handler returned; the result, where that is steps."""
     return at_once(answer) if isinstance(answer, Generator) else answer
+
+
+def check_versions(case: TestCase, versions: Mapping[Any, tuple[int, int]]) -> None:
+    """Handlers, by class, advertise these first and last versions, and have what the listener asks them for."""
+    for cls, expected in versions.items():
+        case.assertEqual((cls.min_version, cls.max_version), expected, cls)
+        verifyClass(IRequestHandler, cls, tentative=True)
+
+
+def check_refusals(handlers: Iterable[Any], requests: Mapping[Any, Any]) -> None:
+    """Every version of the handlers has a form for refusals; `requests` are what is refused, by class, where it isn't empty."""
+    for handler in handlers:
+        request_class, response_class = message_classes(handler.api_key)
+        request = requests.get(type(handler)) or request_class()
+        for version in range(handler.min_version, handler.max_version + 1):
+            refused = whole(handler.refuse(request, version, KafkaError(ErrorCode.NOT_COORDINATOR, "no")))
+            response_class.decode(refused.encode(version), version)
 
 
 class Serving:

@@ -10,15 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from chronik.broker.fetch_sessions import FetchSessions
-from chronik.broker.purgatory import Wakeups
 from chronik.errors import ErrorCode
 from chronik.interfaces import IRequestHandler
 from chronik.listeners import slices
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.handlers import fetch
-from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.throttling import Throttles
-from chronik.telemetry.metrics import Histogram
 from chronik.wire.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 from chronik.wire.records import Record, encode_batch, split_batches
 from tests.listeners.handlers.hosting import NOW, Hosting
@@ -32,24 +29,11 @@ class FetchTests(SynchronousTestCase):
         self.hosting = Hosting()
         self.topic_id = self.hosting.create("t", 2)
         clock = self.hosting.clock
-        wakeups = Wakeups(lambda call: clock.callLater(0, call))
-        sessions = FetchSessions(10, 120_000, count(1).__next__)
         self.answers = AnswerBacklog(1000)
         self.quotas: dict[Any, dict[str, float]] = {}
         self.throttles = Throttles(lambda: self.quotas, clock.seconds)
-        self.handler = FetchHandler(
-            self.hosting.replicas,
-            sessions,
-            wakeups,
-            Histogram(),
-            clock.seconds,
-            clock,
-            1 << 20,
-            60_000,
-            self.answers,
-            self.throttles,
-            self.hosting.slices,
-        )
+        sessions = FetchSessions(10, 120_000, count(1).__next__)
+        self.handler = self.hosting.fetch_handler(sessions, self.answers, self.throttles)
 
     def append(self, batches: int = 1, topic: str = "t", partition: int = 0, more: int = 0) -> None:
         for _ in range(batches):

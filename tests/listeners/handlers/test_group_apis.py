@@ -6,10 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass
 
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IRequestHandler
 from chronik.listeners.context import Peer, RequestContext
 from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
 from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
@@ -42,7 +40,7 @@ from chronik.wire.messages.offset_fetch import (
 )
 from tests.coordinator.transactions import TransactionWorld
 from tests.coordinator.world import World, commit_request, join_request, sync_request
-from tests.listeners.handlers.serving import slices, whole
+from tests.listeners.handlers.serving import check_refusals, check_versions, slices, whole
 
 E = ErrorCode
 EVENTS = ("events", 0)
@@ -114,9 +112,7 @@ class Case(SynchronousTestCase):
 
 class RangeTests(Case):
     def test_versions_are_kafkas(self) -> None:
-        for cls, versions in HANDLERS.items():
-            self.assertEqual((cls.min_version, cls.max_version), versions, cls)
-            verifyClass(IRequestHandler, cls, tentative=True)
+        check_versions(self, HANDLERS)
 
     def test_refusals_are_encodable_in_every_version(self) -> None:
         requests = {
@@ -127,13 +123,7 @@ class RangeTests(Case):
                 group_id="g", topics=[OffsetFetchRequestTopic(name="events", partition_indexes=[0])]
             ),
         }
-        for cls in HANDLERS:
-            handler = self.handler(cls)
-            request_class, response_class = message_classes(handler.api_key)
-            for version in range(handler.min_version, handler.max_version + 1):
-                request = requests.get(cls) or request_class()
-                refused = whole(handler.refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no")))
-                response_class.decode(refused.encode(version), version)
+        check_refusals([self.handler(cls) for cls in HANDLERS], requests)
 
 
 class FindCoordinatorTests(Case):

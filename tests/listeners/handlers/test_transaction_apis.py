@@ -6,12 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass
 
 from chronik.controller.producer_ids import ProducerIds
 from chronik.coordinator.transaction import Identity
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IRequestHandler
 from chronik.listeners.context import Peer, RequestContext
 from chronik.listeners.handlers.add_offsets_to_txn import AddOffsetsToTxnHandler
 from chronik.listeners.handlers.add_partitions_to_txn import AddPartitionsToTxnHandler
@@ -37,7 +35,7 @@ from chronik.wire.messages.list_transactions import ListTransactionsRequest
 from chronik.wire.messages.write_txn_markers import WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest
 from tests.coordinator.transactions import EVENTS, TransactionWorld
 from tests.coordinator.world import World
-from tests.listeners.handlers.serving import Serving, slices, whole
+from tests.listeners.handlers.serving import Serving, check_refusals, check_versions, slices, whole
 
 E = ErrorCode
 HANDLERS = {
@@ -138,19 +136,11 @@ class Case(SynchronousTestCase):
 
 class RangeTests(Case):
     def test_versions_are_kafkas(self) -> None:
-        for cls, versions in HANDLERS.items():
-            self.assertEqual((cls.min_version, cls.max_version), versions, cls)
-            verifyClass(IRequestHandler, cls, tentative=True)
+        check_versions(self, HANDLERS)
 
     def test_refusals_are_encodable_in_every_version(self) -> None:
         marker = WritableTxnMarker(topics=[WritableTxnMarkerTopic(name="events", partition_indexes=[0])])
-        requests = {WriteTxnMarkersHandler: WriteTxnMarkersRequest(markers=[marker])}
-        for cls, (low, high) in HANDLERS.items():
-            request_class, response_class = message_classes(cls.api_key)
-            for version in range(low, high + 1):
-                request = requests.get(cls) or request_class()
-                refused = whole(self.handlers[cls].refuse(request, version, KafkaError(E.NOT_COORDINATOR, "no")))
-                response_class.decode(refused.encode(version), version)
+        check_refusals(self.handlers.values(), {WriteTxnMarkersHandler: WriteTxnMarkersRequest(markers=[marker])})
 
 
 class ProducerTests(Case):

@@ -8,15 +8,11 @@ from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.broker.fetch_sessions import FetchSessions
-from chronik.broker.purgatory import Wakeups
 from chronik.errors import ErrorCode
-from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.handlers.describe_producers import DescribeProducersHandler
-from chronik.listeners.handlers.fetch import FetchHandler
 from chronik.listeners.handlers.list_offsets import ListOffsetsHandler
 from chronik.listeners.handlers.produce import ProduceHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
-from chronik.listeners.throttling import Throttles
 from chronik.model import TopicPartition, TransactionMarker
 from chronik.telemetry.metrics import Histogram
 from chronik.wire.compression import Codec
@@ -44,21 +40,7 @@ class DataTests(SynchronousTestCase):
         self.coordinator = Coordinator()
         clock = self.hosting.clock
         self.produce = ProduceHandler(self.hosting.replicas, Histogram(), clock.seconds, clock, self.coordinator)
-        wakeups = Wakeups(lambda call: clock.callLater(0, call))
-        sessions = FetchSessions(10, 1000, lambda: 1)
-        self.fetch = FetchHandler(
-            self.hosting.replicas,
-            sessions,
-            wakeups,
-            Histogram(),
-            clock.seconds,
-            clock,
-            1 << 20,
-            60_000,
-            AnswerBacklog(1 << 26),
-            Throttles(dict, clock.seconds),
-            self.hosting.slices,
-        )
+        self.fetch = self.hosting.fetch_handler(FetchSessions(10, 1000, lambda: 1))
 
     def send(self, sequence: int, version: int = 12, acks: int = -1, name: str | None = "id", epoch: int = 0) -> Any:
         data = PartitionProduceData(index=0, records=batch(1, epoch, sequence, transactional=True))
