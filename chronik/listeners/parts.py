@@ -17,6 +17,7 @@ PART = 200
 """Partitions, or other things, of one part: some milliseconds of work at the most."""
 
 _Request = TypeVar("_Request")
+_Item = TypeVar("_Item")
 
 
 def in_parts(request: _Request, field: str, size: int = PART) -> Iterator[_Request]:
@@ -47,6 +48,15 @@ def topics_in_parts(request: _Request, topics: str, partitions: str) -> Iterator
                 break
     if some:
         yield _with(request, topics, some)
+
+
+def joined_items(answers: Iterable[Sequence[_Item]]) -> Steps[list[_Item]]:
+    """The elements of the answers to parts, one after the other."""
+    whole: list[_Item] = []
+    for items in answers:
+        whole += items
+        yield
+    return whole
 
 
 def joined_topics(

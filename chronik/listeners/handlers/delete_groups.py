@@ -8,7 +8,7 @@ from typing import Any
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
-from chronik.listeners.parts import in_parts
+from chronik.listeners.parts import in_parts, joined_items
 from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
@@ -53,10 +53,7 @@ class DeleteGroupsHandler:
 
     def joined(self, answers: Sequence[DeleteGroupsResponse]) -> Steps[DeleteGroupsResponse]:
         """One answer of those to the parts."""
-        results: list[DeletableGroupResult] = []
-        for answer in answers:
-            results += answer.results
-            yield
+        results = yield from joined_items([answer.results for answer in answers])
         return DeleteGroupsResponse(results=results)
 
     def refuse(self, request: DeleteGroupsRequest, version: int, error: KafkaError) -> DeleteGroupsResponse:

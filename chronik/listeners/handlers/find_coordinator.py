@@ -14,7 +14,7 @@ from chronik.coordinator.runtime import Coordinator as GroupCoordinator
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
-from chronik.listeners.parts import in_parts
+from chronik.listeners.parts import in_parts, joined_items
 from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorRequest, FindCoordinatorResponse
@@ -76,10 +76,7 @@ class FindCoordinatorHandler:
 
     def joined(self, answers: Sequence[FindCoordinatorResponse]) -> Steps[FindCoordinatorResponse]:
         """One answer of those to the parts."""
-        found: list[Coordinator] = []
-        for answer in answers:
-            found += answer.coordinators
-            yield
+        found = yield from joined_items([answer.coordinators for answer in answers])
         return FindCoordinatorResponse(coordinators=found)
 
     def refuse(self, request: FindCoordinatorRequest, version: int, error: KafkaError) -> FindCoordinatorResponse:

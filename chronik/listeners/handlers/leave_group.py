@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred
 from chronik.coordinator.runtime import Coordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
-from chronik.listeners.parts import in_parts
+from chronik.listeners.parts import in_parts, joined_items
 from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
-from chronik.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse
+from chronik.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
 
 _BATCHED = 3
 
@@ -47,10 +47,7 @@ class LeaveGroupHandler:
 
     def joined(self, answers: Sequence[LeaveGroupResponse]) -> Steps[LeaveGroupResponse]:
         """One answer of those to the parts."""
-        members: list[MemberResponse] = []
-        for answer in answers:
-            members += answer.members
-            yield
+        members = yield from joined_items([answer.members for answer in answers])
         return LeaveGroupResponse(error_code=answers[0].error_code, members=members)
 
     def refuse(self, request: LeaveGroupRequest, version: int, error: KafkaError) -> LeaveGroupResponse:
