@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from chronik.broker.checks import TransactionCheck
-from chronik.broker.partition import Appended, Partition
+from chronik.broker.outcomes import Appended
+from chronik.broker.partition import Partition
 from chronik.broker.partition_transactions import append_marker, append_offsets
 from chronik.errors import KafkaError
 from chronik.interfaces import ICommittedReader, IMarkerListener, IMarkerWriter, ITransactionalWriter

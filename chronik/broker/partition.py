@@ -11,16 +11,16 @@ Pure: time is an argument, the log and the syncing are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from chronik.broker.admission import NOT_OPAQUE, Admission
 from chronik.broker.checks import TransactionCheck
+from chronik.broker.outcomes import Appended, Fetched
 from chronik.broker.partition_transactions import PartitionTransactions
 from chronik.broker.preparation import ICompressionThreads, Preparation, prepares
 from chronik.broker.purgatory import CommitQueue, WaitingFetch, bytes_committed, wake_all
 from chronik.errors import ErrorCode, KafkaError
-from chronik.log.aborted import AbortedTransaction
 from chronik.log.index import MendingError
 from chronik.log.log import Log
 from chronik.log.producers import ProducerEntry
@@ -38,31 +38,6 @@ _NO_EPOCH = -1
 _ALL = -1
 _NO_LIMIT = 2**63 - 1
 _new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
-
-
-class Appended(NamedTuple):
-    """Where a batch went. `append_time_ms` is -1 unless the topic stamps records with the time of their append.
-
-    For a retry, it is the timestamp of the batch that is here already, as in Kafka.
-    """
-
-    base_offset: int
-    end_offset: int
-    append_time_ms: int
-    log_start: int
-
-
-class Fetched(NamedTuple):
-    """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read.
-
-    `aborted` has the aborted transactions that concern what was read, where only what is stable was asked for.
-    """
-
-    records: Buffer
-    high_watermark: int
-    log_start: int
-    limited: bool
-    aborted: Sequence[AbortedTransaction] = ()
 
 
 class Partition:

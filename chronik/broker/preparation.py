@@ -34,7 +34,8 @@ from chronik.wire.codec import Buffer
 from chronik.wire.compression import Codec
 
 if TYPE_CHECKING:
-    from chronik.broker.partition import Appended, Partition
+    from chronik.broker.outcomes import Appended
+    from chronik.broker.partition import Partition
 
 SMALL_BYTES = 64 * 1024
 """What is compressed on the reactor at most, in bytes of records uncompressed: some 3 ms by the slowest codec."""

@@ -21,7 +21,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chronik.broker.checks import TransactionCheck
-from chronik.broker.partition import Appended, Partition
+from chronik.broker.outcomes import Appended
+from chronik.broker.partition import Partition
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ITransactions
 from chronik.model import TopicPartition

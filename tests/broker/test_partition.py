@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.broker.partition import Appended
+from chronik.broker.outcomes import Appended
 from chronik.broker.preparation import SMALL_BYTES, Turn, max_decompressed_bytes
 from chronik.controller.commands import AlterConfigs, ConfigOperation, ConfigResource, Operation, ResourceType
 from chronik.errors import ErrorCode, KafkaError

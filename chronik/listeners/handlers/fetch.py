@@ -20,7 +20,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
-from chronik.broker.partition import Fetched, Partition
+from chronik.broker.outcomes import Fetched
+from chronik.broker.partition import Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError

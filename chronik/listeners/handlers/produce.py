@@ -27,7 +27,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from chronik.broker.checks import UncheckedTransaction
-from chronik.broker.partition import Appended, Partition
+from chronik.broker.outcomes import Appended
+from chronik.broker.partition import Partition
 from chronik.broker.replicas import Replicas
 from chronik.broker.transactional import PendingBatch, TransactionalAppends, produce_error
 from chronik.errors import ErrorCode, KafkaError

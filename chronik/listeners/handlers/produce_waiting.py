@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from chronik.broker.partition import Appended, Partition
+from chronik.broker.outcomes import Appended
+from chronik.broker.partition import Partition
 from chronik.broker.preparation import Preparation, Turn
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import HoldingUp
