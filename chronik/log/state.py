@@ -1,6 +1,6 @@
 """What a log is while it is open: its segments, how far it reaches, what is unsynced, and reading.
 
-The lowest of the layers that make up `chronik.log.log.Log`: this state, then flushing, appending, giving up.
+The lowest of the layers that make up `chronik.log.log.Log`: this state, then flushing, appending, compaction, giving up.
 
 **Fail-stop.** When a sync fails, pages may be lost that the kernel calls clean, so nothing that the log says afterwards
 would be worth anything. A method in which that can come to light is marked `fail_stop`: the log then takes itself
