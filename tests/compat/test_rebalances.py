@@ -128,6 +128,7 @@ class Member(threading.Thread):
         # From here on it works on nothing; closing may or may not say so, and others may get the partitions at once.
         self._ledger.revoked(self.name, list(range(PARTITIONS)))
         self._consumer.close()
+        del self._consumer  # each client takes a key of thread-local storage, of which a process has 1,024
 
     def _on_assign(self, _: Consumer, places: list[TopicPartition]) -> None:
         partitions = [place.partition for place in places]
@@ -216,7 +217,7 @@ class Rebalances(unittest.TestCase):
                     self.assertFalse(ledger.faults, ledger.faults[:3])
                     member = members.pop(chance.randrange(len(members)))
                     member.leave()
-                    leaving.append(member)
+                    leaving = [each for each in (*leaving, member) if each.is_alive()]
                     if chance.random() < 0.5:
                         time.sleep(chance.uniform(0.0, 0.3))  # the group sees the member go before the next one comes
                     members.append(join())

@@ -396,7 +396,7 @@ class SeveralGroupsTests(TransactionalCase):
         self.end(False)
         self.assertEqual([self.of("a"), self.of("b")], [None, 5])
         self.world.clock.advance(30)  # the offset of b has a minute
-        self.world.result(self.world.coordinator.clean())
+        self.world.result(self.world.coordinator.upkeep.clean())
         self.assertEqual(list(self.world.shard.groups), ["b"])
         self.check_replay()
 
