@@ -15,14 +15,12 @@ boolean    true and false, and texts that say so
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from typing import NamedTuple
 
 from chronik.search.analysis import fold, words
-from chronik.search.dates import parse_date, resolve_date
+from chronik.search.dates import instant_of_number, parse_date, resolve_date
 from chronik.search.fields import Field
 from chronik.search.numbers import Number, number_in_text, parse_number, text_of_number
 from chronik.search.query import AnyTerm, QueryError, Regexp, Term, Wildcard
@@ -74,11 +72,8 @@ def instants(field: Field, fits: Callable[[int], bool]) -> Condition:
         return instant is not None and fits(instant)
 
     def in_number(number: Number) -> bool:
-        if isinstance(number, Decimal):
-            if not -30 < number.adjusted() < 30:
-                return False
-            return fits(math.floor(number * 1000 if field.seconds else number))
-        return fits(number * 1000 if field.seconds else number)
+        instant = instant_of_number(number, field.seconds)
+        return instant is not None and fits(instant)
 
     return Condition(in_text, in_number, cost=3.0)
 

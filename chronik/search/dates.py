@@ -10,8 +10,10 @@ Years 1 to 9999; a fraction of a second counts down to its milliseconds.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -52,6 +54,15 @@ def parse_date(text: str, seconds: bool = False) -> int | None:
     if match is not None:
         return _instant(match, UTC, round_up=False)
     return _epoch(text, seconds) if _EPOCH_IN_RECORDS.fullmatch(text) else None
+
+
+def instant_of_number(number: int | Decimal, seconds: bool = False) -> int | None:
+    """The instant that a number in a record is, in ms; None for one beyond all time."""
+    if isinstance(number, Decimal):
+        if not -30 < number.adjusted() < 30:
+            return None
+        return math.floor(number * 1000 if seconds else number)
+    return number * 1000 if seconds else number
 
 
 def resolve_date(text: str, now_ms: int, round_up: bool = False, zone: tzinfo = UTC, seconds: bool = False) -> int:
