@@ -34,7 +34,7 @@ _NONE: dict[str, object] = {}
 class Document:
     """One record. What is read out of its value is kept."""
 
-    __slots__ = ("_folded", "_tree", "headers", "key", "offset", "timestamp", "unparsed", "value")
+    __slots__ = ("_folded", "_tree", "headers", "is_json", "key", "offset", "timestamp", "unparsed", "value")
 
     def __init__(
         self, offset: int, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -46,6 +46,8 @@ class Document:
         self.headers = headers
         self.unparsed = False
         """Whether the value looks like JSON and is none; known once `tree` was asked."""
+        self.is_json = False
+        """Whether it is JSON; known once `tree` was asked."""
         self._tree: object = None
         self._folded: bytes | None = None
 
@@ -79,6 +81,7 @@ class Document:
                 try:
                     tree = _decode(value)
                     if not _too_deep(value, tree):
+                        self.is_json = True
                         return tree
                 except (msgspec.MsgspecError, UnicodeDecodeError, InvalidOperation, RecursionError):
                     pass  # no JSON, as said above

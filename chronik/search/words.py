@@ -38,7 +38,7 @@ def sequence(wanted: Sequence[str], slop: int = 0, prefix: bool = False) -> Find
     if not wanted:
         return NEVER
     if slop and len(wanted) > 1:
-        return _finder(wanted, None, lambda found: _near(found, wanted, slop, prefix))
+        return _finder(wanted, None, lambda found: any(True for _ in near_places(found, wanted, slop, prefix)))
     pattern = _ascii_pattern(wanted, prefix) if all(word.isascii() for word in wanted) else None
     if len(wanted) == 1 and not prefix:
         only = wanted[0]
@@ -122,19 +122,8 @@ def places(found: list[str], wanted: Sequence[str], prefix: bool = False) -> Ite
             yield index
 
 
-def _near(found: list[str], wanted: Sequence[str], slop: int, prefix: bool) -> bool:
-    """Whether the words are there with a slop."""
-    taken = near_places(found, wanted, slop, prefix)
-    return taken is not None
-
-
-def near_places(
-    found: list[str], wanted: Sequence[str], slop: int, prefix: bool = False, start: int = -(1 << 60)
-) -> list[int] | None:
-    """The places in the text that the words take, each for one of `wanted`; None where they are not there.
-
-    `start`: the least place, less the word's index in the query, that may be taken.
-    """
+def near_places(found: list[str], wanted: Sequence[str], slop: int, prefix: bool = False) -> Iterator[list[int]]:
+    """All ways in which the words are there with a slop: the places in the text that they take, each for one of `wanted`."""
     by_word: dict[str, list[int]] = {word: [] for word in wanted}
     beginning = wanted[-1]
     beginnings: list[int] = []
@@ -147,13 +136,11 @@ def near_places(
     if prefix:
         choices[-1] = beginnings
     if not all(choices):
-        return None
-    lows = sorted({place - index for index, choice in enumerate(choices) for place in choice})
-    for low in lows[bisect_left(lows, start) :]:
+        return
+    for low in sorted({place - index for index, choice in enumerate(choices) for place in choice}):
         taken = _assigned(choices, low, slop, prefix)
         if taken is not None:
-            return taken
-    return None
+            yield taken
 
 
 def _assigned(choices: list[list[int]], low: int, slop: int, prefix: bool) -> list[int] | None:
