@@ -6,6 +6,7 @@ Every key has to be known to its reader: one that is not acted on is an error, n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
@@ -13,6 +14,8 @@ from typing import TypeVar
 from chronik.search.query import QueryError
 
 Made = TypeVar("Made")
+
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 
 
 class Body:
@@ -141,6 +144,12 @@ class Body:
             if math.isfinite(number):
                 return number
         raise self.error("a finite number is expected")
+
+    def decimal(self) -> float:
+        """A finite number, also as a string of one."""
+        if isinstance(self.value, str) and _NUMBER.fullmatch(self.value):
+            return Body(float(self.value), self.path).number()
+        return self.number()
 
     def boost(self) -> float:
         """The `boost` of an object, 1 where it has none."""

@@ -100,9 +100,10 @@ def _epoch(digits: str, seconds: bool) -> int:
 
 def format_date(ms: int, zone: tzinfo = UTC) -> str:
     """An instant as ISO 8601 with milliseconds; beyond the years 1 to 9999 the bare number."""
-    if not MIN_MS <= ms <= MAX_MS:
+    try:
+        moment = at(ms, zone)
+    except (OverflowError, ValueError):
         return str(ms)
-    moment = at(ms, zone)
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + _zone_suffix(moment)
 
 

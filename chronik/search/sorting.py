@@ -75,12 +75,12 @@ class SortKey:
             elif len(keys) == 1:
                 found.append(keys[0])
             else:
-                found.append((max if field.greatest else min)(keys, key=_rank))
+                found.append((max if field.greatest else min)(keys, key=rank))
         return found
 
     def key(self, values: Sequence[Key | None], place: Place | None) -> tuple[object, ...]:
         """What compares as the hits do; without a place it is after all with the same values."""
-        parts = [_component(value, field) for value, field in zip(values, self.sort.fields, strict=True)]
+        parts = [component(value, field) for value, field in zip(values, self.sort.fields, strict=True)]
         if place is None:
             return (*parts, (1,))
         topic, partition, offset = place
@@ -182,17 +182,18 @@ class _Falling:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _rank(value: Key) -> tuple[int, Key]:
+def rank(value: Key) -> tuple[int, Key]:
     """Numbers before texts before booleans."""
     if isinstance(value, bool):
         return 2, value
     return (1, value) if isinstance(value, str) else (0, value)
 
 
-def _component(value: Key | None, field: SortField) -> tuple[object, ...]:
+def component(value: Key | None, field: SortField) -> tuple[object, ...]:
+    """What compares as values of the field do."""
     if value is None:
         return (-1,) if field.first else (1,)
-    rank, _ = _rank(value)
+    kind, _ = rank(value)
     if not field.descending:
-        return 0, rank, value
-    return 0, -rank, _Falling(value) if isinstance(value, str) else -value
+        return 0, kind, value
+    return 0, -kind, _Falling(value) if isinstance(value, str) else -value
