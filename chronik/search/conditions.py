@@ -26,7 +26,7 @@ from chronik.search.numbers import Number, number_in_text, parse_number, text_of
 from chronik.search.query import AnyTerm, QueryError, Regexp, Term, Wildcard
 from chronik.search.regexps import compile_regexp
 from chronik.search.wildcards import Parts, compiled, folded, is_of_one_word, longest_literal, parts
-from chronik.search.words import Finder, any_word, fitting_word, sequence
+from chronik.search.words import Finder, any_sequence, fitting_word, sequence
 
 MAX_SLOP = 1000
 MAX_SLOPPY_WORDS = 64
@@ -131,15 +131,7 @@ def of_any_term(query: AnyTerm, field: Field, now_ms: int) -> Condition:
     if kind == "boolean":
         return _boolean(query.texts, field)
     analysed = [words(text) for text in query.texts]
-    single = any_word([found[0] for found in analysed if len(found) == 1])
-    several = [sequence(found) for found in analysed if len(found) > 1]
-
-    def in_text(text: str) -> bool:
-        return single.in_text(text) or any(finder.in_text(text) for finder in several)
-
-    def in_folded(text: bytes) -> bool:
-        return single.in_folded(text) or any(finder.in_folded(text) for finder in several)
-
+    in_folded, in_text = any_sequence(analysed)
     if kind == "text":
         return Condition(
             in_text, lambda n: in_text(text_of_number(n)), lambda b: in_text(_text_of(b)), in_folded, None, 3.0

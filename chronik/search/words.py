@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chronik.search.analysis import MAX_TOKEN_BYTES, fold, words
+
+_MAX_PATTERN_WORDS = 32
+"""Longer expressions take milliseconds to compile."""
 
 
 class Finder(NamedTuple):
@@ -39,21 +42,35 @@ def sequence(wanted: Sequence[str], slop: int = 0, prefix: bool = False) -> Find
         return NEVER
     if slop and len(wanted) > 1:
         return _finder(wanted, None, lambda found: any(True for _ in near_places(found, wanted, slop, prefix)))
-    pattern = _ascii_pattern(wanted, prefix) if all(word.isascii() for word in wanted) else None
+    short = len(wanted) <= _MAX_PATTERN_WORDS and all(word.isascii() for word in wanted)
+    pattern = _ascii_pattern(wanted, prefix) if short else None
     if len(wanted) == 1 and not prefix:
         only = wanted[0]
         return _finder(wanted, pattern, lambda found: only in found)
     return _finder(wanted, pattern, lambda found: next(places(found, wanted, prefix), None) is not None)
 
 
-def any_word(wanted: Sequence[str]) -> Finder:
-    """Whether one of the words is there."""
-    if not wanted:
-        return NEVER
-    alternatives = frozenset(wanted)
+def any_sequence(wanted: Iterable[Sequence[str]]) -> Finder:
+    """Whether one of the sequences is there: thousands cost as much as one."""
+    single: set[str] = set()
+    longer: set[tuple[str, ...]] = set()
+    lengths: dict[str, set[int]] = {}  # of the sequences that begin with a word
+    for words_of_one in wanted:
+        if len(words_of_one) == 1:
+            single.add(words_of_one[0])
+        elif words_of_one:
+            longer.add(tuple(words_of_one))
+            lengths.setdefault(words_of_one[0], set()).add(len(words_of_one))
 
     def in_text(text: str) -> bool:
-        return not alternatives.isdisjoint(words(text))
+        found = words(text)
+        if not single.isdisjoint(found):
+            return True
+        return bool(longer) and any(
+            tuple(found[index : index + length]) in longer
+            for index, word in enumerate(found)
+            for length in lengths.get(word, ())
+        )
 
     return Finder(lambda folded: in_text(folded.decode()), in_text)
 
@@ -67,23 +84,29 @@ def fitting_word(pattern: re.Pattern[str], literal: str) -> Finder:
 def _finder(wanted: Sequence[str], pattern: str | None, in_words: Callable[[list[str]], bool]) -> Finder:
     needle = max(wanted, key=len)
     needle_bytes = needle.encode()
-    search_bytes = None if pattern is None else re.compile(pattern.encode()).search
-    search_text = None if pattern is None else re.compile(pattern).search
+    search_bytes: Callable[[bytes], object] | None = None  # compiled when they are first asked
+    search_text: Callable[[str], object] | None = None
 
     def in_folded(folded: bytes) -> bool:
+        nonlocal search_bytes
         if needle_bytes not in folded:
             return False
-        if search_bytes is not None and folded.isascii():
-            return search_bytes(folded) is not None
-        return in_words(words(folded.decode()))
+        if pattern is None or not folded.isascii():
+            return in_words(words(folded.decode()))
+        if search_bytes is None:
+            search_bytes = re.compile(pattern.encode()).search
+        return search_bytes(folded) is not None
 
     def in_text(text: str) -> bool:
+        nonlocal search_text
         text = fold(text)
         if needle not in text:
             return False
-        if search_text is not None and text.isascii():
-            return search_text(text) is not None
-        return in_words(words(text))
+        if pattern is None or not text.isascii():
+            return in_words(words(text))
+        if search_text is None:
+            search_text = re.compile(pattern).search
+        return search_text(text) is not None
 
     return Finder(in_folded, in_text)
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from chronik.search import query as q
 from tests.search.records import INSTANTS
@@ -33,6 +34,11 @@ def category(char):
 
 
 def tokens(text):
+    return list(_tokens(text))
+
+
+@lru_cache(maxsize=50_000)  # one query asks for them again and again
+def _tokens(text):
     found, run = [], ""
     for char in text + " ":
         if category(char) in "LN" or (category(char) == "M" and run):
@@ -80,6 +86,7 @@ def no_constant(text):
     raise ValueError(text)
 
 
+@lru_cache(maxsize=50_000)
 def parsed(value):
     """The leaves of a value with their dotted paths, and whether it is unparsed."""
     if value is None:
