@@ -130,11 +130,11 @@ def _of_text(text: str, field: Field, prefix: bool = False) -> Requirement | Non
     if not found and field.kind != "keyword":
         return IMPOSSIBLE
     need = _tokens(found[:-1] if prefix else found)
-    if number is None or field.source != "path":
-        return need if number is None or field.kind != "text" else _maybe_number(need, field)
-    if field.kind == "dynamic":
-        return need if prefix else _some([need, _of_number(integer_digits(number), field)])
-    return _maybe_number(need, field)
+    if field.kind != "dynamic":
+        return _maybe_number(need, field)
+    if number is None or prefix or field.source != "path":
+        return need
+    return _some([need, _of_number(integer_digits(number), field)])
 
 
 def _of_number(digits: bytes | None, field: Field) -> Requirement | None:

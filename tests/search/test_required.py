@@ -57,7 +57,8 @@ class RequirementTests(SynchronousTestCase):
                 self.assertTrue(is_met(need, signed), f"{query} {need} {record.value!r} {record.key!r}")
 
     def test_what_is_required(self):
-        mapping = parse_mapping({"properties": {"status": {"type": "long"}, "host": {"type": "keyword"}}})
+        types = {"status": {"type": "long"}, "host": {"type": "keyword"}, "note": {"type": "text"}}
+        mapping = parse_mapping({"properties": types})
         for text, need in {
             "error": b"error",
             '"Connection reset"': AllOf((b"connection", b"reset")),
@@ -77,6 +78,8 @@ class RequirementTests(SynchronousTestCase):
             "status:500.0": AllOf((AnyOf((b"500", NUMBER_MARKER)), b"status")),
             "host:a-1": AllOf((b"a", b"1", b"host")),
             "host.keyword:7": AllOf((AnyOf((b"7", NUMBER_MARKER)), b"host")),
+            'note:"250 17"': AllOf((AnyOf((AllOf((b"250", b"17")), NUMBER_MARKER)), b"note")),
+            "note:x": AllOf((b"x", b"note")),
             "b.keyword:x": AllOf((b"x", b"b")),
             "took:>5": b"took",
             "_exists_:a.b": AllOf((b"a", b"b")),
