@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chronik.native.signed import signed_tokens
 from chronik.search import query as q
 from chronik.search.bounds import EVERYTHING, Interval, bounds
 from chronik.search.document import Document
@@ -16,8 +17,13 @@ from chronik.search.literals import literals
 from chronik.search.mapping import NO_MAPPING, parse_mapping
 from chronik.search.match import Scope, compile_query
 from chronik.search.query_string import parse
+from chronik.search.required import is_met, requirement
 from tests.search.records import DAY, NOW, TIMES, aimed, documents, mappings, queries
 from tests.search.regexps import expressions
+
+OTHER_DIGITS = (b"2.5017e2", b"25e1", b"0.25E+3", b"250")
+FOR_NUMBERS = ("250", "250.17", "250.0", ">249", "IN [250 7]")
+FOR_DIGITS = ("2?0", "25*", "*50", "25*0*", "/250/", "/^250(\\.17)?$/")
 
 
 class PlanningTests(SynchronousTestCase):
@@ -57,6 +63,27 @@ class PlanningTests(SynchronousTestCase):
         for query in (q.between(field, lower, upper, *closed), q.Term(field, lower), q.any_term(field, [lower, upper])):
             self.hold(query, records, NO_MAPPING, partition)
             self.hold(q.all_of([query, q.between("offset", "1", None, closed[1])]), records, NO_MAPPING, partition)
+
+    def test_hits_of_numbers_in_other_digits(self):
+        """What is looked for are digits that the value does not have."""
+        records = [Document(0, 0, None, b'{"a":%s,"b":[{"a":%s}]}' % (number, number)) for number in OTHER_DIGITS]
+        for kind, queries_of_kind in (
+            (None, [*FOR_NUMBERS, *FOR_DIGITS]),
+            ("text", [*FOR_DIGITS, '"250 17"', "250"]),
+            ("keyword", [*FOR_DIGITS, "250.17", "250"]),
+            ("long", [*FOR_NUMBERS, "25*", "250.*"]),
+        ):
+            mapping = NO_MAPPING if kind is None else parse_mapping({"properties": {"a": {"type": kind}}})
+            matched = 0
+            for text in queries_of_kind:
+                query = parse(f"a:{text}")
+                self.hold(query, records, mapping, 1)
+                matches = compile_query(query, Scope("events", 1, NOW, mapping))
+                need = requirement(query, mapping)
+                for record in filter(matches, records):
+                    matched += 1
+                    self.assertTrue(is_met(need, signed_tokens(None, record.value, [])), (text, need, record.value))
+            self.assertGreater(matched, 2 * len(queries_of_kind))
 
     def hold(self, query, records, mapping, partition):
         try:
