@@ -97,6 +97,7 @@ class Member(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._ledger = ledger
         self._leaving = threading.Event()
+        self._closing = False
         self._fresh: list[int] = []
         self._identity: tuple[str, int] | None = None
         self._consumer = Consumer(
@@ -125,12 +126,16 @@ class Member(threading.Thread):
             if self._fresh:
                 self._look_up()
             self._commit()
-        # From here on it works on nothing; closing may or may not say so, and others may get the partitions at once.
+        # From here on it works on nothing; closing may or may not say so, and others may get the partitions at once. Closing
+        # may even hand out an assignment that had come before: nobody works on that.
+        self._closing = True
         self._ledger.revoked(self.name, list(range(PARTITIONS)))
         self._consumer.close()
         del self._consumer  # each client takes a key of thread-local storage, of which a process has 1,024
 
     def _on_assign(self, _: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:
+            return
         partitions = [place.partition for place in places]
         self._ledger.assigned(self.name, partitions, identity_of(self._consumer))
         self._fresh += partitions
