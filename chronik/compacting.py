@@ -24,6 +24,7 @@ from chronik.telemetry.metrics import NodeMetrics
 from chronik.worker_main import clean_throttled
 from chronik.workers.jobs import CLEAN
 from chronik.workers.pool import WorkerPool
+from chronik.workers.process import main_of
 
 _SILENCE_SECONDS = 120.0
 _SECRET_BYTES = 16
@@ -45,7 +46,7 @@ def compacting(
     """
     if not config.log_cleaner_enable:
         return []
-    pool = WorkerPool(reactor, config.log_cleaner_threads, metrics.workers)
+    pool = WorkerPool(reactor, config.log_cleaner_threads, metrics.workers, main_of("jobs"))
 
     def in_thread(job: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), job, *arguments)

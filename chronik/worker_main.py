@@ -1,10 +1,11 @@
-"""The only wiring of a worker process: which function does which kind of job. The pool runs `python -m chronik.worker_main`.
+"""The only wiring of a worker process: which function does which kind of job. It is run as `python -m chronik.worker_main jobs`.
 
 A worker gets its configuration by pipe, never opens the metadata store, and never writes a log's own files.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,13 @@ from chronik.workers.serving import Report, serve
 
 
 def main() -> None:
-    """Serve the node that has started this process."""
+    """Serve the node that has started this process, in the part that its command line names."""
+    (part,) = sys.argv[1:]
+    {"jobs": do_jobs}[part]()
+
+
+def do_jobs() -> None:
+    """Be a worker of the pool: one job at a time."""
     disk = RealDisk()
 
     def do_clean(request: CleanRequest, report: Report) -> CleanResult:

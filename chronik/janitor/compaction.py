@@ -35,7 +35,7 @@ from chronik.log.log import Log
 from chronik.log.swap import Swap
 from chronik.model import PartitionId
 from chronik.telemetry.metrics import CleanerMetrics
-from chronik.workers.pool import JobFailedError, WorkerLostError
+from chronik.workers.failures import JobFailedError, WorkerLostError
 
 _SLICE_SECONDS = 0.002
 _MAX_RETRY_SECONDS = 900.0

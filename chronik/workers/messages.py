@@ -1,9 +1,12 @@
 """What the node and its worker processes say to each other: msgpack messages, each behind its length.
 
 A frame is four bytes of length, big-endian, and one message. The node sends `Configure` first and then a `Start` for every
-job; a worker answers each with any number of `Progress` and one `Done` or `Failed`. It does one job at a time. What a job is
-asked, tells on its way and comes to are msgspec structs of its `JobKind`; they travel as bytes inside of the message, so that
-nobody needs to know them all.
+job; a worker answers each with any number of `Progress` and one `Done` or `Failed`. A worker of the pool does one job at a
+time. One that stays (`chronik.workers.residents`) may have many, each of which a `Cancel` ends, and is told things by `Tell`,
+which has no answer.
+
+What a job is asked, tells on its way and comes to are msgspec structs of its `JobKind`, what is told is one of its `NewsKind`;
+they travel as bytes inside of the message, so that nobody needs to know them all.
 
 Pure. Both ends are of one release: there are no versions. What doesn't parse is a defect, and a reason to kill the worker.
 """
@@ -34,6 +37,13 @@ class JobKind(NamedTuple):
     result: type[msgspec.Struct]
 
 
+class NewsKind(NamedTuple):
+    """A kind of news for a worker that stays: its name, and the struct of what is told."""
+
+    name: str
+    body: type[msgspec.Struct]
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """The first message to a worker. `nice` is added to its niceness: it works when nobody else wants the CPU."""
 
@@ -48,8 +58,25 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     request: msgspec.Raw
 
 
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Nobody wants to know any more what comes of a job."""
+
+    job: int
+
+
+class Tell(msgspec.Struct, frozen=True, tag="tell"):
+    """News of a `kind`, by its name. Messages are taken in their order: jobs that come after it know of it."""
+
+    kind: str
+    body: msgspec.Raw
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The worker is configured and waits for its first job."""
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """A worker that stays is busy with its jobs."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -74,12 +101,12 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     text: str
 
 
-ToWorker = Configure | Start
-FromWorker = Ready | Progress | Done | Failed
+ToWorker = Configure | Start | Cancel | Tell
+FromWorker = Ready | Alive | Progress | Done | Failed
 
 _encoder = msgspec.msgpack.Encoder()
-_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(Configure | Start)
-_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(Ready | Progress | Done | Failed)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(Configure | Start | Cancel | Tell)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(Ready | Alive | Progress | Done | Failed)
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:

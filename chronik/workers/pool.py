@@ -11,63 +11,23 @@ death is one line in the node's log. One that has had nothing to do for a while 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import chronik
-from chronik.errors import ChronikError
 from chronik.telemetry.metrics import WorkerMetrics
-from chronik.workers.messages import (
-    Configure,
-    Done,
-    Failed,
-    FrameError,
-    FrameReader,
-    JobKind,
-    Progress,
-    Ready,
-    Start,
-    frame,
-    from_worker,
-    packed,
-    unpacked,
-)
-from chronik.workers.serving import ANSWERS_FD, JOBS_FD
+from chronik.workers.failures import JobFailedError, WorkerLostError
+from chronik.workers.messages import Done, Failed, FromWorker, JobKind, Progress, Start, frame, packed, unpacked
+from chronik.workers.process import WorkerProcess
+from chronik.workers.restarts import Restarts
 
-NICE = 10
-_MAX_BACKOFF_SECONDS = 60.0
-_START_SECONDS = 60.0
 _IDLE_SECONDS = 300.0
-_REAP_SECONDS = 0.1
-_LINE_BYTES = 2000
-_SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(chronik.__file__)))
-
-MAIN = (sys.executable, "-m", "chronik.worker_main")
-"""The command of a worker process."""
-
-
-class JobFailedError(ChronikError):
-    """A job has raised an exception in its worker, whose class is called `error`."""
-
-    def __init__(self, error: str, text: str) -> None:
-        super().__init__(text)
-        self.error = error
-
-
-class WorkerLostError(ChronikError):
-    """The worker that did a job has died, or was killed."""
 
 
 class _Job:
@@ -81,7 +41,7 @@ class _Job:
         self.silence = silence
         self.progress = progress
         self.frame = frame(Start(number, kind.name, packed(request)))
-        self.worker: _Worker | None = None
+        self.worker: WorkerProcess | None = None
         self.done: Deferred[Any] = Deferred(self._cancelled)
         self.waiting: deque[_Job] | None = None
 
@@ -97,16 +57,16 @@ class WorkerPool(Service):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, size: int, metrics: WorkerMetrics, command: Sequence[str] = MAIN) -> None:
+    def __init__(self, reactor: Any, size: int, metrics: WorkerMetrics, command: Sequence[str]) -> None:
         self._reactor = reactor
         self._size = size
         self._command = command
         self.metrics = metrics
-        self._workers: list[_Worker] = []
-        self._ending: set[_Worker] = set()  # gone, but not reaped yet
+        self._workers: dict[WorkerProcess, _Job | None] = {}
+        self._ending: set[WorkerProcess] = set()  # gone, but not reaped yet
         self._waiting: deque[_Job] = deque()
         self._jobs = 0
-        self._deaths_in_a_row = 0
+        self._restarts = Restarts()
         self._start_again: Any = None
         self._stopped = False
 
@@ -154,9 +114,9 @@ class WorkerPool(Service):
     def _assign(self) -> None:
         """Give waiting jobs to idle workers; start one where there are too few."""
         while self._waiting and not self._stopped:
-            worker = next((each for each in self._workers if each.idle), None)
+            worker = next((each for each, job in self._workers.items() if job is None and each.usable), None)
             if worker is not None:
-                worker.start(self._waiting.popleft())
+                self._give(worker, self._waiting.popleft())
                 continue
             starting = sum(each.starting for each in self._workers)
             if len(self._workers) < self._size and starting < len(self._waiting) and self._start_again is None:
@@ -164,37 +124,52 @@ class WorkerPool(Service):
                 continue
             return
 
+    def _give(self, worker: WorkerProcess, job: _Job) -> None:
+        self._workers[worker], job.worker = job, worker
+        worker.send(job.frame)
+        worker.expect(job.silence)
+
     def _spawn(self) -> None:
-        worker = _Worker(self, self._reactor)
-        self._workers.append(worker)
+        worker = WorkerProcess(self, self._reactor)
+        self._workers[worker] = None
         self.metrics.started += 1
-        self._reactor.spawnProcess(
-            worker,
-            self._command[0],
-            self._command,
-            env=environment(os.environ),
-            childFDs={0: "w", 1: "r", 2: "r", JOBS_FD: "w", ANSWERS_FD: "r"},
-        )
+        worker.spawn(self._command)
 
-    # -- told by the workers ------------------------------------------------------------------------------------------
+    # -- WorkerOwner --------------------------------------------------------------------------------------------------
 
-    def _finished(self) -> None:
-        self._deaths_in_a_row = 0
+    def ready(self, worker: WorkerProcess) -> None:
+        """See `WorkerOwner`."""
+        self._rest(worker)
+
+    def received(self, worker: WorkerProcess, message: FromWorker) -> None:
+        """See `WorkerOwner`."""
+        job = self._workers.get(worker)
+        if job is None or getattr(message, "job", None) != job.number:
+            return  # of a job that was cancelled
+        if isinstance(message, Progress):
+            worker.expect(job.silence)
+            job.progress(unpacked(message.body, job.kind.progress))
+            return
+        self._workers[worker] = job.worker = None
+        self._restarts.finished()
         self.metrics.jobs += 1
+        if isinstance(message, Done):
+            job.done.callback(unpacked(message.result, job.kind.result))
+        elif isinstance(message, Failed):
+            job.done.errback(Failure(JobFailedError(message.error, message.text)))
+        self._rest(worker)
 
-    def _lost(self, worker: _Worker, cause: str, wanted: bool) -> None:
-        """A worker is gone: its job fails, and another one may start, at once or later."""
-        self._workers.remove(worker)
+    def lost(self, worker: WorkerProcess, cause: str, wanted: bool) -> None:
+        """See `WorkerOwner`. Its job fails, and another worker may start, at once or later."""
+        job = self._workers.pop(worker)
         if not worker.ended.called:
             self._ending.add(worker)
             worker.ended.addCallback(lambda _: self._ending.discard(worker))
-        job, worker.job = worker.job, None
         if job is not None:
             job.worker = None
         if not wanted:
             self.metrics.deaths += 1
-            self._deaths_in_a_row += 1
-            delay = min(2.0 ** (self._deaths_in_a_row - 1), _MAX_BACKOFF_SECONDS)
+            delay = self._restarts.died()
             self.log.error(
                 "worker process {pid} has ended ({cause}) {doing}; the next one starts in {delay:.0f} s at the earliest",
                 pid=worker.pid,
@@ -208,140 +183,12 @@ class WorkerPool(Service):
             job.done.errback(Failure(WorkerLostError(f"the worker process has ended: {cause}")))
         self._assign()
 
+    def _rest(self, worker: WorkerProcess) -> None:
+        """It has no job now; it gets the next one, or is ended after a while."""
+        if worker in self._workers and self._workers[worker] is None and worker.usable:
+            worker.rest(_IDLE_SECONDS, lambda: worker.kill("it had nothing to do"))
+            self._assign()
+
     def _try_again(self) -> None:
         self._start_again = None
         self._assign()
-
-
-class _Worker(ProcessProtocol):
-    """One worker process, as the pool sees it."""
-
-    transport: Any
-
-    def __init__(self, pool: WorkerPool, reactor: Any) -> None:
-        self._pool = pool
-        self._reactor = reactor
-        self._reader = FrameReader()
-        self._timer: Any = None
-        self._cause = ""
-        self._gone = self._wanted = False
-        self._printed = b""
-        self.starting = True
-        self.pid: int | None = None
-        self.job: _Job | None = None
-        self.ended: Deferred[None] = Deferred()
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can be given a job."""
-        return not (self.starting or self._gone or self._cause) and self.job is None
-
-    def start(self, job: _Job) -> None:
-        """Do this job."""
-        self.job, job.worker = job, self
-        self.transport.writeToChild(JOBS_FD, job.frame)
-        self._expect(job.silence, "it gave no sign of life for {:.0f} s")
-
-    def kill(self, cause: str, wanted: bool = True) -> None:
-        """End it at once. `wanted` is for what is no fault of its own."""
-        if not self._cause:
-            self._cause, self._wanted = cause, wanted
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
-        self._is_gone("killed")
-
-    def _expect(self, seconds: float, complaint: str) -> None:
-        self._cancel_timer()
-        self._timer = self._reactor.callLater(seconds, lambda: self.kill(complaint.format(seconds), wanted=False))
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-    # -- ProcessProtocol ----------------------------------------------------------------------------------------------
-
-    def connectionMade(self) -> None:
-        """The process was started."""
-        self.pid = self.transport.pid
-        self.transport.closeChildFD(0)
-        self.transport.writeToChild(JOBS_FD, frame(Configure(NICE)))
-        self._expect(_START_SECONDS, "it was not ready after {:.0f} s")
-
-    def childDataReceived(self, child_fd: int, data: bytes) -> None:
-        """It tells something, or something in it has printed."""
-        if child_fd != ANSWERS_FD:
-            self._print(data)
-            return
-        try:
-            for body in self._reader.feed(data):
-                self._received(body)
-        except FrameError as error:
-            self.kill(str(error), wanted=False)
-
-    def _received(self, body: bytes) -> None:
-        message, job = from_worker(body), self.job
-        if isinstance(message, Ready):
-            self.starting = False
-        elif job is None or message.job != job.number:
-            return  # of a job that was cancelled
-        elif isinstance(message, Progress):
-            self._expect(job.silence, "it gave no sign of life for {:.0f} s")
-            job.progress(unpacked(message.body, job.kind.progress))
-            return
-        else:
-            self.job = job.worker = None
-            self._pool._finished()
-            if isinstance(message, Done):
-                job.done.callback(unpacked(message.result, job.kind.result))
-            elif isinstance(message, Failed):
-                job.done.errback(Failure(JobFailedError(message.error, message.text)))
-        if self.idle:
-            self._cancel_timer()
-            self._timer = self._reactor.callLater(_IDLE_SECONDS, self.kill, "it had nothing to do")
-            self._pool._assign()
-
-    def _print(self, data: bytes) -> None:
-        """Whole lines of what was printed go to the node's log."""
-        *lines, self._printed = (self._printed + data).split(b"\n")
-        self._printed = self._printed[-_LINE_BYTES:]
-        for line in lines:
-            text = line[:_LINE_BYTES].decode("utf-8", "replace")
-            self._pool.log.warn("worker process {pid}: {text}", pid=self.pid, text=text)
-
-    def childConnectionLost(self, child_fd: int) -> None:
-        """Its end of a pipe is closed: of that which it answers on, it is dead."""
-        if child_fd == ANSWERS_FD:
-            self._is_gone("it closed its pipe")
-            try:
-                self.transport.signalProcess("KILL")
-            except ProcessExitedAlready:
-                return
-            self._reap()
-
-    def _reap(self) -> None:
-        """Where the reactor doesn't hear of ended children (it is not on the main thread), ask for this one."""
-        if self.transport.pid is not None:
-            self.transport.reapProcess()
-        if self.transport.pid is not None and not self.ended.called:
-            self._timer = self._reactor.callLater(_REAP_SECONDS, self._reap)
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is reaped, and its pipes are closed."""
-        self._is_gone(reason.getErrorMessage())
-        self._cancel_timer()
-        if not self.ended.called:
-            self.ended.callback(None)
-
-    def _is_gone(self, cause: str) -> None:
-        if self._gone:
-            return
-        self._gone, self.starting = True, False
-        self._cancel_timer()
-        self._pool._lost(self, self._cause or cause, self._wanted)
-
-
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The worker finds this very package, wherever the node had it from."""
-    path = os.pathsep.join(filter(None, [_SOURCE, inherited.get("PYTHONPATH", "")]))
-    return {**inherited, "PYTHONPATH": path}

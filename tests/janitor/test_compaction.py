@@ -14,7 +14,7 @@ from chronik.janitor.trash import Trash
 from chronik.log.cleaner import CleanRequest, clean
 from chronik.telemetry.metrics import CleanerMetrics
 from chronik.wire.records import Record, encode_batch
-from chronik.workers.pool import JobFailedError, WorkerLostError
+from chronik.workers.failures import JobFailedError, WorkerLostError
 from tests.listeners.handlers.hosting import NOW, Hosting
 from tests.log.compacting import records_of
 

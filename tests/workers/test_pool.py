@@ -14,7 +14,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from chronik.telemetry.metrics import WorkerMetrics
-from chronik.workers.pool import JobFailedError, WorkerLostError, WorkerPool, environment
+from chronik.workers.failures import JobFailedError, WorkerLostError
+from chronik.workers.pool import WorkerPool
+from chronik.workers.process import environment
 from tests.workers.worker import ACT, UNKNOWN, Ask
 
 COMMAND = (sys.executable, "-m", "tests.workers.worker")

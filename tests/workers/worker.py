@@ -8,7 +8,8 @@ import time
 import msgspec
 
 from chronik.workers.messages import JobKind
-from chronik.workers.serving import ANSWERS_FD, serve
+from chronik.workers.pipes import ANSWERS_FD
+from chronik.workers.serving import serve
 
 
 class Ask(msgspec.Struct):

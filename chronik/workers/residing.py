@@ -1,0 +1,136 @@
+"""What runs in a worker process that stays: many jobs side by side, news of the node, and work of its own in between.
+
+A job is a generator: each `yield` lets the others go on, and may tell something on its way. Jobs take turns, one step each;
+between two rounds one step of the process's own work is done (`background`), so neither can starve the other. A step should
+take a few milliseconds. Messages are taken between steps, in their order, so a job knows all that was told before it.
+
+As long as it has jobs the process gives a sign of life about once a second; only a step that hangs is silent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+
+from chronik.workers.messages import (
+    Alive,
+    Cancel,
+    Configure,
+    Done,
+    Failed,
+    FromWorker,
+    JobKind,
+    NewsKind,
+    Progress,
+    Ready,
+    Start,
+    Tell,
+    ToWorker,
+    packed,
+    unpacked,
+)
+from chronik.workers.pipes import open_inbox, send
+
+Steps = Generator[msgspec.Struct | None, None, msgspec.Struct]
+_ALIVE_SECONDS = 1.0
+
+
+class Residence:
+    """The jobs under way in one process. `turn` is one round; `send` says something to the node, `clock` tells seconds."""
+
+    def __init__(
+        self,
+        jobs: Mapping[JobKind, Callable[[Any], Steps]],
+        news: Mapping[NewsKind, Callable[[Any], object]],
+        background: Callable[[], bool],
+        send: Callable[[FromWorker], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._jobs = {kind.name: (kind, job) for kind, job in jobs.items()}
+        self._news = {kind.name: (kind, listener) for kind, listener in news.items()}
+        self._background = background
+        self._send = send
+        self._clock = clock
+        self._under_way: dict[int, Steps] = {}
+        self._said = clock()
+        self.idle = True
+        """Whether there was nothing to do in the last turn: then a message must come before there is."""
+
+    def take(self, message: ToWorker) -> None:
+        """A message of the node. Raises FrameError for news that cannot be understood."""
+        if isinstance(message, Start):
+            try:
+                kind, job = self._jobs[message.kind]
+                self._under_way[message.job] = job(unpacked(message.request, kind.request))
+            except Exception as error:
+                self._say(Failed(message.job, type(error).__name__, str(error)))
+        elif isinstance(message, Cancel):
+            steps = self._under_way.pop(message.job, None)
+            if steps is not None:
+                steps.close()
+        elif isinstance(message, Tell):
+            news, listener = self._news[message.kind]
+            listener(unpacked(message.body, news.body))
+        self.idle = False
+
+    def turn(self) -> None:
+        """A step of each job, and one of the background."""
+        for number, steps in list(self._under_way.items()):
+            self._step(number, steps)
+        busy = self._background()
+        self.idle = not (busy or self._under_way)
+        if self._under_way and self._clock() - self._said >= _ALIVE_SECONDS:
+            self._say(Alive())
+
+    def _step(self, number: int, steps: Steps) -> None:
+        try:
+            told = next(steps)
+        except StopIteration as end:
+            del self._under_way[number]
+            self._say(Done(number, packed(end.value)))
+        except Exception as error:
+            del self._under_way[number]
+            self._say(Failed(number, type(error).__name__, str(error)))
+        else:
+            if told is not None:
+                self._say(Progress(number, packed(told)))
+
+    def _say(self, message: FromWorker) -> None:
+        self._said = self._clock()
+        self._send(message)
+
+
+def reside(
+    jobs: Mapping[JobKind, Callable[[Any], Steps]],
+    news: Mapping[NewsKind, Callable[[Any], object]],
+    background: Callable[[], bool],
+    clock: Callable[[], float],
+) -> None:
+    """Do what the node asks, hear what it tells, and call `background` in between. Never returns.
+
+    `background` does one step of the process's own work and says whether there is more.
+    """
+    inbox = open_inbox()
+    residence = Residence(jobs, news, background, send, clock)
+    while True:
+        for message in _waiting(inbox, residence.idle):
+            if isinstance(message, Configure):
+                os.nice(message.nice)
+                send(Ready())
+            else:
+                residence.take(message)
+        residence.turn()
+
+
+def _waiting(inbox: SimpleQueue[ToWorker], block: bool) -> list[ToWorker]:
+    """All messages that have come; with `block` at least one."""
+    found = [inbox.get()] if block else []
+    try:
+        while True:
+            found.append(inbox.get_nowait())
+    except Empty:
+        return found

@@ -1,0 +1,57 @@
+"""A worker process for the tests of those that stay: its jobs say what it was told, wait, count, or misbehave."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from chronik.workers.messages import JobKind, NewsKind
+from chronik.workers.residing import reside
+from tests.workers.worker import Ask, Told
+
+DO = JobKind("do", Ask, Told, Told)
+NEWS = NewsKind("news", Ask)
+
+told = []
+background = 0
+
+
+def hear(news):
+    told.append(news.number)
+
+
+def do(ask):
+    if ask.what == "told":
+        return Told(sum(told), os.getpid())
+        yield
+    if ask.what == "count":  # as long as nobody cancels it
+        number = 0
+        while number < ask.number:
+            number += 1
+            time.sleep(0.01)
+            yield Told(number, os.getpid())
+    if ask.what == "quiet":
+        for _ in range(int(ask.number)):
+            time.sleep(0.01)
+            yield None
+    if ask.what == "hang":
+        yield Told(0, os.getpid())
+        time.sleep(60)
+    if ask.what == "fail":
+        yield None
+        raise OSError(28, "No space left on device")
+    if ask.what == "exit":
+        os._exit(3)
+    if ask.what == "background":
+        return Told(background, os.getpid())
+    return Told(ask.number, os.getpid())
+
+
+def step():
+    global background
+    background += 1
+    return False
+
+
+if __name__ == "__main__":
+    reside({DO: do}, {NEWS: hear}, step, time.monotonic)
