@@ -1,4 +1,4 @@
-"""The only wiring of a worker process: which function does which kind of job. It is run as `python -m chronik.worker_main jobs`.
+"""The only wiring of a worker process: which function does which kind of job. Run as `python -m chronik.worker_main jobs`.
 
 A worker gets its configuration by pipe, never opens the metadata store, and never writes a log's own files.
 """

@@ -236,6 +236,7 @@ class CompactedLog(AppendedLog):
             return
         self._segments[place] = [new]
         self._changed = True
+        self.generation += 1
         for segment in old:
             segment.release()
             segment.file.close()
@@ -258,6 +259,7 @@ class CompactedLog(AppendedLog):
         except OSError as error:
             return error
         new.restage("")
+        self.generation += 1
         return None
 
     @fail_stop

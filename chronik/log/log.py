@@ -195,6 +195,7 @@ class Log(CompactedLog):
 
     def _cut_state(self, end_offset: int) -> None:
         """Bring what is derived from the log back to an earlier end."""
+        self.generation += 1
         self.end_offset = end_offset
         self.recovery_point = min(self.recovery_point, end_offset)
         self.epochs.truncate_from_end(end_offset)

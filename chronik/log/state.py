@@ -90,6 +90,7 @@ class LogState:
         "end_offset",
         "epochs",
         "flush_error",
+        "generation",
         "name",
         "on_dirty",
         "on_lost",
@@ -111,6 +112,8 @@ class LogState:
         self._segments = loaded.segments
         self._active = loaded.segments[-1]
         self.start_offset = self.durable_start = loaded.start_offset
+        self.generation = 0
+        """How often files have taken the place of others, or were cut: who reads beside the log looks for them anew."""
         self.flush_error: OSError | None = None
         """Why the last flush could not write what is derived, or the checkpoint: the disk is full. It is tried again."""
         self.end_offset = self._active.next_offset
