@@ -1,0 +1,403 @@
+"""The signatures of one partition, made as its log grows, and what is not signed yet.
+
+The index follows the log in steps (`step`): it reads what became stable, decodes it, and signs it. As soon as `BLOCK_BYTES`
+are gathered they are a block of the open group; a full group is written to its file, and kept there. So the partition is at
+any time a row of groups, and behind them a **tail**: batches that are no block yet, decoded or not even read. Whoever searches
+looks at the candidates that the groups propose, and at all of the tail.
+
+Nothing of it must survive: what is missing, damaged, or of another format is made anew from the log. At a start the groups on
+disk are taken up as far as they follow each other without a gap. A stop in order writes the open group too (`save`); after
+any other end at most one group's worth is signed again.
+
+Batches that cannot be decoded (malformed, or more than `MAX_DECODED_BYTES`) are passed over, and counted: no query finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chronik.errors import CorruptLogError, KafkaError
+from chronik.interfaces import IDisk
+from chronik.log.committed import AbortedRange, Bounds, CommittedFiles, Place, StoredBatch
+from chronik.native.hashing import HASHES
+from chronik.native.interfaces import IRecordScanner
+from chronik.native.sections import MalformedRecords, Section
+from chronik.search.signatures import BLOCK_BYTES, GROUP_BLOCKS, Block, OpenGroup, WrittenGroup, signature_bits
+from chronik.wire.batches import HEADER_BYTES, BatchHeader
+from chronik.wire.compression import decompress
+
+MAX_DECODED_BYTES = 128 << 20
+"""What one batch may have uncompressed. A larger one is not searched."""
+GROUP_SUFFIX = ".signatures"
+
+_STEP_BYTES = 256 << 10
+_BLOCKS_TO_TRY_AGAIN = 64
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
+
+
+class DecodedBatch(NamedTuple):
+    """A batch that counts, and its records, decompressed."""
+
+    header: BatchHeader
+    section: Section
+
+
+class Writing(Protocol):
+    """A file that is being written by somebody else."""
+
+    def done(self) -> bool:
+        """Whether it is written, or has failed."""
+
+    def result(self) -> object:
+        """Raises what it has failed with."""
+
+
+class IndexState(NamedTuple):
+    """How far an index has come. `indexed_to`: all below is in blocks; `read_to`: all below is signed."""
+
+    start: int
+    stable: int
+    indexed_to: int
+    read_to: int
+    blocks: int
+    undecodable: int
+    damage: str
+
+
+class PartitionIndex:
+    """The index of the partition whose log `files` reads, in `directory` on `disk`.
+
+    `write(job)` carries out a job that waits for the disk, elsewhere. `tell` gets a line for the operator.
+    """
+
+    def __init__(
+        self,
+        disk: IDisk,
+        directory: str,
+        files: CommittedFiles,
+        scanner: IRecordScanner,
+        write: Callable[[Callable[[], None]], Writing],
+        tell: Callable[[str], object],
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self._block_bytes = block_bytes
+        self._bits = signature_bits(block_bytes)
+        self._disk = disk
+        self._directory = directory
+        self.files = files
+        self._scanner = scanner
+        self._write = write
+        self._tell = tell
+        self.groups: list[OpenGroup | WrittenGroup] = []
+        self._places: list[
+            NDArray[np.int64]
+        ] = []  # for each group: segment and position of its blocks, in this generation
+        self._saved: set[int] = set()  # first offsets of groups that have a file
+        self.indexed_to = self.read_to = 0
+        self.undecodable = 0
+        self.damage = ""
+        """Why indexing has ended, where the log is damaged."""
+        self._pending = _Pending(self._bits)
+        self._reading: Iterator[StoredBatch] | None = None
+        self._reading_to = 0
+        self._last: Place | None = None
+        self._sealing: Generator[None, None, bytes] | None = None
+        self._writing: tuple[Writing, OpenGroup] | None = None
+        self._write_from = 0  # blocks that there must be before a group is written, after one could not be
+        self._loaded = False
+
+    # -- following the log --------------------------------------------------------------------------------------------
+
+    def follow(self, bounds: Bounds, aborted: list[AbortedRange]) -> None:
+        """The log reaches so far now, and these transactions were aborted since the last time."""
+        if bounds.generation != self.files.bounds.generation:
+            self._reading = self._last = None
+            for places in self._places:
+                places[:] = -1
+        self.files.follow(bounds, aborted)
+        if not self._loaded:
+            self._loaded = True
+            self._load()
+        if bounds.stable < self.read_to:
+            self._begin_anew(f"the log was cut at {bounds.stable}")
+        self._forget_below(bounds.start)
+
+    def step(self) -> bool:
+        """Index a little more; False when there is nothing to do."""
+        if self._write_step():
+            return True
+        if self.damage or self.read_to >= self.files.bounds.stable:
+            return False
+        batches: list[DecodedBatch] = []
+        size = 0
+        try:
+            for stored in self._more():
+                decoded = self.decoded(stored)
+                self.read_to, self._last = stored.header.next_offset, stored.place
+                if decoded is None:
+                    self.undecodable += 1
+                    continue
+                self._pending.begin(stored.place)
+                batches.append(decoded)
+                size += len(decoded.section.records)
+                if size + self._pending.bytes >= self._block_bytes or size >= _STEP_BYTES:
+                    break
+            else:
+                self._reading = None
+                self.read_to = max(self.read_to, self._reading_to)
+        except (KafkaError, OSError) as error:
+            self._reading = None
+            self.damage = str(error)
+            self._tell(f"indexing {self._directory} has ended at offset {self.read_to}: {error}")
+        self._sign(batches)
+        if self._pending.bytes >= self._block_bytes:
+            self._end_block()
+        return True
+
+    def decoded(self, stored: StoredBatch) -> DecodedBatch | None:
+        """The batch with its records decompressed; None where that is impossible."""
+        header = stored.header
+        try:
+            records = decompress(header.codec, stored.data[HEADER_BYTES:], MAX_DECODED_BYTES)
+        except KafkaError:
+            return None
+        return DecodedBatch(header, Section(records, header.record_count))
+
+    @property
+    def tail(self) -> list[DecodedBatch]:
+        """What is read but no block yet, while it is kept: from `indexed_to` to `read_to`."""
+        return self._pending.batches
+
+    @property
+    def tail_is_kept(self) -> bool:
+        """Whether `tail` is all that lies between `indexed_to` and `read_to`."""
+        return not self._pending.dropped
+
+    @property
+    def tail_bytes(self) -> int:
+        """What `tail` takes."""
+        return self._pending.kept_bytes
+
+    def drop_tail(self) -> None:
+        """Give the tail's memory back. It stays signed, and is read from the log by whoever wants it."""
+        self._pending.drop()
+
+    @property
+    def state(self) -> IndexState:
+        """How far it has come."""
+        start, stable, _ = self.files.bounds
+        blocks = sum(len(group) for group in self.groups)
+        return IndexState(start, stable, self.indexed_to, self.read_to, blocks, self.undecodable, self.damage)
+
+    def place(self, group: int, block: int) -> Place | None:
+        """Where a block's first batch was found, as a hint."""
+        segment, position = (int(each) for each in self._places[group][block])
+        return None if segment < 0 else Place(int(self.groups[group].table["first"][block]), segment, position)
+
+    # -- blocks and groups --------------------------------------------------------------------------------------------
+
+    def _more(self) -> Iterator[StoredBatch]:
+        if self._reading is None:
+            self._reading_to = self.files.bounds.stable
+            self._reading = self.files.read(self.read_to, self._reading_to, self._last)
+        return self._reading
+
+    def _sign(self, batches: list[DecodedBatch]) -> None:
+        good: list[DecodedBatch] = []
+        for batch in batches:
+            try:
+                columns = self._scanner.columns(batch.section, batch.header.last_offset_delta)
+            except MalformedRecords:
+                self.undecodable += 1
+                continue
+            header, deltas = batch.header, columns.timestamp_delta
+            if header.log_append_time:
+                first = last = header.max_timestamp
+            else:  # some clients put the last timestamp into the header, where the largest belongs
+                first, last = header.base_timestamp + int(deltas.min()), header.base_timestamp + int(deltas.max())
+            self._pending.add(batch, first, last)
+            good.append(batch)
+        if good:
+            self._scanner.sign([batch.section for batch in good], self._pending.signature, HASHES)
+
+    def _end_block(self) -> None:
+        pending, self._pending = self._pending, _Pending(self._bits)
+        first = self.indexed_to
+        block = Block(
+            first, self.read_to, pending.first_timestamp, pending.last_timestamp, pending.records, pending.bytes
+        )
+        group = self.groups[-1] if self.groups else None
+        if not isinstance(group, OpenGroup) or group.full:
+            group = OpenGroup(self._bits)
+            self.groups.append(group)
+            self._places.append(np.full((0, 2), -1, np.int64))
+        group.add(block, pending.signature)
+        place = pending.place
+        here = [[place.segment, place.position]] if place is not None and place.offset == first else [[-1, -1]]
+        self._places[-1] = np.append(self._places[-1], np.array(here, np.int64), axis=0)
+        self.indexed_to = self.read_to
+
+    def _write_step(self) -> bool:
+        """A step of writing the first group that is full and has no file; False when there is none."""
+        if self._writing is not None:
+            writing, group = self._writing
+            if not writing.done():
+                return False
+            self._writing = None
+            self._written(writing, group)
+            return True
+        full = next((group for group in self.groups if isinstance(group, OpenGroup) and group.full), None)
+        if full is None or self.state.blocks < self._write_from:
+            return False
+        if self._sealing is None:
+            self._sealing = full.encoding()
+        try:
+            next(self._sealing)
+        except StopIteration as end:
+            self._sealing = None
+            content, path = end.value, self._path(full)
+            self._writing = self._write(lambda: self._put(path, content)), full
+        return True
+
+    def _written(self, writing: Writing, group: OpenGroup) -> None:
+        path = self._path(group)
+        try:
+            writing.result()
+            stored = WrittenGroup.open(self._disk, path)
+        except (OSError, CorruptLogError) as error:
+            self._tell(f"{path} cannot be written: {error}; it stays in memory, and is tried again after more data")
+            self._write_from = self.state.blocks + _BLOCKS_TO_TRY_AGAIN
+            return
+        for index, each in enumerate(self.groups):
+            if each is group:
+                self.groups[index] = stored
+                self._saved.add(int(stored.table["first"][0]))
+                return
+        self._disk.remove(path)  # given up meanwhile
+
+    def save(self) -> None:
+        """Write the open group, for the next start. Blocks."""
+        if self._writing is not None or not self.groups:
+            return
+        group = self.groups[-1]
+        if isinstance(group, OpenGroup) and len(group):
+            steps = group.encoding()
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    self._put(self._path(group), end.value)
+                    return
+
+    def remove(self) -> None:
+        """Delete all of it: the topic is gone, or the index is to be made anew."""
+        for group in self.groups:
+            if isinstance(group, WrittenGroup):
+                group.close()
+        self.groups.clear()
+        self._places.clear()
+        self._saved.clear()
+        self._disk.remove(self._directory)
+
+    def _put(self, path: str, content: bytes) -> None:
+        self._disk.make_directory(self._directory, durable=False)
+        self._disk.replace(path, content, durable=False)
+
+    def _path(self, group: OpenGroup | WrittenGroup) -> str:
+        return f"{self._directory}/{int(group.table['first'][0]):020d}{GROUP_SUFFIX}"
+
+    # -- starts and cuts ----------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Take up the groups on disk, as far as they follow each other."""
+        start = self.files.bounds.start
+        self.indexed_to = self.read_to = start
+        try:
+            names = [name for name in self._disk.list(self._directory) if name.endswith(GROUP_SUFFIX)]
+        except FileNotFoundError:
+            return
+        for name in names:
+            path = f"{self._directory}/{name}"
+            try:
+                group = WrittenGroup.open(self._disk, path)
+                first, following = int(group.table["first"][0]), int(group.table["following"][-1])
+                follows = first == self.indexed_to or (not self.groups and first <= self.indexed_to)
+                if not follows or following > self.files.bounds.stable:
+                    raise CorruptLogError(f"{path} has offsets {first} to {following}, {self.indexed_to} is expected")
+                self._take(group, first)
+            except (CorruptLogError, OSError) as error:
+                self._tell(f"{error}; the index from offset {self.indexed_to} on is made anew")
+                self._disk.remove(path)
+
+    def _take(self, group: WrittenGroup, first: int) -> None:
+        if len(group) < GROUP_BLOCKS:
+            reopened = group.reopen(self._bits)
+            group.close()
+            self.groups.append(reopened)
+        else:
+            self.groups.append(group)
+            self._saved.add(first)
+        self._places.append(np.full((len(group), 2), -1, np.int64))
+        self.indexed_to = self.read_to = int(group.table["following"][-1])
+
+    def _forget_below(self, start: int) -> None:
+        """Give up the groups that lie wholly below the log's start."""
+        while self.groups and int(self.groups[0].table["following"][-1]) <= start:
+            group = self.groups.pop(0)
+            self._places.pop(0)
+            if isinstance(group, WrittenGroup):
+                group.close()
+            elif self._sealing is not None:
+                self._sealing = None
+            self._disk.remove(self._path(group))
+        if self.read_to < start:
+            self._pending = _Pending(self._bits)
+            self._reading = self._last = None
+            self.indexed_to = self.read_to = start
+
+    def _begin_anew(self, why: str) -> None:
+        self._tell(f"{self._directory}: {why}; the index is made anew")
+        self.remove()
+        self._pending = _Pending(self._bits)
+        self._reading = self._last = self._sealing = None
+        self.damage = ""
+        self.indexed_to = self.read_to = self.files.bounds.start
+
+
+class _Pending:
+    """What will be the next block."""
+
+    def __init__(self, bits: int) -> None:
+        self.signature = bytearray(bits // 8)
+        self.place: Place | None = None
+        self.first_timestamp, self.last_timestamp = _LATEST, _EARLIEST
+        self.records = self.bytes = 0
+        self.batches: list[DecodedBatch] = []
+        self.kept_bytes = 0
+        self.dropped = False
+
+    def begin(self, place: Place) -> None:
+        """Note where its first batch is."""
+        if self.place is None:
+            self.place = place
+
+    def add(self, batch: DecodedBatch, first_timestamp: int, last_timestamp: int) -> None:
+        """Another batch, with the least and the largest timestamp of its records."""
+        size = len(batch.section.records)
+        self.first_timestamp = min(self.first_timestamp, first_timestamp)
+        self.last_timestamp = max(self.last_timestamp, last_timestamp)
+        self.records += batch.header.record_count
+        self.bytes += size
+        if not self.dropped:
+            self.batches.append(batch)
+            self.kept_bytes += size
+
+    def drop(self) -> None:
+        """Keep the batches no longer."""
+        self.batches = []
+        self.kept_bytes = 0
+        self.dropped = True
