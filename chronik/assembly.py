@@ -45,6 +45,8 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from chronik.node_config import NodeConfig
+from chronik.search.service import SearchService
+from chronik.searching import searching
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
 
@@ -62,6 +64,7 @@ class Parts:
     throttles: Throttles
     many_elements: ManyElementRequests
     table: ApiTable
+    search: SearchService | None
     background: tuple[IService, ...]
 
 
@@ -161,6 +164,7 @@ def assemble(
         )
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
+    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)
     metrics.storage_usage = replicas.topic_sizes
     return Parts(
         flusher=flusher,
@@ -172,11 +176,13 @@ def assemble(
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
+        search=search,
         background=(
             trash,
             retention,
             ReactorLagProbe(reactor, metrics.reactor_lag),
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
+            *((search,) if search is not None else ()),
         ),
     )
 

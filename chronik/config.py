@@ -1,6 +1,6 @@
 """The configuration of the node: every option, and how its value is found.
 
-Each is declared once, in `chronik.node_options`, `log_options` or `coordinator_options`: its default, what it may hold, what it
+Each is declared once, in `chronik.node_options`, `log_options`, `coordinator_options` or `search_options`: its default, what it may hold, what it
 means and who else calls it how. `Config.resolve` reads file, environment and flags over the defaults and returns the frozen,
 typed `Config`; a fault is a ConfigError that says where it stands and what is allowed. Where Kafka has an option of the same
 meaning it is called `name.with.dots` there and `name_with_dots` here, and both are accepted. The broker-wide defaults of topic
@@ -28,11 +28,14 @@ from chronik.options import (
     declared_options,
     gather,
 )
+from chronik.search_options import SearchOptions
 from chronik.topic_config import TOPIC_CONFIGS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(CoordinatorOptions, LogOptions, NodeOptions):  # a dataclass has the fields of its last base first
+class Config(
+    SearchOptions, CoordinatorOptions, LogOptions, NodeOptions
+):  # a dataclass has the fields of its last base first
     """The resolved configuration. `sources` says for each option that was set where; the others have their defaults."""
 
     topic_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

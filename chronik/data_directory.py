@@ -133,6 +133,11 @@ class DataDirectory:
         """Where the partitions live."""
         return os.path.join(self.path, "topics")
 
+    @property
+    def search(self) -> str:
+        """Where the indexes of search are."""
+        return os.path.join(self.path, "search")
+
     def mark_clean(self) -> None:
         """Write the mark of a stop in order. Only when every file is synced and closed: nothing may be written after it."""
         self._disk.replace(os.path.join(self.path, "clean-shutdown"), b"")

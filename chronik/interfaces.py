@@ -7,7 +7,7 @@ interface lives in `tests/contracts/` and runs against every provider.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
 
@@ -281,6 +281,29 @@ class ICommittedReader(Interface):
         Those of open and of aborted transactions are among them, and markers. At least one batch is returned where there is
         one, even above `max_bytes`. Raises KafkaError(OFFSET_OUT_OF_RANGE).
         """
+
+
+class IFollowedLogs(Interface):
+    """The logs that this node leads, for those who read their files beside it: see `chronik.log.committed`."""
+
+    def look(partition: PartitionId, since: int) -> FollowedLog:
+        """Where the log is, how far it may be read, and what was aborted in it since offset `since`.
+
+        Raises KafkaError when the partition isn't here, or its aborted transactions cannot be read.
+        """
+
+    def when_more(partition: PartitionId, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` once, when more of the log can be read; returns what takes that back. Raises KafkaError."""
+
+
+class FollowedLog(NamedTuple):
+    """What `IFollowedLogs` tells: bounds as `chronik.log.committed.Bounds`; aborted are (producer id, first, last offset)."""
+
+    directory: str
+    start: int
+    stable: int
+    generation: int
+    aborted: Sequence[tuple[int, int, int]]
 
 
 class IPartitionHost(Interface):

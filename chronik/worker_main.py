@@ -14,14 +14,16 @@ from chronik.interfaces import IDisk
 from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
 from chronik.log.throttle import Throttle
+from chronik.search_jobs import furnish
 from chronik.workers.jobs import CLEAN
+from chronik.workers.residing import reside
 from chronik.workers.serving import Report, serve
 
 
 def main() -> None:
     """Serve the node that has started this process, in the part that its command line names."""
     (part,) = sys.argv[1:]
-    {"jobs": do_jobs}[part]()
+    {"jobs": do_jobs, "search": search}[part]()
 
 
 def do_jobs() -> None:
@@ -32,6 +34,11 @@ def do_jobs() -> None:
         return clean_throttled(request, disk, report)
 
     serve({CLEAN: do_clean})
+
+
+def search() -> None:
+    """Be a worker that stays: index and search the partitions that the node tells of."""
+    reside(lambda send: furnish(RealDisk(), send, lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 def clean_throttled(request: CleanRequest, disk: IDisk, report: Callable[[CleanProgress], object]) -> CleanResult:

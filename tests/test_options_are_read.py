@@ -17,6 +17,7 @@ _DECLARING = {
     "node_options.py",
     "log_options.py",
     "coordinator_options.py",
+    "search_options.py",
     "example_config.py",
     "broker_config.py",
 }

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
-from chronik.log.committed import AbortedRange, Bounds, CommittedFiles, Place, StoredBatch
+from chronik.log.cleaning import AbortedRange
+from chronik.log.committed import Bounds, CommittedFiles, Place, StoredBatch
 from chronik.native.hashing import HASHES
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.sections import MalformedRecords, Section
@@ -96,7 +97,6 @@ class PartitionIndex:
         self._places: list[
             NDArray[np.int64]
         ] = []  # for each group: segment and position of its blocks, in this generation
-        self._saved: set[int] = set()  # first offsets of groups that have a file
         self.indexed_to = self.read_to = 0
         self.undecodable = 0
         self.damage = ""
@@ -193,10 +193,30 @@ class PartitionIndex:
         blocks = sum(len(group) for group in self.groups)
         return IndexState(start, stable, self.indexed_to, self.read_to, blocks, self.undecodable, self.damage)
 
-    def place(self, group: int, block: int) -> Place | None:
-        """Where a block's first batch was found, as a hint."""
-        segment, position = (int(each) for each in self._places[group][block])
-        return None if segment < 0 else Place(int(self.groups[group].table["first"][block]), segment, position)
+    def place(self, first: int) -> Place | None:
+        """Where the first batch of the block that begins at offset `first` was found, as a hint."""
+        for group, places in zip(self.groups, self._places, strict=True):
+            block = int(np.searchsorted(group.table["first"], first))
+            if block < len(group) and group.table["first"][block] == first:
+                segment, position = (int(each) for each in places[block])
+                return None if segment < 0 else Place(first, segment, position)
+        return None
+
+    def distrust(self, group: OpenGroup | WrittenGroup, fault: Exception) -> None:
+        """A look-up in the group has failed: it and what follows is made anew; until then it is the tail, and searched whole."""
+        if group not in self.groups:
+            return
+        first = int(group.table["first"][0])
+        self._tell(f"{fault}; the index from offset {first} on is made anew")
+        at = self.groups.index(group)
+        for each in self.groups[at:]:
+            if isinstance(each, WrittenGroup):
+                each.close()
+                self._disk.remove(self._path(each))
+        del self.groups[at:], self._places[at:]
+        self._pending = _Pending(self._bits)
+        self._reading = self._last = self._sealing = None
+        self.indexed_to = self.read_to = max(first, self.files.bounds.start)
 
     # -- blocks and groups --------------------------------------------------------------------------------------------
 
@@ -275,7 +295,6 @@ class PartitionIndex:
         for index, each in enumerate(self.groups):
             if each is group:
                 self.groups[index] = stored
-                self._saved.add(int(stored.table["first"][0]))
                 return
         self._disk.remove(path)  # given up meanwhile
 
@@ -300,7 +319,6 @@ class PartitionIndex:
                 group.close()
         self.groups.clear()
         self._places.clear()
-        self._saved.clear()
         self._disk.remove(self._directory)
 
     def _put(self, path: str, content: bytes) -> None:
@@ -328,19 +346,18 @@ class PartitionIndex:
                 follows = first == self.indexed_to or (not self.groups and first <= self.indexed_to)
                 if not follows or following > self.files.bounds.stable:
                     raise CorruptLogError(f"{path} has offsets {first} to {following}, {self.indexed_to} is expected")
-                self._take(group, first)
+                self._take(group)
             except (CorruptLogError, OSError) as error:
                 self._tell(f"{error}; the index from offset {self.indexed_to} on is made anew")
                 self._disk.remove(path)
 
-    def _take(self, group: WrittenGroup, first: int) -> None:
+    def _take(self, group: WrittenGroup) -> None:
         if len(group) < GROUP_BLOCKS:
             reopened = group.reopen(self._bits)
             group.close()
             self.groups.append(reopened)
         else:
             self.groups.append(group)
-            self._saved.add(first)
         self._places.append(np.full((len(group), 2), -1, np.int64))
         self.indexed_to = self.read_to = int(group.table["following"][-1])
 

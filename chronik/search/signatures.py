@@ -108,8 +108,8 @@ class OpenGroup:
     def may_hold(self, token: bytes) -> Bools:
         """For each block, whether it may hold the token."""
         at = np.array(positions(token, self._bits))
-        found: Bools = (self._signatures[: len(self.table), at >> 3] >> (at & 7).astype(np.uint8) & 1).all(axis=1)
-        return found
+        bits = self._signatures[: len(self.table), at >> 3] >> (at & 7).astype(np.uint8) & 1
+        return np.asarray(bits.all(axis=1), np.bool_)
 
     def encoding(self) -> Generator[None, None, bytes]:
         """The group's file, with no more bits than its tokens are worth. Yields every 2 ms or so."""

@@ -40,7 +40,11 @@ _ALIVE_SECONDS = 1.0
 
 
 class Residence:
-    """The jobs under way in one process. `turn` is one round; `send` says something to the node, `clock` tells seconds."""
+    """The jobs under way in one process.
+
+    `background` does one step of the process's own work and says whether there is more. `send` says something to the node,
+    `clock` tells seconds.
+    """
 
     def __init__(
         self,
@@ -104,18 +108,10 @@ class Residence:
         self._send(message)
 
 
-def reside(
-    jobs: Mapping[JobKind, Callable[[Any], Steps]],
-    news: Mapping[NewsKind, Callable[[Any], object]],
-    background: Callable[[], bool],
-    clock: Callable[[], float],
-) -> None:
-    """Do what the node asks, hear what it tells, and call `background` in between. Never returns.
-
-    `background` does one step of the process's own work and says whether there is more.
-    """
+def reside(furnish: Callable[[Callable[[FromWorker], object]], Residence]) -> None:
+    """Do what the node asks and hear what it tells, in the residence that `furnish(send)` makes. Never returns."""
     inbox = open_inbox()
-    residence = Residence(jobs, news, background, send, clock)
+    residence = furnish(send)
     while True:
         for message in _waiting(inbox, residence.idle):
             if isinstance(message, Configure):

@@ -6,7 +6,7 @@ import os
 import time
 
 from chronik.workers.messages import JobKind, NewsKind
-from chronik.workers.residing import reside
+from chronik.workers.residing import Residence, reside
 from tests.workers.worker import Ask, Told
 
 DO = JobKind("do", Ask, Told, Told)
@@ -54,4 +54,4 @@ def step():
 
 
 if __name__ == "__main__":
-    reside({DO: do}, {NEWS: hear}, step, time.monotonic)
+    reside(lambda send: Residence({DO: do}, {NEWS: hear}, step, send, time.monotonic))

@@ -1,0 +1,52 @@
+"""What processes that search are told and asked by name, and how one of them is furnished.
+
+The node imports this module too, for the names: what is heavy (numpy, hyperscan) is imported in `furnish` only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from chronik.interfaces import IDisk
+from chronik.search.messages import AskState, Follow, Forget, Save, Saved, States
+from chronik.workers.messages import FromWorker, JobKind, NewsKind
+from chronik.workers.residing import Residence
+
+FOLLOW = NewsKind("follow", Follow)
+"""A partition can be read so far."""
+FORGET = NewsKind("forget", Forget)
+"""A partition is gone."""
+STATE = JobKind("state", AskState, Saved, States)
+"""How far have the indexes come?"""
+SAVE = JobKind("save", Save, Saved, Saved)
+"""Write the open groups, for the next start."""
+
+
+def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
+    """What a process that searches does. `tell` gets lines for the operator."""
+    from chronik.native.scanner import make_scanner
+    from chronik.search.engine import Engine
+
+    writer = ThreadPoolExecutor(1, "chronik-search-writer")
+    engine = Engine(disk, make_scanner(), writer.submit, tell)
+
+    def save(_: Save) -> Steps:
+        engine.save()
+        return Saved()
+        yield
+
+    def state(asked: AskState) -> Steps:
+        return engine.states(asked)
+        yield
+
+    return Residence(
+        {SAVE: save, STATE: state}, {FOLLOW: engine.follow, FORGET: engine.forget}, engine.step, send, time.monotonic
+    )
+
+
+Steps = Generator[Any, None, msgspec.Struct]

@@ -1,0 +1,69 @@
+"""What makes a node's messages searchable: the processes that index and search, and what they are told and asked.
+
+A process of its own needs files to read. A node whose data is in memory has none: there the same engine runs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chronik.broker.followed import FollowedLogs
+from chronik.broker.replicas import Replicas
+from chronik.config import Config
+from chronik.interfaces import IDisk
+from chronik.log.disk import RealDisk
+from chronik.model import PartitionId, uuid_to_text
+from chronik.search.following import Following
+from chronik.search.messages import AskState, Follow, Forget, Save
+from chronik.search.service import SearchService
+from chronik.search_jobs import FOLLOW, FORGET, SAVE, STATE, furnish
+from chronik.telemetry.metrics import NodeMetrics
+from chronik.workers.messages import FromWorker
+from chronik.workers.process import main_of
+from chronik.workers.resident_thread import ResidentThread
+from chronik.workers.residents import ResidentWorkers
+from chronik.workers.residing import Residence
+
+_NEWS = {Follow: FOLLOW, Forget: FORGET}
+_JOBS = {Save: SAVE, AskState: STATE}
+_log = Logger(namespace="chronik.search")
+
+
+def searching(
+    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str
+) -> SearchService | None:
+    """The service, not started; its indexes are under `path`. None with search_workers=0."""
+    if not config.search_workers:
+        return None
+
+    def began_anew(place: int) -> tuple[()]:
+        following.began_anew(place)
+        return ()
+
+    def tell(place: int, news: Follow | Forget) -> None:
+        processes.tell(place, _NEWS[type(news)], news)
+
+    def ask(place: int, request: msgspec.Struct, silence_seconds: float) -> Deferred[Any]:
+        return processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds)
+
+    def index_of(partition: PartitionId) -> str:
+        return f"{path}/{uuid_to_text(partition.topic_id)}-{partition.partition}"
+
+    processes: ResidentWorkers | ResidentThread
+    if isinstance(disk, RealDisk):
+        processes = ResidentWorkers(reactor, config.search_workers, metrics.workers, main_of("search"), began_anew)
+    else:
+        processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
+    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
+    replicas.add_host(following)
+    return SearchService(processes, following, ask, reactor)
+
+
+def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:
+    return furnish(disk, send, lambda line: _log.warn("{line}", line=line))
