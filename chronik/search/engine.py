@@ -48,9 +48,7 @@ class Engine:
             files = CommittedFiles(self._disk, news.log)
             index = PartitionIndex(self._disk, news.index, files, self.scanner, self._write, self._tell)
             self._indexes[partition] = index
-        index.follow(
-            Bounds(news.start, news.stable, news.generation), [AbortedRange(*each) for each in news.aborted]
-        )
+        index.follow(Bounds(news.start, news.stable, news.generation), [AbortedRange(*each) for each in news.aborted])
         self._due[partition] = None
 
     def forget(self, news: Forget) -> None:

@@ -1,4 +1,4 @@
-"""Where in raw bytes one of some texts occurs, whatever their case: hyperscan in front of the exact decision.
+"""Where in raw bytes one of some patterns fits, whatever their case: hyperscan in front of the exact decision.
 
 For worker processes. A scan releases the interpreter, and costs about 0.2 us a KB and 0.2 us for each place that is found.
 """
@@ -16,16 +16,16 @@ class TooManyPlaces(Exception):
     """So many places that each record may as well be looked at."""
 
 
-class Literals:
-    """Some texts, ASCII, of which any may occur in any case."""
+class Patterns:
+    """Some patterns (`chronik.search.literals`), of which any may fit. Compiling them takes about 0.3 ms."""
 
-    def __init__(self, texts: Sequence[bytes]) -> None:
+    def __init__(self, patterns: Sequence[bytes]) -> None:
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
-            expressions=[_escaped(text) for text in texts],
-            ids=list(range(len(texts))),
-            elements=len(texts),
-            flags=[hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL] * len(texts),
+            expressions=list(patterns),
+            ids=list(range(len(patterns))),
+            elements=len(patterns),
+            flags=[hyperscan.HS_FLAG_CASELESS] * len(patterns),
         )
         self._scratch = hyperscan.Scratch(self._database)
 
@@ -43,7 +43,3 @@ class Literals:
         except hyperscan.ScanTerminated:
             raise TooManyPlaces from None
         return found
-
-
-def _escaped(text: bytes) -> bytes:
-    return b"".join(b"\\x%02x" % byte for byte in text)

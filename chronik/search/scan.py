@@ -25,8 +25,9 @@ from chronik.native.tokens import Buffer
 from chronik.search.document import Document
 from chronik.search.match import Matcher
 from chronik.search.partition_index import DecodedBatch, PartitionIndex
-from chronik.search.patterns import Literals, TooManyPlaces
-from chronik.search.signatures import Requirement, choose
+from chronik.search.patterns import Patterns, TooManyPlaces
+from chronik.search.required import Requirement
+from chronik.search.signatures import choose
 
 SLICE_SECONDS = 0.004
 EARLIEST, LATEST = -(2**63), 2**63 - 1
@@ -88,16 +89,16 @@ class Scan:
     def __init__(
         self,
         parts: Sequence[Part],
-        requirement: Requirement | None,
-        literals: Literals | None,
+        need: Requirement | None,
+        patterns: Patterns | None,
         limits: Limits,
         scanner: IRecordScanner,
         clock: Callable[[], float],
         newest_first: bool = True,
     ) -> None:
         self._parts = parts
-        self._requirement = requirement
-        self._literals = literals
+        self._need = need
+        self._patterns = patterns
         self._limits = limits
         self._scanner = scanner
         self._clock = clock
@@ -136,9 +137,9 @@ class Scan:
                 within = self._within(table, part)
                 count = int(within.sum())
                 self.costs.pruned_by_bounds += len(table) - count
-                if count and self._requirement is not None:
+                if count and self._need is not None:
                     try:
-                        within &= choose(group, self._requirement)[: len(table)]
+                        within &= choose(group, self._need)[: len(table)]
                     except (CorruptLogError, OSError) as fault:
                         index.distrust(group, fault)
                         tail_from = int(table["first"][0])
@@ -233,9 +234,9 @@ class Scan:
         """The hits of one batch. Raises MalformedRecords."""
         header, section = batch.header, batch.section
         ends: list[int] | None = None
-        if self._literals is not None:
+        if self._patterns is not None:
             with suppress(TooManyPlaces):
-                ends = self._literals.ends(bytes(section.records))
+                ends = self._patterns.ends(bytes(section.records))
                 if not ends:
                     self.costs.filtered_batches += 1
                     return

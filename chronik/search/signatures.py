@@ -13,16 +13,16 @@ what compaction or DeleteRecords take away later makes a signature too wide, nev
     magic 8 | version 2 | Unicode 2 | hashes 2 | blocks 2 | bits 4 | table CRC 4 | page CRCs' CRC 4
     for each block: first offset 8 | next offset 8 | first timestamp 8 | last timestamp 8 | records 4 | bytes 4
     for each page: CRC 4
-    rows, bits x (GROUP_BLOCKS / 8) bytes; a page is PAGE_ROWS of them
+    rows, one a bit, of a byte for every 8 blocks; a page is PAGE_ROWS of them
 
 Numbers are little-endian, CRCs CRC-32C, timestamps in ms (those of the block's records: the least and the largest). A page is
-verified whenever it is read: a row that the disk has changed is found out before it could hide a hit. A group that is not full
-is written with its columns not used left empty.
+verified whenever it is read: a row that the disk has changed is found out before it could hide a hit. A group may be written
+before it is full, for the next start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from struct import Struct
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from chronik.errors import CorruptLogError
 from chronik.interfaces import Buffer, IDisk, IFile
 from chronik.native.hashing import HASHES, fold, positions
+from chronik.search.required import AllOf, Requirement
 
 GROUP_BLOCKS = 256
 BLOCK_BYTES = 256 << 10
@@ -45,8 +46,6 @@ UNICODE = 14
 
 _MAGIC = b"CHRSIGN\n"
 _VERSION = 1
-_ROW = GROUP_BLOCKS // 8
-_PAGE = PAGE_ROWS * _ROW
 _BITS_PER_TOKEN = HASHES / 0.65  # below half of the bits are set: one block in 500 is proposed for nothing
 _header = Struct("<8sHHHHIII")
 _TABLE = np.dtype(
@@ -115,15 +114,17 @@ class OpenGroup:
         """The group's file, with no more bits than its tokens are worth. Yields every 2 ms or so."""
         count = len(self.table)
         bits = _bits_for(self._signatures[:count])
-        rows = np.zeros((bits, _ROW), np.uint8)
-        for column in range(-(-count // 8)):
+        width = _row_bytes(count)
+        rows = np.zeros((bits, width), np.uint8)
+        for column in range(width):
             eight = np.zeros((8, bits), np.uint8)
             for place, signature in enumerate(self._signatures[column * 8 : min(column * 8 + 8, count)]):
                 eight[place] = np.unpackbits(np.frombuffer(fold(signature, bits), np.uint8), bitorder="little")
             rows[:, column] = np.packbits(eight, axis=0, bitorder="little")[0]
             yield
         table, body = self.table.tobytes(), rows.tobytes()
-        crcs = np.array([crc32c(body[at : at + _PAGE]) for at in range(0, len(body), _PAGE)], "<u4").tobytes()
+        page = PAGE_ROWS * width
+        crcs = np.array([crc32c(body[at : at + page]) for at in range(0, len(body), page)], "<u4").tobytes()
         header = _header.pack(_MAGIC, _VERSION, UNICODE, HASHES, count, bits, crc32c(table), crc32c(crcs))
         return b"".join((header, table, crcs, body))
 
@@ -136,6 +137,7 @@ class WrittenGroup:
         self._path = path
         self._bits = bits
         self._crcs = crcs
+        self._row = _row_bytes(len(table))
         self._rows_at = _header.size + table.nbytes + crcs.nbytes
         self.table = table
 
@@ -163,7 +165,7 @@ class WrittenGroup:
         crcs = file.pread(bits // PAGE_ROWS * 4, _header.size + count * _TABLE.itemsize)
         if crc32c(table) != table_crc or crc32c(crcs) != crcs_crc:
             raise _corrupt(path, "its table has another CRC than it says")
-        whole = _header.size + len(table) + len(crcs) + bits * _ROW
+        whole = _header.size + len(table) + len(crcs) + bits * _row_bytes(count)
         if file.size() != whole:
             raise _corrupt(path, f"it has {file.size()} bytes, {whole} belong to it")
         return cls(file, path, np.frombuffer(table, _TABLE), bits, np.frombuffer(crcs, "<u4"))
@@ -173,11 +175,11 @@ class WrittenGroup:
 
     def may_hold(self, token: bytes) -> Bools:
         """For each block, whether it may hold the token. Raises CorruptLogError, OSError."""
-        found = np.full(_ROW, 0xFF, np.uint8)
+        found = np.full(self._row, 0xFF, np.uint8)
         for at in positions(token, self._bits):
             page, row = divmod(at, PAGE_ROWS)
             content = self._page(page)
-            found &= np.frombuffer(content, np.uint8, _ROW, row * _ROW)
+            found &= np.frombuffer(content, np.uint8, self._row, row * self._row)
             if not found.any():
                 break
         return np.unpackbits(found, count=len(self.table), bitorder="little").astype(np.bool_)
@@ -188,7 +190,7 @@ class WrittenGroup:
             raise _corrupt(self._path, f"it has signatures of {self._bits} bits, {bits} are the most")
         group = OpenGroup(bits)
         pages = b"".join(self._page(page) for page in range(self._bits // PAGE_ROWS))
-        rows = np.frombuffer(pages, np.uint8).reshape(self._bits, _ROW)
+        rows = np.frombuffer(pages, np.uint8).reshape(self._bits, self._row)
         for number, block in enumerate(self.table):
             column = np.packbits(rows[:, number // 8] >> (number % 8) & 1, bitorder="little")
             # A signature of fewer bits says of every bit that falls together with one of its own that it is set.
@@ -200,26 +202,39 @@ class WrittenGroup:
         self._file.close()
 
     def _page(self, page: int) -> bytes:
-        content = self._file.pread(_PAGE, self._rows_at + page * _PAGE)
-        if len(content) != _PAGE or crc32c(content) != self._crcs[page]:
+        size = PAGE_ROWS * self._row
+        content = self._file.pread(size, self._rows_at + page * size)
+        if len(content) != size or crc32c(content) != self._crcs[page]:
             raise _corrupt(self._path, f"page {page} has another CRC than it says")
         return content
 
 
 Group = OpenGroup | WrittenGroup
-Requirement = Callable[[Callable[[bytes], Bools]], Bools | None]
-"""What a query requires of a block's tokens: given who may hold a token, who may hold a hit. None for anybody."""
 
 
-def choose(group: Group, requirement: Requirement) -> Bools:
-    """For each block of the group, whether it may hold what is required. Raises CorruptLogError, OSError."""
-    found = requirement(group.may_hold)
-    return np.ones(len(group), np.bool_) if found is None else found
+def choose(group: Group, need: Requirement) -> Bools:
+    """For each block of the group, whether it may hold what a hit requires. Raises CorruptLogError, OSError."""
+    if isinstance(need, bytes):
+        return group.may_hold(need)
+    every = isinstance(need, AllOf)
+    found = np.full(len(group), every)
+    for part in need.parts:
+        if every:
+            found &= choose(group, part)[: len(found)]
+            if not found.any():
+                break
+        else:
+            found |= choose(group, part)[: len(found)]
+    return found
 
 
 def signature_bits(block_bytes: int) -> int:
     """How many bits sign a block of so many bytes while its group is open: at most a sixteenth of what they stand for."""
     return max(block_bytes // 2, LEAST_BITS)
+
+
+def _row_bytes(blocks: int) -> int:
+    return -(-blocks // 8)
 
 
 def _bits_for(signatures: NDArray[np.uint8]) -> int:

@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.native.signed import signed_tokens
 from chronik.search.document import Document
 from chronik.search.match import Scope, compile_query
-from chronik.search.patterns import Literals
+from chronik.search.patterns import Patterns
 from chronik.search.query_string import parse
+from chronik.search.required import AnyOf
 from chronik.search.scan import EARLIEST, LATEST, Limits, Part, Scan
 from chronik.wire.records import Codec
 from tests.search.test_partition_index import SCANNER, Indexed
@@ -80,9 +81,9 @@ class ScanTests(SynchronousTestCase):
             each.settle()
         token = b"413"
         for query, requirement, literals in (
-            ("413", lambda may_hold: may_hold(token), None),
-            ("413", None, Literals([token])),
-            ("413 OR 412", lambda may_hold: may_hold(token) | may_hold(b"412"), Literals([b"413", b"412"])),
+            ("413", token, None),
+            ("413", None, Patterns([token])),
+            ("413 OR 412", AnyOf((token, b"412")), Patterns([b"413", b"412"])),
         ):
             plain, pruned = self.scan(indexed, query), self.scan(indexed, query, requirement, literals)
             expected = self.truth(indexed, query)
@@ -128,11 +129,11 @@ class ScanTests(SynchronousTestCase):
         content = indexed.disk._files[path]
         for at in range(len(content) // 2, len(content)):
             content[at] ^= 0xFF
-        scan = self.scan([indexed], "word17", lambda may_hold: may_hold(b"word17"))
+        scan = self.scan([indexed], "word17", b"word17")
         self.assertEqual(set(run(scan)[0]), {(0, 17 * 400 + n) for n in range(400)})
         self.assertIn("made anew", indexed.lines[-1])
         indexed.settle()
-        scan = self.scan([indexed], "word17", lambda may_hold: may_hold(b"word17"))
+        scan = self.scan([indexed], "word17", b"word17")
         self.assertEqual(len(run(scan)[0]), 400)
         self.assertLess(scan.costs.scanned_blocks, 10)
 
@@ -158,8 +159,8 @@ class ScanTests(SynchronousTestCase):
         limits = Limits(low, high)
         expected = self.truth(indexed, word, limits)
         token = word.encode()
-        requirement = chance.choice([None, lambda may_hold: may_hold(token)])
-        literals = Literals([token]) if word.isascii() and chance.random() < 0.5 else None
+        requirement = chance.choice([None, token])
+        literals = Patterns([token]) if word.isascii() and chance.random() < 0.5 else None
         scan = self.scan(indexed, word, requirement, literals, limits, chance.random() < 0.5)
         hits = []
         for _ in scan.run(lambda part, document: hits.append((part, document.offset)), lambda first, last: True):

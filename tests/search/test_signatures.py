@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.errors import CorruptLogError
 from chronik.log.memory import MemoryDisk
 from chronik.native.hashing import HASHES, positions
+from chronik.search.required import AllOf, AnyOf
 from chronik.search.signatures import BLOCK_BYTES, GROUP_BLOCKS, Block, OpenGroup, WrittenGroup, choose, signature_bits
 
 PATH = "/search/t-0/group"
@@ -96,9 +97,9 @@ class SignatureTests(SynchronousTestCase):
 
     def test_what_is_required_of_a_block(self):
         group = group_of([{b"a"}, {b"a", b"b"}, {b"c"}])
-        self.assertEqual(choose(group, lambda may_hold: None).tolist(), [True] * 3)
-        both = choose(group, lambda may_hold: may_hold(b"a") & may_hold(b"b"))
-        either = choose(group, lambda may_hold: may_hold(b"b") | may_hold(b"c"))
+        self.assertEqual(choose(group, AllOf(())).tolist(), [True] * 3)
+        both = choose(group, AllOf((b"a", b"b")))
+        either = choose(group, AnyOf((b"b", b"c")))
         self.assertEqual((both.tolist(), either.tolist()), ([False, True, False], [False, True, True]))
 
     @given(st.data())
