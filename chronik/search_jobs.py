@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from chronik.interfaces import IDisk
-from chronik.search.messages import AskState, Follow, Forget, Save, Saved, States
+from chronik.search.messages import Answer, AskState, Follow, Forget, Save, Saved, Search, States
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
 
@@ -23,6 +23,8 @@ FORGET = NewsKind("forget", Forget)
 """A partition is gone."""
 STATE = JobKind("state", AskState, Saved, States)
 """How far have the indexes come?"""
+SEARCH = JobKind("search", Search, Saved, Answer)
+"""Which records match?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
 
@@ -30,6 +32,7 @@ SAVE = JobKind("save", Save, Saved, Saved)
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
     """What a process that searches does. `tell` gets lines for the operator."""
     from chronik.native.scanner import make_scanner
+    from chronik.search.answering import answer
     from chronik.search.engine import Engine
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
@@ -44,8 +47,15 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def search(request: Search) -> Steps:
+        return answer(engine, request, time.monotonic)
+
     return Residence(
-        {SAVE: save, STATE: state}, {FOLLOW: engine.follow, FORGET: engine.forget}, engine.step, send, time.monotonic
+        {SEARCH: search, SAVE: save, STATE: state},
+        {FOLLOW: engine.follow, FORGET: engine.forget},
+        engine.step,
+        send,
+        time.monotonic,
     )
 
 

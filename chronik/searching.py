@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from chronik.broker.followed import FollowedLogs
 from chronik.broker.replicas import Replicas
@@ -20,10 +21,12 @@ from chronik.interfaces import IDisk
 from chronik.log.disk import RealDisk
 from chronik.model import PartitionId, uuid_to_text
 from chronik.search.following import Following
-from chronik.search.messages import AskState, Follow, Forget, Save
+from chronik.search.messages import AskState, Follow, Forget, Save, Search
+from chronik.search.query import QueryError
 from chronik.search.service import SearchService
-from chronik.search_jobs import FOLLOW, FORGET, SAVE, STATE, furnish
+from chronik.search_jobs import FOLLOW, FORGET, SAVE, SEARCH, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
+from chronik.workers.failures import JobFailedError
 from chronik.workers.messages import FromWorker
 from chronik.workers.process import main_of
 from chronik.workers.resident_thread import ResidentThread
@@ -31,7 +34,7 @@ from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
 _NEWS = {Follow: FOLLOW, Forget: FORGET}
-_JOBS = {Save: SAVE, AskState: STATE}
+_JOBS = {Search: SEARCH, Save: SAVE, AskState: STATE}
 _log = Logger(namespace="chronik.search")
 
 
@@ -50,7 +53,8 @@ def searching(
         processes.tell(place, _NEWS[type(news)], news)
 
     def ask(place: int, request: msgspec.Struct, silence_seconds: float) -> Deferred[Any]:
-        return processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds)
+        asked = processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds)
+        return asked.addErrback(_query_error)
 
     def index_of(partition: PartitionId) -> str:
         return f"{path}/{uuid_to_text(partition.topic_id)}-{partition.partition}"
@@ -67,3 +71,11 @@ def searching(
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:
     return furnish(disk, send, lambda line: _log.warn("{line}", line=line))
+
+
+def _query_error(failure: Failure) -> Failure:
+    """A query that the process refused is the client's fault, as one that is refused here."""
+    error = failure.value
+    if isinstance(error, JobFailedError) and error.error == QueryError.__name__:
+        raise QueryError(str(error))
+    return failure

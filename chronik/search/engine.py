@@ -21,7 +21,10 @@ _COUNT_EVERY = 64
 
 
 class Engine:
-    """The partitions that this process owns. `write` carries out what waits for the disk, `tell` gets lines for the operator."""
+    """The partitions that this process owns.
+
+    `write` carries out what waits for the disk, `tell` gets lines for the operator.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class Engine:
     def states(self, asked: AskState) -> States:
         """How far the indexes of these partitions have come."""
         known = [(each, self._indexes.get(PartitionId(*each))) for each in asked.partitions]
-        return States(tuple(PartitionState(*each, *index.state) for each, index in known if index is not None))
+        return States(
+            tuple(PartitionState(*each, **index.state._asdict()) for each, index in known if index is not None)
+        )
 
     def index_of(self, partition: PartitionId) -> PartitionIndex | None:
         """The index of a partition, None where this process does not know of it (yet)."""

@@ -4,8 +4,8 @@ Every partition of a users' topic belongs to one process, its **place**. What be
 the latest, for many appends at once; a partition in which nothing happens costs nothing. Before a search asks a place about
 partitions, `bounds` tells it how far these are right then: so a search sees all that was acknowledged before it came.
 
-Where a log starts, and whether its files have changed (`generation`), is looked at every `_ROUND_SECONDS` as well, since neither
-is an append.
+Where a log starts, and whether its files have changed (`generation`), is looked at every `_ROUND_SECONDS` as well: neither is
+an append.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class Following(Service):
                 self._due[partition] = None
 
     def bounds(self, partitions: Iterable[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
-        """Log start and stable offset of each of these now, of which its place is told before whatever it is asked next.
+        """Log start and stable offset of each of these now, which its place is told before it is asked anything else.
 
-        A partition that isn't here (any more) is left out. A process that has just begun anew may not know of it yet, and says so.
+        A partition that isn't here (any more) is left out. A process that has just begun anew may say that it knows nothing of it.
         """
         found = {}
         for partition in partitions:
@@ -138,7 +138,7 @@ class Following(Service):
                 self._tell_of(partition, followed)
 
     def _tell_of(self, partition: PartitionId, followed: _Followed) -> tuple[int, int] | None:
-        """Tell the partition's place what it doesn't know yet, and wait for more. Log start and stable offset, if it is here."""
+        """Tell the partition's place what it doesn't know yet, and wait for more. Log start and stable offset, if it's here."""
         try:
             found = self._logs.look(partition, max(followed.told, 0))
             followed.forget()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from chronik.search.mapping import NO_MAPPING, Mapping
+from chronik.search.query import Query
+
 
 class Follow(msgspec.Struct, frozen=True):
     """A partition's log is at `log`, its index belongs to `index`; it may be read so far (`chronik.log.committed.Bounds`).
@@ -61,3 +64,76 @@ class States(msgspec.Struct, frozen=True):
     """Of the partitions that this process knows."""
 
     partitions: tuple[PartitionState, ...]
+
+
+class SearchedPart(msgspec.Struct, frozen=True):
+    """A partition that is searched, from offset `start` to `upper` (not included)."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    start: int
+    upper: int
+    mapping: Mapping = NO_MAPPING
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A search over the partitions of one process.
+
+    `size` hits are wanted, the first in the order: newest first, or oldest first. Hits are counted up to `count_to`, -1 for all.
+    With `sources` hits have their key, value and headers. `seconds` is the time that it may take.
+    """
+
+    query: Query
+    parts: tuple[SearchedPart, ...]
+    now_ms: int
+    size: int
+    count_to: int
+    oldest_first: bool = False
+    sources: bool = True
+    seconds: float
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A record that matches. `part` is the number of its partition in the request."""
+
+    part: int
+    offset: int
+    timestamp: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Costs(msgspec.Struct):
+    """What was looked at: groups and blocks that there are, those left out by times and offsets and by signatures; blocks, tails
+    and bytes (decoded) that were gone through; batches in which the pre-filter found nothing; records that were decided.
+    """
+
+    groups: int = 0
+    blocks: int = 0
+    pruned_by_bounds: int = 0
+    pruned_by_signatures: int = 0
+    scanned_blocks: int = 0
+    tails: int = 0
+    scanned_bytes: int = 0
+    tail_bytes: int = 0
+    filtered_batches: int = 0
+    records: int = 0
+    undecodable: int = 0
+    seconds: float = 0.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process has found. `exact`: `total` is all there are. `unknown` are parts that the process doesn't know of (yet).
+
+    `failures` are parts of which not all could be read, with the reason.
+    """
+
+    hits: tuple[Hit, ...]
+    total: int
+    exact: bool
+    timed_out: bool
+    unknown: tuple[int, ...]
+    failures: tuple[tuple[int, str], ...]
+    costs: Costs

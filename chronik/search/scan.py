@@ -24,6 +24,7 @@ from chronik.native.sections import Columns, MalformedRecords
 from chronik.native.tokens import Buffer
 from chronik.search.document import Document
 from chronik.search.match import Matcher
+from chronik.search.messages import Costs
 from chronik.search.partition_index import DecodedBatch, PartitionIndex
 from chronik.search.patterns import Patterns, TooManyPlaces
 from chronik.search.required import Requirement
@@ -36,12 +37,17 @@ Steps = Generator[None, None, None]
 
 
 class Part(NamedTuple):
-    """One partition in a scan: its index, offsets `start` to `upper` (not included), and the query compiled for it."""
+    """One partition in a scan: its index, offsets `start` to `upper` (not included), and the query compiled for it.
+
+    `need` is what a hit's tokens must hold, and `patterns` what its bytes must fit; None where nothing is known.
+    """
 
     indexed: PartitionIndex
     start: int
     upper: int
     matcher: Matcher
+    need: Requirement | None = None
+    patterns: Patterns | None = None
 
 
 class Limits(NamedTuple):
@@ -63,20 +69,6 @@ class Unit(NamedTuple):
     """-1: the tail."""
 
 
-class Costs:
-    """What a scan has looked at."""
-
-    def __init__(self) -> None:
-        self.groups = self.blocks = 0
-        self.pruned_by_bounds = self.pruned_by_signatures = 0
-        self.scanned_blocks = self.tails = 0
-        self.scanned_bytes = self.tail_bytes = 0
-        self.filtered_batches = 0
-        self.records = 0
-        """Decided by the matcher."""
-        self.undecodable = 0
-
-
 Found = Callable[[int, Document], object]
 """Is told of a hit: the number of its part, and the record."""
 Wanted = Callable[[int, int], bool]
@@ -89,16 +81,12 @@ class Scan:
     def __init__(
         self,
         parts: Sequence[Part],
-        need: Requirement | None,
-        patterns: Patterns | None,
         limits: Limits,
         scanner: IRecordScanner,
         clock: Callable[[], float],
         newest_first: bool = True,
     ) -> None:
         self._parts = parts
-        self._need = need
-        self._patterns = patterns
         self._limits = limits
         self._scanner = scanner
         self._clock = clock
@@ -137,9 +125,9 @@ class Scan:
                 within = self._within(table, part)
                 count = int(within.sum())
                 self.costs.pruned_by_bounds += len(table) - count
-                if count and self._need is not None:
+                if count and part.need is not None:
                     try:
-                        within &= choose(group, self._need)[: len(table)]
+                        within &= choose(group, part.need)[: len(table)]
                     except (CorruptLogError, OSError) as fault:
                         index.distrust(group, fault)
                         tail_from = int(table["first"][0])
@@ -233,15 +221,15 @@ class Scan:
     def _decide(self, unit: Unit, batch: DecodedBatch, found: Found) -> Steps:
         """The hits of one batch. Raises MalformedRecords."""
         header, section = batch.header, batch.section
+        part = self._parts[unit.part]
         ends: list[int] | None = None
-        if self._patterns is not None:
+        if part.patterns is not None:
             with suppress(TooManyPlaces):
-                ends = self._patterns.ends(bytes(section.records))
+                ends = part.patterns.ends(bytes(section.records))
                 if not ends:
                     self.costs.filtered_batches += 1
                     return
         columns = self._scanner.columns(section, header.last_offset_delta)
-        part = self._parts[unit.part]
         offsets = columns.offset_delta + np.int64(header.base_offset)
         if header.log_append_time:
             timestamps = np.full(len(offsets), header.max_timestamp, np.int64)

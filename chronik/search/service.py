@@ -8,20 +8,23 @@ from typing import Any, Protocol
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chronik.model import PartitionId
 from chronik.search.following import Following
-from chronik.search.messages import AskState, PartitionState, Save, States
+from chronik.search.gathering import Found, Options, Wanted, narrowed
+from chronik.search.messages import AskState, PartitionState, Save, Search, SearchedPart, States
+from chronik.search.query import Query, QueryError
 
+_SILENCE_SECONDS = 10.0
+_AGAIN_SECONDS = 0.05
 _SAVE_SECONDS = 10.0
 _STATE_SECONDS = 10.0
 
 
 class Processes(Protocol):
-    """The processes that search, by their places from 0 on; or one thread in their stead."""
-
-    size: int
+    """The processes that search, or one thread in their stead."""
 
     def startService(self) -> Any:
         """Begin: processes come when they are first told something."""
@@ -31,7 +34,10 @@ class Processes(Protocol):
 
 
 class SearchService(Service):
-    """Over `processes`, which `following` tells of the logs. `ask(place, request, silence seconds)` asks one of them."""
+    """Over `processes`, which `following` tells of the logs.
+
+    `ask(place, request, silence seconds)` asks one of them; it fails with QueryError where the query is at fault.
+    """
 
     log = Logger()
 
@@ -68,6 +74,64 @@ class SearchService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    async def search(self, query: Query, wanted: Sequence[Wanted], options: Options) -> Found:
+        """The records of `wanted` that match. Raises QueryError for a query that does not fit their fields."""
+        bounds = self._following.bounds([each.partition for each in wanted])
+        found = Found([narrowed(each, *bounds.get(each.partition, (0, 0))) for each in wanted])
+        for number, each in enumerate(wanted):
+            if each.partition not in bounds:
+                found.fail(number, "the partition is not on this node")
+        waiting = [number for number, part in enumerate(found.parts) if part.start < part.upper]
+        ends = self._clock.seconds() + options.seconds
+        while waiting:
+            waiting = await self._ask_for(query, waiting, options, found, max(ends - self._clock.seconds(), 0.0))
+            if waiting and self._clock.seconds() >= ends:
+                found.timed_out = True
+                break
+            if waiting:  # a process that has just begun anew: it is told of them first
+                await deferLater(self._clock, _AGAIN_SECONDS)
+                self._following.bounds([_id(found.parts[number]) for number in waiting])
+        found.finish(options)
+        return found
+
+    async def _ask_for(
+        self, query: Query, numbers: list[int], options: Options, found: Found, seconds: float
+    ) -> list[int]:
+        """Ask for these parts, add what comes; those that their process doesn't know yet."""
+        by_place: dict[int, list[int]] = {}
+        for number in numbers:
+            place = self._following.place_of(_id(found.parts[number]))
+            if place is None:
+                found.fail(number, "the topic was deleted")
+            else:
+                by_place.setdefault(place, []).append(number)
+        asking = []
+        for place, asked in by_place.items():
+            request = Search(
+                query=query,
+                parts=tuple(found.parts[number] for number in asked),
+                now_ms=options.now_ms,
+                size=options.size,
+                count_to=options.count_to,
+                oldest_first=options.oldest_first,
+                sources=options.sources,
+                seconds=seconds,
+            )
+            asking.append(self._ask(place, request, _SILENCE_SECONDS))
+        unknown: list[int] = []
+        for asked, (done, answer) in zip(
+            by_place.values(), await DeferredList(asking, consumeErrors=True), strict=True
+        ):
+            if done:
+                found.add(answer, asked)
+                unknown += [asked[each] for each in answer.unknown]
+            elif answer.check(QueryError):
+                answer.raiseException()
+            else:
+                for number in asked:
+                    found.fail(number, answer.getErrorMessage())
+        return unknown
+
     async def states(self, partitions: Sequence[PartitionId]) -> list[PartitionState]:
         """How far the indexes of these partitions have come; one that isn't indexed (nothing is in it) is left out."""
         self._following.bounds(partitions)
@@ -81,3 +145,7 @@ class SearchService(Service):
             states: States = await self._ask(place, AskState(tuple(asked)), _STATE_SECONDS)
             found += states.partitions
         return found
+
+
+def _id(part: SearchedPart) -> PartitionId:
+    return PartitionId(part.topic_id, part.partition)

@@ -38,16 +38,12 @@ def run(scan, wanted=lambda first, last: True):
 
 class ScanTests(SynchronousTestCase):
     def scan(self, indexed, query, requirement=None, literals=None, limits=Limits(), newest_first=True):
-        parts = [
-            Part(
-                each.index,
-                each.index.files.bounds.start,
-                each.index.files.bounds.stable,
-                compile_query(parse(query), Scope("t", number, 0)),
-            )
-            for number, each in enumerate(indexed)
-        ]
-        return Scan(parts, requirement, literals, limits, SCANNER, clock, newest_first)
+        parts = []
+        for number, each in enumerate(indexed):
+            start, upper, _ = each.index.files.bounds
+            fits = compile_query(parse(query), Scope("t", number, 0))
+            parts.append(Part(each.index, start, upper, fits, requirement, literals))
+        return Scan(parts, limits, SCANNER, clock, newest_first)
 
     def truth(self, indexed, query, limits=Limits()):
         found = set()
