@@ -1,10 +1,11 @@
 """The configuration of the node: every option, and how its value is found.
 
 Each is declared once, in `chronik.node_options`, `log_options`, `coordinator_options` or `search_options`: its
-default, what it may hold, what it means and who else calls it how. `Config.resolve` reads file, environment and flags over the defaults and returns the frozen,
-typed `Config`; a fault is a ConfigError that says where it stands and what is allowed. Where Kafka has an option of the same
-meaning it is called `name.with.dots` there and `name_with_dots` here, and both are accepted. The broker-wide defaults of topic
-configs are declared in `chronik.broker_config` and become options as they stand there. What is not listed is refused.
+default, what it may hold, what it means and who else calls it how. `Config.resolve` reads file, environment and flags over
+the defaults and returns the frozen, typed `Config`; a fault is a ConfigError that says where it stands and what is allowed.
+Where Kafka has an option of the same meaning it is called `name.with.dots` there and `name_with_dots` here, and both are
+accepted. The broker-wide defaults of topic configs are declared in `chronik.broker_config` and become options as they stand
+there. What is not listed is refused.
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ class Following(Service):
     def bounds(self, partitions: Iterable[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
         """Log start and stable offset of each of these now, which its place is told before it is asked anything else.
 
-        A partition that isn't here (any more) is left out. A process that has just begun anew may say that it knows nothing of it.
+        A partition that isn't here (any more) is left out. A process that has just begun anew may say that it knows nothing
+        of it.
         """
         found = {}
         for partition in partitions:

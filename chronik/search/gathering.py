@@ -47,7 +47,8 @@ class FoundHit(NamedTuple):
 class Found:
     """What came of a search. `parts` says what was searched: its offsets are the vector that makes the search repeatable.
 
-    `exact`: `total` is all there are, else there may be more. `failures` are partitions of which not all was searched, with why.
+    `exact`: `total` is all there are, else there may be more. `failures` are partitions of which not all was searched, with
+    why.
     """
 
     parts: Sequence[SearchedPart]

@@ -80,8 +80,8 @@ class SearchedPart(msgspec.Struct, frozen=True):
 class Search(msgspec.Struct, frozen=True, kw_only=True):
     """A search over the partitions of one process.
 
-    `size` hits are wanted, the first in the order: newest first, or oldest first. Hits are counted up to `count_to`, -1 for all.
-    With `sources` hits have their key, value and headers. `seconds` is the time that it may take.
+    `size` hits are wanted, the first in the order: newest first, or oldest first. Hits are counted up to `count_to`, -1 for
+    all. With `sources` hits have their key, value and headers. `seconds` is the time that it may take.
     """
 
     query: Query
@@ -106,8 +106,8 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Costs(msgspec.Struct):
-    """What was looked at: groups and blocks that there are, those left out by times and offsets and by signatures; blocks, tails
-    and bytes (decoded) that were gone through; batches in which the pre-filter found nothing; records that were decided.
+    """What was looked at: groups and blocks that there are, those left out by times and offsets and by signatures; blocks,
+    tails and bytes (decoded) that were gone through; batches in which the pre-filter found nothing; records that were decided.
     """
 
     groups: int = 0
@@ -125,7 +125,8 @@ class Costs(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process has found. `exact`: `total` is all there are. `unknown` are parts that the process doesn't know of (yet).
+    """What one process has found. `exact`: `total` is all there are. `unknown` are parts that the process doesn't know of
+    (yet).
 
     `failures` are parts of which not all could be read, with the reason.
     """

@@ -203,7 +203,8 @@ class PartitionIndex:
         return None
 
     def distrust(self, group: OpenGroup | WrittenGroup, fault: Exception) -> None:
-        """A look-up in the group has failed: it and what follows is made anew; until then it is the tail, and searched whole."""
+        """A look-up in the group has failed: it and what follows is made anew; until then it is the tail, and searched
+        whole."""
         if group not in self.groups:
             return
         first = int(group.table["first"][0])

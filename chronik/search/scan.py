@@ -1,10 +1,11 @@
 """Finding the records of some partitions that match a query: candidates by the indexes, then each record by `match.py`.
 
-A `Scan` is planned first: the groups of every partition say which blocks may hold a hit, by their signatures, times and offsets;
-what no block covers yet, the tail, is always looked at. Then the blocks are gone through, newest or oldest first, and every record
-that the pre-filter (`chronik.search.patterns`) doesn't rule out is decided by the query's own matcher.
+A `Scan` is planned first: the groups of every partition say which blocks may hold a hit, by their signatures, times and
+offsets; what no block covers yet, the tail, is always looked at. Then the blocks are gone through, newest or oldest first,
+and every record that the pre-filter (`chronik.search.patterns`) doesn't rule out is decided by the query's own matcher.
 
-Both are generators: each `yield` comes after `SLICE_SECONDS` at most, or after one block. Whoever runs it may stop at any of them.
+Both are generators: each `yield` comes after `SLICE_SECONDS` at most, or after one block. Whoever runs it may stop at any
+of them.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class Scan:
             if unit.group < 0:
                 costs.tail_bytes += size
             try:
-                yield from self._decide(unit, batch, found)
+                yield from self._decide(unit, batch, found, wanted)
             except MalformedRecords:
                 costs.undecodable += 1
             if self._pause():
@@ -218,7 +219,7 @@ class Scan:
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, unit: Unit, batch: DecodedBatch, found: Found) -> Steps:
+    def _decide(self, unit: Unit, batch: DecodedBatch, found: Found, wanted: Wanted) -> Steps:
         """The hits of one batch. Raises MalformedRecords."""
         header, section = batch.header, batch.section
         part = self._parts[unit.part]
@@ -243,9 +244,10 @@ class Scan:
             & (timestamps[rows] <= self._limits.last_timestamp)
         )
         rows = rows[inside]
+        rows = rows[np.argsort(timestamps[rows], kind="stable")]
         if self._newest_first:
             rows = rows[::-1]
-        yield from self._match(unit.part, section.records, columns, rows, offsets, timestamps, found)
+        yield from self._match(unit.part, section.records, columns, rows, offsets, timestamps, found, wanted)
 
     def _match(
         self,
@@ -256,11 +258,12 @@ class Scan:
         offsets: NDArray[np.int64],
         timestamps: NDArray[np.int64],
         found: Found,
+        wanted: Wanted,
     ) -> Steps:
+        """Decide the records in these rows, which are in the order of their timestamps, until none of them is wanted."""
         matcher, count = self._parts[number].matcher, 0
         data = bytes(records)
-        for row, offset, timestamp, key_at, key_size, value_at, value_size, headers_at, header_count in zip(
-            rows.tolist(),
+        for offset, timestamp, key_at, key_size, value_at, value_size, headers_at, header_count in zip(
             offsets[rows].tolist(),
             timestamps[rows].tolist(),
             columns.key_start[rows].tolist(),
@@ -281,8 +284,11 @@ class Scan:
             count += 1
             if matcher(document):
                 found(number, document)
-            if not count & 63 and self._pause():
-                yield
+            if not count & 31:
+                if self._pause():
+                    yield
+                if not wanted(*((EARLIEST, timestamp) if self._newest_first else (timestamp, LATEST))):
+                    break
         self.costs.records += count
 
 

@@ -1,7 +1,7 @@
 """A worker that stays, as a thread of the node: for data that no other process can see, because it is in memory only.
 
-The same jobs in the same turns as in a process (`chronik.workers.residing`), and the same face as `ResidentWorkers`, of one place.
-What it does in Python holds the interpreter, and so the reactor: it is for tests and small data.
+The same jobs in the same turns as in a process (`chronik.workers.residing`), and the same face as `ResidentWorkers`, of one
+place. What it does in Python holds the interpreter, and so the reactor: it is for tests and small data.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from chronik.native.scanner import make_scanner
 from chronik.native.signed import signed_tokens
 from chronik.search.partition_index import GROUP_SUFFIX, PartitionIndex
 from chronik.search.signatures import WrittenGroup
+from chronik.wire.batches import HEADER_BYTES, assemble
 from chronik.wire.records import Codec, Record, check_produced, decode_records, encode_batch
 from tests.log.batches import end
 from tests.log.compacting import append_keyed, compact
@@ -117,9 +119,11 @@ class PartitionIndexTests(SynchronousTestCase):
         """Each of some tokens: every record that holds it is looked at; the blocks are a row without gaps."""
         index, records = indexed.index, indexed.records()
         row = [
-            (int(f), int(n)) for group in index.groups for f, n in zip(group.table["first"], group.table["following"])
+            (int(f), int(n))
+            for group in index.groups
+            for f, n in zip(group.table["first"], group.table["following"], strict=True)
         ]
-        for (_, before), (after, _) in zip(row, row[1:], strict=False):
+        for (_, before), (after, _) in pairwise(row):
             self.assertEqual(before, after)
         if row:
             self.assertLessEqual(row[0][0], index.files.bounds.start)
@@ -161,8 +165,6 @@ class PartitionIndexTests(SynchronousTestCase):
         records = [Record(0, 5000, None, b"x" * 4000), Record(1, 9000, None, b"y"), Record(2, 3000, None, b"z")]
         batch = encode_batch(records)
         header = check_produced(batch)._replace(max_timestamp=3000)
-        from chronik.wire.batches import HEADER_BYTES, assemble
-
         lying = assemble(header, bytes(batch[HEADER_BYTES:]))
         indexed.log.append(memoryview(lying), check_produced(lying), 0, 1000)
         indexed.append([b"more" * 200], timestamp=8000)
@@ -174,8 +176,6 @@ class PartitionIndexTests(SynchronousTestCase):
         indexed = Indexed()
         indexed.append([b"before"])
         for damage in (b"not lz4", bytes(30)):
-            from chronik.wire.batches import HEADER_BYTES, assemble
-
             batch = encode_batch([Record(0, 1, None, b"x")], codec=Codec.LZ4 if damage[0] else Codec.NONE)
             header = check_produced(batch)
             bad = assemble(header, damage)

@@ -18,6 +18,7 @@ from chronik.search.scan import EARLIEST, LATEST, Limits, Part, Scan
 from chronik.wire.records import Codec
 from tests.search.test_partition_index import SCANNER, Indexed
 
+ALWAYS = Limits()
 WORDS = [b"error", b"warn", b"Reset", b"connection", b"user42", b"\xff\xfe", "Größe".encode(), b"a-b"]
 
 
@@ -37,7 +38,7 @@ def run(scan, wanted=lambda first, last: True):
 
 
 class ScanTests(SynchronousTestCase):
-    def scan(self, indexed, query, requirement=None, literals=None, limits=Limits(), newest_first=True):
+    def scan(self, indexed, query, requirement=None, literals=None, limits=ALWAYS, newest_first=True):
         parts = []
         for number, each in enumerate(indexed):
             start, upper, _ = each.index.files.bounds
@@ -45,7 +46,7 @@ class ScanTests(SynchronousTestCase):
             parts.append(Part(each.index, start, upper, fits, requirement, literals))
         return Scan(parts, limits, SCANNER, clock, newest_first)
 
-    def truth(self, indexed, query, limits=Limits()):
+    def truth(self, indexed, query, limits=ALWAYS):
         found = set()
         for number, each in enumerate(indexed):
             fits = compile_query(parse(query), Scope("t", number, 0))
@@ -107,8 +108,8 @@ class ScanTests(SynchronousTestCase):
         for newest_first in (True, False):
             seen = []
 
-            def wanted(first, last):
-                seen.append(last if newest_first else -first)
+            def wanted(first, last, seen=seen, sign=1 if newest_first else -1):
+                seen.append(last if sign > 0 else -first)
                 return len(seen) < 5
 
             scan = self.scan(indexed, "error", newest_first=newest_first)
