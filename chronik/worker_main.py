@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from chronik.garbage import collect_seldom
 from chronik.interfaces import IDisk
 from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
@@ -38,6 +39,7 @@ def do_jobs() -> None:
 
 def search() -> None:
     """Be a worker that stays: index and search the partitions that the node tells of."""
+    collect_seldom()
     reside(lambda send: furnish(RealDisk(), send, lambda line: print(line, file=sys.stderr, flush=True)))
 
 

@@ -36,6 +36,9 @@ MAX_DECODED_BYTES = 128 << 20
 GROUP_SUFFIX = ".signatures"
 
 _STEP_BYTES = 256 << 10
+_STEP_BATCHES = 128
+_DELTA_AT = 2
+"""Where a record's timestamp delta is, when its length takes one byte."""
 _BLOCKS_TO_TRY_AGAIN = 64
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
@@ -146,6 +149,8 @@ class PartitionIndex:
                 size += len(decoded.section.records)
                 if size + self._pending.bytes >= self._block_bytes or size >= _STEP_BYTES:
                     break
+                if len(batches) >= _STEP_BATCHES:
+                    break
             else:
                 self._reading = None
                 self.read_to = max(self.read_to, self._reading_to)
@@ -228,22 +233,25 @@ class PartitionIndex:
         return self._reading
 
     def _sign(self, batches: list[DecodedBatch]) -> None:
-        good: list[DecodedBatch] = []
-        for batch in batches:
+        while batches:
             try:
-                columns = self._scanner.columns(batch.section, batch.header.last_offset_delta)
-            except MalformedRecords:
+                self._scanner.sign([batch.section for batch in batches], self._pending.signature, HASHES)
+                break
+            except MalformedRecords as fault:  # some of its tokens are in the signature by now, which does no harm
+                del batches[fault.section]
                 self.undecodable += 1
-                continue
-            header, deltas = batch.header, columns.timestamp_delta
-            if header.log_append_time:
-                first = last = header.max_timestamp
-            else:  # some clients put the last timestamp into the header, where the largest belongs
-                first, last = header.base_timestamp + int(deltas.min()), header.base_timestamp + int(deltas.max())
-            self._pending.add(batch, first, last)
-            good.append(batch)
-        if good:
-            self._scanner.sign([batch.section for batch in good], self._pending.signature, HASHES)
+        for batch in batches:
+            self._pending.add(batch, *self._times_of(batch))
+
+    def _times_of(self, batch: DecodedBatch) -> tuple[int, int]:
+        """The least and the largest timestamp of the records. Some clients put the last into the header, not the largest."""
+        header, section = batch
+        if header.log_append_time:
+            return header.max_timestamp, header.max_timestamp
+        if section.count == 1 and section.records[_DELTA_AT] == 0 and section.records[0] < 0x80:
+            return header.base_timestamp, header.base_timestamp
+        deltas = self._scanner.columns(section, header.last_offset_delta).timestamp_delta
+        return header.base_timestamp + int(deltas.min()), header.base_timestamp + int(deltas.max())
 
     def _end_block(self) -> None:
         pending, self._pending = self._pending, _Pending(self._bits)
