@@ -37,8 +37,9 @@ from chronik.controller.commands import (
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
 from chronik.listeners import admin_schema as schema
-from chronik.listeners.admin_http import BoundedRequest, Refusal, check_caller, read_json, refusal_of, write_problem
+from chronik.listeners.admin_http import AdminRequest, read_json, refusal_of, write_problem
 from chronik.listeners.handlers.proposing import propose
+from chronik.listeners.http import QuietSite, Refusal, check_caller
 from chronik.listeners.metrics import CONTENT_TYPE, metrics_page
 from chronik.model import OFFSETS_TOPIC, Topic, TopicPartition, uuid_to_text
 from chronik.telemetry.metrics import NodeMetrics
@@ -85,17 +86,7 @@ class AdminServices:
 
 def make_site(services: AdminServices) -> Site:
     """The HTTP factory of the admin listener."""
-    site = _QuietSite(AdminApi(services).app.resource(), requestFactory=BoundedRequest, reactor=services.clock)
-    site.displayTracebacks = False
-    site.noisy = False
-    return site
-
-
-class _QuietSite(Site):
-    """Probes and scrapes come every few seconds: they are no news."""
-
-    def log(self, request: Any) -> None:
-        """No access log."""
+    return QuietSite(AdminApi(services).app.resource(), requestFactory=AdminRequest, reactor=services.clock)
 
 
 class AdminApi:
