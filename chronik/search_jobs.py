@@ -13,7 +13,19 @@ from typing import Any
 import msgspec
 
 from chronik.interfaces import IDisk
-from chronik.search.messages import Answer, AskState, Follow, Forget, Save, Saved, Search, States
+from chronik.search.messages import (
+    Answer,
+    AskState,
+    Follow,
+    Forget,
+    Hits,
+    Read,
+    ReadResult,
+    Save,
+    Saved,
+    Search,
+    States,
+)
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
 
@@ -23,8 +35,10 @@ FORGET = NewsKind("forget", Forget)
 """A partition is gone."""
 STATE = JobKind("state", AskState, Saved, States)
 """How far have the indexes come?"""
-SEARCH = JobKind("search", Search, Saved, Answer)
+SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
+READ = JobKind("read", Read, Saved, ReadResult)
+"""What does a request ask for?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
 
@@ -34,6 +48,7 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.native.scanner import make_scanner
     from chronik.search.answering import answer
     from chronik.search.engine import Engine
+    from chronik.search.reading import read
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
@@ -47,11 +62,15 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def read_request(asked: Read) -> Steps:
+        return read(asked)
+        yield
+
     def search(request: Search) -> Steps:
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, SAVE: save, STATE: state},
+        {SEARCH: search, READ: read_request, SAVE: save, STATE: state},
         {FOLLOW: engine.follow, FORGET: engine.forget},
         engine.step,
         send,

@@ -5,7 +5,7 @@ A process of its own needs files to read. A node whose data is in memory has non
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,18 @@ from twisted.python.failure import Failure
 from chronik.broker.followed import FollowedLogs
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
+from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IDisk
 from chronik.log.disk import RealDisk
 from chronik.model import PartitionId, uuid_to_text
 from chronik.search.following import Following
-from chronik.search.messages import AskState, Follow, Forget, Save, Search
+from chronik.search.mapping import parse_mapping
+from chronik.search.messages import AskState, Follow, Forget, Read, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.service import SearchService
-from chronik.search_jobs import FOLLOW, FORGET, SAVE, SEARCH, STATE, furnish
+from chronik.search_jobs import FOLLOW, FORGET, READ, SAVE, SEARCH, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
+from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
 from chronik.workers.messages import FromWorker
 from chronik.workers.process import main_of
@@ -34,7 +37,9 @@ from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
 _NEWS = {Follow: FOLLOW, Forget: FORGET}
-_JOBS = {Search: SEARCH, Save: SAVE, AskState: STATE}
+_JOBS = {Search: SEARCH, Read: READ, Save: SAVE, AskState: STATE}
+MAX_MAPPING_BYTES = 32_000
+"""Of a topic's config: a text of Kafka's protocol has at most 32,767."""
 _log = Logger(namespace="chronik.search")
 
 
@@ -52,8 +57,10 @@ def searching(
     def tell(place: int, news: Follow | Forget) -> None:
         processes.tell(place, _NEWS[type(news)], news)
 
-    def ask(place: int, request: msgspec.Struct, silence_seconds: float) -> Deferred[Any]:
-        asked = processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds)
+    def ask(
+        place: int, request: msgspec.Struct, silence_seconds: float, progress: Callable[[Any], object] = lambda _: None
+    ) -> Deferred[Any]:
+        asked = processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds, progress=progress)
         return asked.addErrback(_query_error)
 
     def index_of(partition: PartitionId) -> str:
@@ -79,3 +86,17 @@ def _query_error(failure: Failure) -> Failure:
     if isinstance(error, JobFailedError) and error.error == QueryError.__name__:
         raise QueryError(str(error))
     return failure
+
+
+def check_topic(configs: Mapping[str, str]) -> None:
+    """Refuse with INVALID_CONFIG what a topic can't have: see `check_topic_configs`; and a mapping that isn't one."""
+    check_topic_configs(configs)
+    text = configs.get(SEARCH_MAPPING, "").strip()
+    if not text:
+        return
+    if len(text.encode("utf-8", "replace")) > MAX_MAPPING_BYTES:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {SEARCH_MAPPING} has at most {MAX_MAPPING_BYTES} bytes")
+    try:
+        parse_mapping(msgspec.json.decode(text))
+    except (QueryError, msgspec.MsgspecError, ValueError, RecursionError) as fault:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {SEARCH_MAPPING} is no mapping: {fault}") from None

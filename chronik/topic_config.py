@@ -6,7 +6,7 @@ A topic's value is, strongest first: its own override; the broker config that se
 
 What this node has no meaning for yet is accepted at its default only (see `ConfigDef.absence`). Two configs deserve a word:
 `unclean.leader.election.enable` is accepted with either value, since it only speaks of partitions with several replicas, and
-this node holds one replica of each; `chronik.durability` is this project's own.
+this node holds one replica of each; those whose names begin with `chronik.` are this project's own.
 
 Names, types, defaults and bounds: `kafka-configs --describe` of Apache Kafka 4.1.
 """
@@ -19,6 +19,8 @@ from typing import Any
 
 from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, Synonym, at_least, between, one_of
 from chronik.errors import ErrorCode, KafkaError
+
+SEARCH_MAPPING = "chronik.search.mapping"
 
 _MS_PER_HOUR, _MS_PER_MINUTE = 3_600_000, 60_000
 _LONG_MAX = 2**63 - 1
@@ -131,6 +133,9 @@ _DEFINITIONS = (
     _define("chronik.durability", _S, "interval", one_of("interval", "fsync"), "chronik.durability",
             "When a write is acknowledged: `interval` from the page cache, synced in the background every second; "
             "`fsync` after it is on disk."),
+    _define(SEARCH_MAPPING, _S, "", None, "",
+        "How search reads the fields of the topic's messages: a mapping as Elasticsearch has it, in JSON; empty for none. "
+        "`PUT /TOPIC/_mapping` on the search listener adds to it."),
 )  # fmt: skip
 
 TOPIC_CONFIGS: Mapping[str, ConfigDef] = {definition.name: definition for definition in _DEFINITIONS}
@@ -166,6 +171,7 @@ class TopicSettings:
     min_compaction_lag_ms: int
     max_compaction_lag_ms: int
     min_cleanable_dirty_ratio: float
+    search_mapping: str
 
     @property
     def compacted(self) -> bool:

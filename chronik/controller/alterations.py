@@ -23,25 +23,37 @@ from chronik.controller.records import BrokerConfigChanged, GroupConfigChanged, 
 from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import GROUP_CONFIGS, GroupTimes
 from chronik.model import topic_name_fault
-from chronik.topic_config import TOPIC_CONFIGS, check_topic_configs
+from chronik.topic_config import TOPIC_CONFIGS
 
 Changes = dict[str, str | None]
 Answer = tuple[Sequence[MetadataRecord], tuple[KafkaError | None, ...]]
+CheckTopic = Callable[[Mapping[str, str]], None]
+"""Raises KafkaError for configs that a topic can't have."""
 
 
-def decide_alter_configs(image: MetadataImage, command: AlterConfigs, times: GroupTimes) -> Answer:
+def decide_alter_configs(
+    image: MetadataImage, command: AlterConfigs, times: GroupTimes, check_topic: CheckTopic
+) -> Answer:
     """The records and the answers of an incremental change. `times` bounds the configs of groups."""
     return _decide_each(
-        [(resource, _incremental(image, resource, operations, times)) for resource, operations in command.changes],
+        [
+            (resource, _incremental(image, resource, operations, times, check_topic))
+            for resource, operations in command.changes
+        ],
         image,
         command.validate_only,
     )
 
 
-def decide_replace_configs(image: MetadataImage, command: ReplaceConfigs, times: GroupTimes) -> Answer:
+def decide_replace_configs(
+    image: MetadataImage, command: ReplaceConfigs, times: GroupTimes, check_topic: CheckTopic
+) -> Answer:
     """The records and the answers of a replacement. `times` bounds the configs of groups."""
     return _decide_each(
-        [(resource, _replacement(image, resource, configs, times)) for resource, configs in command.configs],
+        [
+            (resource, _replacement(image, resource, configs, times, check_topic))
+            for resource, configs in command.configs
+        ],
         image,
         command.validate_only,
     )
@@ -102,7 +114,11 @@ def _current(image: MetadataImage, resource: ConfigResource) -> Mapping[str, str
 
 
 def _incremental(
-    image: MetadataImage, resource: ConfigResource, operations: tuple[ConfigOperation, ...], times: GroupTimes
+    image: MetadataImage,
+    resource: ConfigResource,
+    operations: tuple[ConfigOperation, ...],
+    times: GroupTimes,
+    check_topic: CheckTopic,
 ) -> Callable[[], Changes]:
     def plan() -> Changes:
         current = _current(image, resource)
@@ -112,7 +128,7 @@ def _incremental(
             if each.value is None and each.operation is not Operation.DELETE:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"config {each.name[:80]!r} has no value")
         changes = {each.name: _changed_value(resource, current, each) for each in operations}
-        return _checked(resource, current, changes, times)
+        return _checked(resource, current, changes, times, check_topic)
 
     return plan
 
@@ -150,7 +166,11 @@ def _definition(resource: ConfigResource, name: str) -> ConfigDef | None:
 
 
 def _replacement(
-    image: MetadataImage, resource: ConfigResource, configs: tuple[tuple[str, str | None], ...], times: GroupTimes
+    image: MetadataImage,
+    resource: ConfigResource,
+    configs: tuple[tuple[str, str | None], ...],
+    times: GroupTimes,
+    check_topic: CheckTopic,
 ) -> Callable[[], Changes]:
     def plan() -> Changes:
         current = _current(image, resource)
@@ -159,16 +179,18 @@ def _replacement(
         for name, value in configs:
             if value is None:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, f"config {name[:80]!r} has no value")
-        return _checked(resource, current, {**dict.fromkeys(current), **dict(configs)}, times)
+        return _checked(resource, current, {**dict.fromkeys(current), **dict(configs)}, times, check_topic)
 
     return plan
 
 
-def _checked(resource: ConfigResource, current: Mapping[str, str], changes: Changes, times: GroupTimes) -> Changes:
+def _checked(
+    resource: ConfigResource, current: Mapping[str, str], changes: Changes, times: GroupTimes, check_topic: CheckTopic
+) -> Changes:
     """`changes` without those that change nothing, after the values that are set were checked."""
     values = {name: value for name, value in changes.items() if value is not None}
     if resource.type is ResourceType.TOPIC:
-        check_topic_configs(values)
+        check_topic(values)
     elif resource.type is ResourceType.GROUP:
         after = {**current, **changes}
         times.check(values, {name: value for name, value in after.items() if value is not None})

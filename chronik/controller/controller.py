@@ -73,6 +73,7 @@ class Rules:
 
     `use_quota` is asked about each topic that would be created, grown or deleted, with how many partitions that concerns; what
     it raises refuses the topic. It is told of no other (KIP-599).
+    `check_topic` raises KafkaError for configs that a topic can't have.
     """
 
     new_topic_id: Callable[[], Uuid]
@@ -80,6 +81,7 @@ class Rules:
     default_replication_factor: int = 1
     group_times: GroupTimes = KAFKA_TIMES
     use_quota: Callable[[int], None] = _without_quota
+    check_topic: Callable[[Mapping[str, str]], None] = check_topic_configs
 
 
 class Decision(NamedTuple):
@@ -167,7 +169,7 @@ def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCre
     if valueless:
         raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {', '.join(valueless)} of topic {new.name!r} has no value")
     configs = {name: value for name, value in new.configs if value is not None}
-    check_topic_configs(configs)
+    rules.check_topic(configs)
     replicas = _assigned_replicas(image, new) if new.assignments else _placed_replicas(image, new, rules)
     return TopicCreated(rules.new_topic_id(), new.name, _rows(image, replicas), configs)
 
@@ -379,11 +381,11 @@ def _allocate_producer_ids(image: MetadataImage, command: AllocateProducerIds, r
 
 
 def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_alter_configs(image, command, rules.group_times))
+    return Decision(*decide_alter_configs(image, command, rules.group_times, rules.check_topic))
 
 
 def _replace_configs(image: MetadataImage, command: ReplaceConfigs, rules: Rules) -> Decision:
-    return Decision(*decide_replace_configs(image, command, rules.group_times))
+    return Decision(*decide_replace_configs(image, command, rules.group_times, rules.check_topic))
 
 
 def _alter_client_quotas(image: MetadataImage, command: AlterClientQuotas, rules: Rules) -> Decision:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from functools import lru_cache
 from heapq import heappush, heapreplace
 
+import msgspec
+
 from chronik.model import PartitionId
 from chronik.search.bounds import Bounds, bounds
 from chronik.search.document import Document
@@ -13,16 +15,21 @@ from chronik.search.engine import Engine
 from chronik.search.literals import literals
 from chronik.search.mapping import Mapping
 from chronik.search.match import Scope, compile_query
-from chronik.search.messages import Answer, Hit, Search
+from chronik.search.messages import Answer, Hit, Hits, Search
 from chronik.search.patterns import Patterns
 from chronik.search.query import Query
+from chronik.search.rendering import Renderer, place_only, renderer
 from chronik.search.required import Requirement, requirement
 from chronik.search.scan import Limits, Part, Scan
 
 MAX_ANSWER_BYTES = 32 << 20
 """What the sources of all hits together may have. Those that come after are left without."""
 
-Steps = Generator[None, None, Answer]
+_STEP_BYTES = 256 << 10
+_EACH_BYTES = 2048
+"""What a hit counts beside its bytes: writing and reading it takes time too."""
+
+Steps = Generator[Hits | None, None, Answer]
 
 
 def answer(engine: Engine, request: Search, clock: Callable[[], float]) -> Steps:
@@ -53,15 +60,17 @@ def answer(engine: Engine, request: Search, clock: Callable[[], float]) -> Steps
         if clock() - began > request.seconds:
             timed_out = True
             break
-        yield
+        yield None
     scan.costs.seconds = clock() - began
+    hits = yield from _hits(kept.in_order(), numbers, request, 0 if unknown else request.skip)
     return Answer(
-        hits=_hits(kept.in_order(), numbers, request.sources),
+        hits=hits,
         total=kept.total,
         exact=not (kept.stopped or timed_out or unknown or scan.failures),
         timed_out=timed_out,
         unknown=tuple(unknown),
         failures=tuple((numbers[part], why) for part, why in scan.failures.items()),
+        indexed_to={number: part.indexed.indexed_to for number, part in zip(numbers, parts, strict=True)},
         costs=scan.costs,
     )
 
@@ -104,26 +113,69 @@ class _Kept:
         return [(-entry[1], entry[3]) for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
 
 
-def _hits(kept: list[tuple[int, Document]], numbers: list[int], sources: bool) -> tuple[Hit, ...]:
-    hits, left = [], MAX_ANSWER_BYTES
-    for part, document in kept:
-        size = len(document.key or b"") + len(document.value or b"") if sources else 0
-        size += sum(len(name) + len(value or b"") for name, value in document.headers) if sources else 0
-        left -= size
-        if not sources or left < 0:
-            hits.append(Hit(numbers[part], document.offset, document.timestamp))
+def _hits(
+    kept: list[tuple[int, Document]], numbers: list[int], request: Search, skip: int
+) -> Generator[Hits, None, tuple[Hit, ...]]:
+    """The hits as they are answered, some at a time; what comes of it are the last of them."""
+    hits: list[Hit] = []
+    left = MAX_ANSWER_BYTES
+    write = _Writing(request) if request.shape is not None else None
+    since = 0
+    for rank, (part, document) in enumerate(kept):
+        number = numbers[part]
+        if rank < skip:
+            hit, size = Hit(number, document.offset, document.timestamp), 0
+        elif write is not None:
+            hit = write.hit(number, document, left)
+            size = len(hit.rendered)
         else:
-            hits.append(
-                Hit(
-                    numbers[part],
-                    document.offset,
-                    document.timestamp,
-                    document.key,
-                    document.value,
-                    tuple(document.headers),
-                )
-            )
+            hit, size = _plain(number, document, request.sources and left > 0)
+        left -= size
+        since += size + _EACH_BYTES
+        if len(hit.rendered) > _STEP_BYTES:
+            rendered, hit = hit.rendered, msgspec.structs.replace(hit, rendered=hit.rendered[:_STEP_BYTES])
+            yield Hits((*hits, hit))
+            for at in range(_STEP_BYTES, len(rendered), _STEP_BYTES):
+                yield Hits((), rendered[at : at + _STEP_BYTES])
+        else:
+            hits.append(hit)
+            if since <= _STEP_BYTES:
+                continue
+            yield Hits(tuple(hits))
+        since = 0
+        hits.clear()
     return tuple(hits)
+
+
+def _plain(number: int, document: Document, source: bool) -> tuple[Hit, int]:
+    if not source:
+        return Hit(number, document.offset, document.timestamp), 0
+    size = len(document.key or b"") + len(document.value or b"")
+    size += sum(len(name) + len(value or b"") for name, value in document.headers)
+    return Hit(number, document.offset, document.timestamp, document.key, document.value, tuple(document.headers)), size
+
+
+class _Writing:
+    """Writes hits as JSON, each topic's by its mapping."""
+
+    def __init__(self, request: Search) -> None:
+        self._request = request
+        self._renderers: dict[bytes, Renderer] = {}
+
+    def hit(self, number: int, document: Document, left: int) -> Hit:
+        """A hit of at most `left` bytes, without its source where it has more."""
+        request, part = self._request, self._request.parts[number]
+        assert request.shape is not None
+        render = self._renderers.get(part.topic_id)
+        if render is None:
+            render = self._renderers[part.topic_id] = renderer(request.shape, part.mapping)
+        scope = Scope(part.topic, part.partition, request.now_ms, part.mapping)
+        place = [document.timestamp, f"{part.topic}:{part.partition}:{document.offset}"]
+        whole = left > 0 and len(document.value or b"") <= left
+        rendered = render(document, scope, place) if whole else b""
+        if not whole or len(rendered) > left:
+            return Hit(number, document.offset, document.timestamp, rendered=place_only(document, scope), whole=False)
+        return Hit(number, document.offset, document.timestamp, rendered=rendered)
 
 
 def _filters(query: Query, mapping: Mapping) -> tuple[Requirement | None, Patterns | None]:

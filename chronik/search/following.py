@@ -25,6 +25,7 @@ from chronik.search.messages import Follow, Forget
 
 _PERIOD_SECONDS = 0.05
 _ROUND_SECONDS = 10.0
+_NOTHING_ABORTED = 2**63 - 1
 _AT_ONCE = 200
 """Partitions of which is told in one turn of the reactor: some 20 us each."""
 
@@ -130,6 +131,15 @@ class Following(Service):
             if bounds is not None:
                 found[partition] = bounds
         return found
+
+    def when_more(self, partition: PartitionId, offset: int, told: Callable[[], None]) -> Callable[[], None] | None:
+        """Call `told` once, when more can be read than there is now; None if the record at the offset can be read already.
+
+        Returns what takes it back. Raises KafkaError when the partition isn't here.
+        """
+        if self._logs.look(partition, _NOTHING_ABORTED).stable > offset:
+            return None
+        return self._logs.when_more(partition, told)
 
     def _push(self) -> None:
         for partition in list(self._due)[:_AT_ONCE]:

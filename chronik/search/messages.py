@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from chronik.search.explaining import Explanation
 from chronik.search.mapping import NO_MAPPING, Mapping
 from chronik.search.query import Query
+from chronik.search.rendering import Rendering
+from chronik.search.requests import SearchRequest
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -66,6 +71,35 @@ class States(msgspec.Struct, frozen=True):
     partitions: tuple[PartitionState, ...]
 
 
+class Read(msgspec.Struct, frozen=True):
+    """Read a request: a URL's parameters and a body, for topics with a mapping.
+
+    `explain` is a search, and what is known of its hits beforehand.
+    """
+
+    kind: Literal["search", "count", "explain"]
+    parameters: dict[str, str]
+    body: bytes
+    now_ms: int
+    mapping: Mapping = NO_MAPPING
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with a request: see `chronik.search.query.QueryError`."""
+
+    reason: str
+    position: int | None
+    path: str
+
+
+class ReadResult(msgspec.Struct, frozen=True):
+    """The request, or what is wrong with it."""
+
+    request: SearchRequest | None = None
+    fault: Fault | None = None
+    explanation: Explanation | None = None
+
+
 class SearchedPart(msgspec.Struct, frozen=True):
     """A partition that is searched, from offset `start` to `upper` (not included)."""
 
@@ -81,7 +115,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """A search over the partitions of one process.
 
     `size` hits are wanted, the first in the order: newest first, or oldest first. Hits are counted up to `count_to`, -1 for
-    all. With `sources` hits have their key, value and headers. `seconds` is the time that it may take.
+    all. With `sources` hits have their key, value and headers; with a `shape`, their JSON instead, but for the first `skip`
+    of them. `seconds` is the time that it may take.
     """
 
     query: Query
@@ -91,11 +126,16 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     count_to: int
     oldest_first: bool = False
     sources: bool = True
+    shape: Rendering | None = None
+    skip: int = 0
     seconds: float
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A record that matches. `part` is the number of its partition in the request."""
+    """A record that matches. `part` is the number of its partition in the request.
+
+    `rendered` is its JSON, where that was asked for; not `whole`, without its source: all hits together were too large.
+    """
 
     part: int
     offset: int
@@ -103,6 +143,8 @@ class Hit(msgspec.Struct, frozen=True):
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    rendered: bytes = b""
+    whole: bool = True
 
 
 class Costs(msgspec.Struct):
@@ -124,11 +166,22 @@ class Costs(msgspec.Struct):
     seconds: float = 0.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process has found. `exact`: `total` is all there are. `unknown` are parts that the process doesn't know of
-    (yet).
+class Hits(msgspec.Struct, frozen=True):
+    """Some of the hits, told on the way: so many or so large ones would hold up the node if they came at once.
 
-    `failures` are parts of which not all could be read, with the reason.
+    `rest` goes on with what was rendered of the last hit that was told.
+    """
+
+    hits: tuple[Hit, ...]
+    rest: bytes = b""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process has found; `hits` are those that were not told before, a few. `exact`: `total` is all there are.
+    `unknown` are parts that the process doesn't know of (yet).
+
+    `failures` are parts of which not all could be read, with the reason. `indexed_to`: for each part, up to which offset its
+    index went.
     """
 
     hits: tuple[Hit, ...]
@@ -137,4 +190,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool
     unknown: tuple[int, ...]
     failures: tuple[tuple[int, str], ...]
+    indexed_to: dict[int, int] = {}
     costs: Costs

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chronik.model import PartitionId
 from chronik.search.following import Following
-from chronik.search.gathering import Found, Options, Wanted, narrowed
-from chronik.search.messages import AskState, PartitionState, Save, Search, SearchedPart, States
+from chronik.search.gathering import Found, FoundHit, Options, Wanted, narrowed
+from chronik.search.messages import AskState, Hits, PartitionState, Read, ReadResult, Save, Search, SearchedPart, States
 from chronik.search.query import Query, QueryError
 
 _SILENCE_SECONDS = 10.0
+_AT_ONCE = 100
+"""Partitions whose bounds are looked up in one turn of the reactor: some 20 us each."""
 _AGAIN_SECONDS = 0.05
 _SAVE_SECONDS = 10.0
 _STATE_SECONDS = 10.0
@@ -36,7 +38,7 @@ class Processes(Protocol):
 class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
 
-    `ask(place, request, silence seconds)` asks one of them; it fails with QueryError where the query is at fault.
+    `ask(place, request, silence seconds[, progress])` asks one of them; it fails with QueryError where the query is at fault.
     """
 
     log = Logger()
@@ -45,7 +47,7 @@ class SearchService(Service):
         self,
         processes: Processes,
         following: Following,
-        ask: Callable[[int, msgspec.Struct, float], Deferred[Any]],
+        ask: Callable[..., Deferred[Any]],
         clock: Any,
     ) -> None:
         self._processes = processes
@@ -74,9 +76,27 @@ class SearchService(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    async def read(self, asked: Read) -> ReadResult:
+        """The request that is asked to be read, by a process: large ones take longer than the reactor may be held."""
+        place = next(iter(self._following.busy_places()), 0)
+        read: ReadResult = await self._ask(place, asked, _SILENCE_SECONDS)
+        return read
+
+    async def reached(self, partition: PartitionId, offset: int) -> None:
+        """Return when the record at this offset can be found. Raises KafkaError when the partition isn't here."""
+        while True:
+            more: Deferred[None] = Deferred()
+            forget = self._following.when_more(partition, offset, partial(more.callback, None))
+            if forget is None:
+                return
+            try:
+                await more
+            finally:
+                forget()
+
     async def search(self, query: Query, wanted: Sequence[Wanted], options: Options) -> Found:
         """The records of `wanted` that match. Raises QueryError for a query that does not fit their fields."""
-        bounds = self._following.bounds([each.partition for each in wanted])
+        bounds = await self._bounds([each.partition for each in wanted])
         found = Found([narrowed(each, *bounds.get(each.partition, (0, 0))) for each in wanted])
         for number, each in enumerate(wanted):
             if each.partition not in bounds:
@@ -84,7 +104,8 @@ class SearchService(Service):
         waiting = [number for number, part in enumerate(found.parts) if part.start < part.upper]
         ends = self._clock.seconds() + options.seconds
         while waiting:
-            waiting = await self._ask_for(query, waiting, options, found, max(ends - self._clock.seconds(), 0.0))
+            queries = [query if (own := wanted[number].query) is None else own for number in waiting]
+            waiting = await self._ask_for(queries, waiting, options, found, max(ends - self._clock.seconds(), 0.0))
             if waiting and self._clock.seconds() >= ends:
                 found.timed_out = True
                 break
@@ -95,18 +116,20 @@ class SearchService(Service):
         return found
 
     async def _ask_for(
-        self, query: Query, numbers: list[int], options: Options, found: Found, seconds: float
+        self, queries: list[Query], numbers: list[int], options: Options, found: Found, seconds: float
     ) -> list[int]:
-        """Ask for these parts, add what comes; those that their process doesn't know yet."""
-        by_place: dict[int, list[int]] = {}
-        for number in numbers:
+        """Ask for these parts, each with its query; add what comes. Those that their process doesn't know yet."""
+        by_place: dict[tuple[int, int], tuple[Query, list[int]]] = {}
+        for number, query in zip(numbers, queries, strict=True):
             place = self._following.place_of(_id(found.parts[number]))
             if place is None:
                 found.fail(number, "the topic was deleted")
             else:
-                by_place.setdefault(place, []).append(number)
+                by_place.setdefault((place, id(query)), (query, []))[1].append(number)
         asking = []
-        for place, asked in by_place.items():
+        told: list[list[FoundHit]] = []
+        alone = len(by_place) == 1 and not found.hits
+        for (place, _), (query, asked) in by_place.items():
             request = Search(
                 query=query,
                 parts=tuple(found.parts[number] for number in asked),
@@ -115,22 +138,40 @@ class SearchService(Service):
                 count_to=options.count_to,
                 oldest_first=options.oldest_first,
                 sources=options.sources,
+                shape=options.shape,
+                skip=options.skip if alone else 0,
                 seconds=seconds,
             )
-            asking.append(self._ask(place, request, _SILENCE_SECONDS))
+            hits: list[FoundHit] = []
+            told.append(hits)
+
+            def heard(some: Hits, hits: list[FoundHit] = hits, asked: list[int] = asked) -> None:
+                hits.extend(found.placed(some.hits, asked))
+                if some.rest:
+                    hits[-1].rendered.append(some.rest)
+
+            asking.append(self._ask(place, request, _SILENCE_SECONDS, heard))
         unknown: list[int] = []
-        for asked, (done, answer) in zip(
-            by_place.values(), await DeferredList(asking, consumeErrors=True), strict=True
-        ):
+        answers = await DeferredList(asking, consumeErrors=True)
+        for (_, asked), hits, (done, answer) in zip(by_place.values(), told, answers, strict=True):
             if done:
-                found.add(answer, asked)
+                found.add(answer, asked, hits)
                 unknown += [asked[each] for each in answer.unknown]
-            elif answer.check(QueryError):
+            elif answer.check(QueryError, CancelledError):
                 answer.raiseException()
             else:
                 for number in asked:
                     found.fail(number, answer.getErrorMessage())
         return unknown
+
+    async def _bounds(self, partitions: Sequence[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
+        """Where the partitions begin and end now, some in each turn of the reactor."""
+        found: dict[PartitionId, tuple[int, int]] = {}
+        for at in range(0, len(partitions), _AT_ONCE):
+            if at:
+                await deferLater(self._clock, 0)
+            found.update(self._following.bounds(partitions[at : at + _AT_ONCE]))
+        return found
 
     async def states(self, partitions: Sequence[PartitionId]) -> list[PartitionState]:
         """How far the indexes of these partitions have come; one that isn't indexed (nothing is in it) is left out."""

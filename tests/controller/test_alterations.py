@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.controller.commands import (
@@ -15,7 +17,7 @@ from chronik.controller.commands import (
     ResourceType,
 )
 from chronik.controller.controller import Rules
-from chronik.errors import ErrorCode
+from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import Bounded, GroupTimes
 from tests.controller.cluster import decided, image_with, topic_ids
 
@@ -151,3 +153,27 @@ class GroupConfigTests(Case):
         self.rules = Rules(topic_ids(), group_times=times)
         self.assertEqual(self.alter(self.GROUP, (self.SESSION, Operation.SET, "5000")), ErrorCode.INVALID_CONFIG)
         self.assertEqual(self.image.group_configs("g"), {})
+
+
+class TopicChecks(SynchronousTestCase):
+    """A check of topics' configs that the rules bring along holds wherever configs are set."""
+
+    def setUp(self) -> None:
+        def check(configs: Mapping[str, str]) -> None:
+            if configs.get("chronik.search.mapping") == "bad":
+                raise KafkaError(ErrorCode.INVALID_CONFIG, "no mapping")
+
+        self.image = image_with(1)
+        self.rules = Rules(topic_ids(), check_topic=check)
+
+    def test_creating_and_changing(self) -> None:
+        bad = (("chronik.search.mapping", "bad"),)
+        refused, created = decided(self.image, CreateTopics((NewTopic("a", configs=bad), NewTopic("t"))), self.rules)
+        self.assertEqual((refused.error.code, created.error), (ErrorCode.INVALID_CONFIG, None))
+        operation = ConfigOperation("chronik.search.mapping", Operation.SET, "bad")
+        for command in (AlterConfigs(((TOPIC, (operation,)),)), ReplaceConfigs(((TOPIC, bad),))):
+            (error,) = decided(self.image, command, self.rules)
+            self.assertEqual(error.code, ErrorCode.INVALID_CONFIG)
+        topic = self.image.topic("t")
+        assert topic is not None
+        self.assertEqual(topic.configs, {})
