@@ -43,12 +43,13 @@ from chronik.listeners.served import served_apis
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
-from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
 from chronik.search.service import SearchService
 from chronik.searching import searching
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
+from chronik.topic_config import TopicSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Parts:
     many_elements: ManyElementRequests
     table: ApiTable
     search: SearchService | None
+    settings_for: Callable[[Topic], TopicSettings]
     background: tuple[IService, ...]
 
 
@@ -177,6 +179,7 @@ def assemble(
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
         search=search,
+        settings_for=configs.topic_settings,
         background=(
             trash,
             retention,

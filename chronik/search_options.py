@@ -1,4 +1,4 @@
-"""The options of search: how many processes, and the listener.
+"""The options of search: how many processes, the listener, and how long a search may take.
 
 One of the declarations that `chronik.config.Config` is made of.
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chronik.options import Section
+from chronik.addresses import ListenerAddress, parse_listener
+from chronik.options import MILLISECONDS, Section
 
 SEARCH = Section("Search")
+
+
+def _parse_listener(text: str) -> ListenerAddress | None:
+    return None if text.lower() == "none" else parse_listener(text, "HTTP")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,4 +26,18 @@ class SearchOptions:
         "Processes that index and search. Each owns a part of the partitions. 0: nothing is indexed, and search is not served.",
         low=0,
         high=64,
+    )
+    search_listener: ListenerAddress | None = SEARCH.custom(
+        ListenerAddress("HTTP", "127.0.0.1", 9200),
+        "Where messages are searched by HTTP, as Elasticsearch speaks it. It has no authentication yet: keep it on loopback.",
+        _parse_listener,
+        "host:port, tcp:port or tcp:port:interface=host, or none",
+        flag="search-listen",
+    )
+    search_timeout_ms: int = SEARCH.integer(
+        30_000,
+        "The longest that a search may take, and the time that one has which doesn't say how long.",
+        low=1,
+        high=600_000,
+        unit=MILLISECONDS,
     )

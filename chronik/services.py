@@ -47,6 +47,7 @@ from chronik.model import Endpoint
 from chronik.raft.providers import MEMORY, format_store, open_store, preferred_provider
 from chronik.raft.single import RunInThread, SingleNodeLog, run_inline
 from chronik.raft.writer import WriterThread
+from chronik.searching import check_topic
 from chronik.telemetry.metrics import NodeMetrics
 
 _CLOSE_IDLE_SECONDS = 10.0
@@ -96,6 +97,7 @@ class Node(MultiService):
         self.metrics = NodeMetrics(time.monotonic)
         self.kafka_ports: list[tuple[ListenerAddress, tcp.Port]] = []
         self.admin_port: tcp.Port | None = None
+        self.search_port: tcp.Port | None = None
         self._tell_fatal = on_fatal
         self._fatal: Failure | None = None
         self._clean = True
@@ -153,6 +155,8 @@ class Node(MultiService):
         self._go_on()
         for service in self._parts.background:
             self._run(service)
+        await self._bind_search()
+        self._go_on()
         self._serve_kafka()
         self._serving = True
         self.log.info(
@@ -253,7 +257,9 @@ class Node(MultiService):
         self.controller = Controller(
             self.metadata,
             SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
-            Rules(_random_id, config.num_partitions, config.default_replication_factor, group_times(config)),
+            Rules(
+                _random_id, config.num_partitions, config.default_replication_factor, group_times(config), check_topic
+            ),
         )
         self._undo.append(self.controller.stop)
         await self.controller.start()
@@ -354,26 +360,28 @@ class Node(MultiService):
         config = self.config
         if config.admin_listener is None:
             return
-        from chronik.listeners.admin import (
-            AdminServices,
-            make_site,
-        )  # it imports Klein, a third of a second of start-up
+        from chronik.http_sites import admin_site  # it imports Klein, a third of a second of start-up
 
-        services = AdminServices(
-            metadata=self.metadata,
-            controller=self.controller,
-            groups=self.coordinator,
-            reader=self.replicas,
-            sizes=self.replicas.sizes_of,
-            metrics=self.metrics,
-            clock=self._reactor,
-            node_id=config.node_id,
-            role=config.role,
+        site = admin_site(
+            config,
+            self._reactor,
+            self._parts,
+            self.metadata,
+            self.controller,
+            self.metrics,
             listeners=lambda: [(endpoint.listener, endpoint.host, endpoint.port) for endpoint in self.endpoints],
             ready=lambda: bool(self.ready.called),
-            loopback=config.admin_listener.loopback,
         )
-        self.admin_port = await self._listen(config.admin_listener, make_site(services))
+        self.admin_port = await self._listen(config.admin_listener, site)
+
+    async def _bind_search(self) -> None:
+        config, search = self.config, self._parts.search
+        if config.search_listener is None or search is None:
+            return
+        from chronik.http_sites import search_site  # late, as above
+
+        site = search_site(config, self._reactor, self._parts, search, self.metadata, self.controller)
+        self.search_port = await self._listen(config.search_listener, site)
 
 
 def _random_id() -> bytes:

@@ -42,6 +42,7 @@ class Options(usage.Options):
         ["listen", "l", None, "Where Kafka clients connect [default: $KAFKA_LISTENERS, or PLAINTEXT://127.0.0.1:9092]"],
         ["advertise", None, None, "What clients are told to dial [default: the address that they dialled]"],
         ["admin-listen", None, None, "Where REST API and /metrics are served, or 'none' [default: 127.0.0.1:8080]"],
+        ["search-listen", None, None, "Where messages are searched by HTTP, or 'none' [default: 127.0.0.1:9200]"],
     ]
     config: Config
 

@@ -37,7 +37,7 @@ class CommandLine(SynchronousTestCase):
     def test_help_names_the_flags(self) -> None:
         done = twistd("-n", "chronik", "--help")
         self.assertEqual(done.returncode, 0, done.stderr)
-        for flag in ("--role", "--config", "--data-dir", "--listen", "--admin-listen", "--set"):
+        for flag in ("--role", "--config", "--data-dir", "--listen", "--admin-listen", "--search-listen", "--set"):
             self.assertIn(flag, done.stdout)
 
     def test_version(self) -> None:
@@ -129,11 +129,14 @@ class FatalFailures(SynchronousTestCase):
         self.assertFalse(os.path.exists(path))
 
 
+_OTHERS = ("--admin-listen=127.0.0.1:0", "--search-listen=none")
+
+
 class StartupFailures(SynchronousTestCase):
     """What keeps a node from starting is one clear line on stderr, and status 1."""
 
     def start(self, *arguments: str) -> str:
-        done = twistd("-n", "--pidfile=", "chronik", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", *arguments)
+        done = twistd("-n", "--pidfile=", "chronik", "--listen=127.0.0.1:0", *_OTHERS, *arguments)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertTrue(done.stderr.startswith("chronik: "), done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
@@ -68,6 +68,14 @@ def _name(url: str) -> str | None:
         return None
 
 
+def _is_utf8(path: bytes) -> bool:
+    try:
+        unquote_to_bytes(path.partition(b"?")[0]).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def content_type(request: IRequest) -> str:
     """The media type of the body, in lower case and without parameters; empty where none is named."""
     return (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
@@ -86,7 +94,8 @@ class QuietSite(Site):
 class BoundedRequest(Request):
     """A request whose body is refused with 413, and its connection closed, before it grows above `max_body` bytes.
 
-    A body that is a form is refused as well: Twisted would take it apart before anybody is asked, in one piece.
+    A body that is a form is refused as well: Twisted would take it apart before anybody is asked, in one piece. So is a path
+    that is no text, on which Klein fails.
     """
 
     max_body = 1024 * 1024
@@ -113,6 +122,8 @@ class BoundedRequest(Request):
         """The whole request came."""
         if not self._refused and content_type(self) in _FORMS:
             self._refuse(Refusal(415, f"Content-Type {content_type(self)} is not served; send application/json"))
+        if not self._refused and not _is_utf8(path):
+            self._refuse(Refusal(400, "the path is not UTF-8, percent-encoded"))
         if not self._refused:
             super().requestReceived(command, path, version)
 
@@ -188,4 +199,5 @@ async def send_answer(request: Any, pieces: Iterable[bytes], clock: IReactorTime
             await deferLater(clock, 0)
             await sending.taken()
     finally:
-        request.unregisterProducer()
+        if request.channel is not None:  # it is, once the connection is gone
+            request.unregisterProducer()

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from chronik.config import Config
 from chronik.errors import ChronikError
-from chronik.testing.process import NodeProcess
+from chronik.testing.process import NodeProcess, ports_of
 from chronik.testing.reactor_thread import call, reactor_in_thread
 
 _log = Logger()
@@ -42,6 +42,7 @@ class Chronik:
         self._process = NodeProcess(self._settings, self._directory is None) if process else None
         self._node: Any = None
         self._port: int | None = None
+        self._search_port: int | None = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -55,13 +56,14 @@ class Chronik:
         """Return when clients can connect. Raises ChronikError for what keeps the node from starting."""
         if self._port is not None:
             raise RuntimeError("this broker is running already")
-        self._port = self._process.start() if self._process is not None else call(self._start)
+        ports = self._process.start() if self._process is not None else call(self._start)
+        self._port, self._search_port = ports
         return self
 
     def stop(self) -> None:
         """Return when everything is closed. Harmless when repeated."""
         if self._port is not None:
-            self._port = None
+            self._port = self._search_port = None
             if self._process is not None:
                 self._process.stop()
             else:
@@ -80,6 +82,13 @@ class Chronik:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def search_url(self) -> str:
+        """Where messages are searched by HTTP, of a broker with `search_listener="127.0.0.1:0"`."""
+        if self._search_port is None:
+            raise RuntimeError('this broker has no search listener: start it with search_listener="127.0.0.1:0"')
+        return f"http://127.0.0.1:{self._search_port}"
+
+    @property
     def pid(self) -> int | None:
         """The process id of a broker with `process=True`, for tests that kill it."""
         return None if self._process is None else self._process.pid
@@ -90,7 +99,7 @@ class Chronik:
             raise RuntimeError("only a broker in this process can be told directly; use a client's admin calls")
         call(self._create_topic, name, partitions, configs or {})
 
-    async def _start(self) -> int:
+    async def _start(self) -> tuple[int, int | None]:
         from chronik.services import make_node
 
         def fatal(failure: Failure) -> None:
@@ -110,7 +119,7 @@ class Chronik:
                 f"the broker has not started within {_START_SECONDS} s; its log says how far it came"
             ) from None
         self._node = node
-        return int(node.kafka_ports[0][1].getHost().port)
+        return ports_of(node)
 
     async def _stop(self) -> None:
         node, self._node = self._node, None
@@ -130,6 +139,7 @@ def _settings(directory: str | None, options: Mapping[str, object]) -> dict[str,
     settings = {
         "listeners": "PLAINTEXT://127.0.0.1:0",
         "admin_listener": "none",
+        "search_listener": "none",
         "group_initial_rebalance_delay_ms": "0",
         "group_min_session_timeout_ms": "1",
     }

@@ -1,6 +1,6 @@
 """A broker in a process of its own, for tests that want it isolated, or killed.
 
-The parent passes the settings as JSON in an argument and reads one line from the child: its port, or why it didn't start. The
+The parent passes the settings as JSON in an argument and reads one line from the child: its ports, or why it didn't start. The
 child ends when its standard input does, so it never outlives the test that started it.
 """
 
@@ -30,8 +30,8 @@ class NodeProcess:
         """The child's process id while it runs."""
         return None if self._child is None else self._child.pid
 
-    def start(self) -> int:
-        """Start it and return its port. Raises ChronikError with the child's reason."""
+    def start(self) -> tuple[int, int | None]:
+        """Start it and return its ports: Kafka's, and that of search. Raises ChronikError with the child's reason."""
         child = subprocess.Popen(
             [sys.executable, "-c", "from chronik.testing.process import main; main()", self._argument],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # the code of this process
@@ -41,12 +41,13 @@ class NodeProcess:
         )
         assert child.stdout is not None
         line = child.stdout.readline()
-        if not line.strip().isdigit():
+        ports = line.split()
+        if not ports or not all(port.isdigit() for port in ports):
             child.kill()
             child.wait()
             raise ChronikError(line.strip() or f"the broker's process ended with status {child.returncode}")
         self._child = child
-        return int(line)
+        return int(ports[0]), int(ports[1]) if len(ports) > 1 else None
 
     def stop(self) -> None:
         """End it in order; kill it if it doesn't."""
@@ -61,6 +62,12 @@ class NodeProcess:
             child.kill()
             child.wait()
         child.stdout.close()
+
+
+def ports_of(node: Any) -> tuple[int, int | None]:
+    """The port of Kafka's first listener, and that of search, if it is served."""
+    search = node.search_port
+    return int(node.kafka_ports[0][1].getHost().port), None if search is None else int(search.getHost().port)
 
 
 def main() -> None:
@@ -91,7 +98,7 @@ def main() -> None:
             maybeDeferred(node.stopService).addBoth(lambda _: reactor.stop())
 
     node = make_node(Config.resolve(given["settings"]), fatal, reactor, in_memory=given["in_memory"])
-    node.ready.addCallback(lambda ready: say(str(ready.kafka_ports[0][1].getHost().port)))
+    node.ready.addCallback(lambda ready: say(" ".join(str(port) for port in ports_of(ready) if port is not None)))
     reactor.callWhenRunning(node.startService)
     reactor.callWhenRunning(StandardIO, Parent())
     reactor.run()

@@ -17,7 +17,12 @@ from tests.node.test_faults import FaultyDisk
 def main() -> None:
     disk = FaultyDisk()
     disk.broken = ".log"
-    settings = {"data_directory": sys.argv[1], "listeners": "127.0.0.1:0", "admin_listener": "none"}
+    settings = {
+        "data_directory": sys.argv[1],
+        "listeners": "127.0.0.1:0",
+        "admin_listener": "none",
+        "search_listener": "none",
+    }
     node = make_node(Config.resolve(settings), exit_on(None), disk=disk)  # type: ignore[arg-type]
 
     async def run() -> None:

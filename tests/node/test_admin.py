@@ -46,6 +46,7 @@ class AdminListener(TestCase):
                 "data_directory": os.path.abspath(self.mktemp()),
                 "listeners": "127.0.0.1:0",
                 "admin_listener": "127.0.0.1:0",
+                "search_listener": "none",
                 "offsets_topic_num_partitions": "1",
             }
         )
@@ -155,6 +156,15 @@ class AdminListener(TestCase):
         chunk = b"%x\r\n%s\r\n" % (MAX_BODY // 2, b" " * (MAX_BODY // 2))
         chunked = await self.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3)
         self.assertTrue(chunked.startswith(b"HTTP/1.1 413 "), chunked)
+
+    async def test_a_form_is_refused_before_it_is_taken_apart(self) -> None:
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
+            status, problem, _ = await self.ask("POST", "/v1/topics", b"a=1&" * 100_000, content_type=kind)
+            self.assertEqual((status, problem["status"]), (415, 415))
+
+    async def test_a_path_that_is_no_text_is_refused(self) -> None:
+        status, problem, _ = await self.ask("GET", "/v1/topics/%ff")
+        self.assertEqual((status, problem["status"]), (400, 400))
 
     async def test_the_document_is_valid_openapi_and_names_every_route(self) -> None:
         status, document, _ = await self.ask("GET", "/v1/openapi.json")

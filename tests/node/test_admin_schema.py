@@ -24,6 +24,7 @@ class GeneratedRequests(TestCase):
                 "data_directory": os.path.abspath(self.mktemp()),
                 "listeners": "127.0.0.1:0",
                 "admin_listener": "127.0.0.1:0",
+                "search_listener": "none",
                 "offsets_topic_num_partitions": "1",
             }
         )

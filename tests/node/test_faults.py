@@ -97,6 +97,7 @@ class FaultTests(TestCase):
                 "data_directory": os.path.abspath(self.mktemp()),
                 "listeners": "127.0.0.1:0",
                 "admin_listener": "none",
+                "search_listener": "none",
                 "flush_interval_ms": "100000",
                 **settings,
             }

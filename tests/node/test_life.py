@@ -54,6 +54,7 @@ class StoppingTests(SynchronousTestCase):
                 "data_directory": self.directory,
                 "listeners": "PLAINTEXT://127.0.0.1:0",
                 "admin_listener": "none",
+                "search_listener": "none",
                 **more,
             }
         )

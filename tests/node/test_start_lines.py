@@ -17,7 +17,9 @@ class StartLinesTests(TestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         node = make_node(
-            Config.resolve({"listeners": "127.0.0.1:0", "admin_listener": "none"}), lambda _: None, in_memory=True
+            Config.resolve({"listeners": "127.0.0.1:0", "admin_listener": "none", "search_listener": "none"}),
+            lambda _: None,
+            in_memory=True,
         )
         node.startService()
         self.addCleanup(node.stopService)

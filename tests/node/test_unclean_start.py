@@ -71,6 +71,7 @@ class UncleanStartTests(TestCase):
                 "data_directory": directory,
                 "listeners": f"127.0.0.1:{port}",
                 "admin_listener": "none",
+                "search_listener": "none",
                 "flush_interval_ms": "100000",
             }
         )

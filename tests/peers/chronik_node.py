@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 class ChronikNode:
     """One node; `directory` takes its data (`data`) and its log. `settings` are options by name, as `--set` takes them.
 
-    The ports are chosen once, so clients find the node again after `kill` and `start`. `admin_port` serves REST and metrics.
+    The ports are chosen once, so clients find the node again after `kill` and `start`. `admin_port` serves REST and metrics, `search_port` searches.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class ChronikNode:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.data = directory / "data"
-        self.port, self.admin_port = free_ports(2)
+        self.port, self.admin_port, self.search_port = free_ports(3)
         self.bootstrap = f"{LOOPBACK}:{self.port}"
         options = {"group_initial_rebalance_delay_ms": "0", **(settings or {})}
         line = [
@@ -37,6 +37,7 @@ class ChronikNode:
             f"--listen=PLAINTEXT://{self.bootstrap}",
             f"--advertise=PLAINTEXT://{self.bootstrap}",
             f"--admin-listen={LOOPBACK}:{self.admin_port}",
+            f"--search-listen={LOOPBACK}:{self.search_port}",
             *(f"--set={name}={value}" for name, value in options.items()),
         ]
         if descriptors is not None:
