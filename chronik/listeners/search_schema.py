@@ -168,6 +168,7 @@ OPERATIONS = (
     Operation(_GET, "/{names}", "index", "Topics, their mappings and settings", None, None, _NAMES, _LOOK),
 )  # fmt: skip
 
+_NAMES_SCHEMA = {"type": "string", "pattern": "^[a-zA-Z0-9.*-][a-zA-Z0-9._*-]{0,100}(,[a-zA-Z0-9._*-]{1,100}){0,9}$"}
 _TYPES: dict[str, _Object] = {
     "size": {"type": "integer", "minimum": 0, "maximum": 10_000},
     "from": {"type": "integer", "minimum": 0, "maximum": 10_000},
@@ -176,7 +177,7 @@ _TYPES: dict[str, _Object] = {
     "bytes": {"enum": ["b"]},
     "wait_for_status": {"enum": ["green", "yellow", "red"]},
     **{
-        name: {"enum": ["true", "false"]}
+        name: {"enum": ["true", "false", ""]}
         for name in ("ignore_unavailable", "allow_no_indices", "v", "rest_total_hits_as_int")
     },
 }
@@ -217,9 +218,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
         "summary": op.summary,
         "responses": responses,
     }
-    parameters: list[_Object] = [
-        {"name": "names", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    ] * whole
+    parameters: list[_Object] = [{"name": "names", "in": "path", "required": True, "schema": _NAMES_SCHEMA}] * whole
     parameters += [
         {"name": name, "in": "query", "schema": _TYPES.get(name, {"type": "string"})} for name in op.parameters
     ]

@@ -45,10 +45,11 @@ SEARCH_PARAMETERS = (
 )  # fmt: skip
 """What the URL of a search may say about it."""
 
-_BODY_KEYS = (
+SEARCHED_WITH = (
     "query", "size", "from", "sort", "_source", "fields", "docvalue_fields", "script_fields", "track_total_hits",
     "timeout", "chronik",
 )  # fmt: skip
+"""Keys of a search's body that are acted on."""
 _OFF = ("explain", "profile", "seq_no_primary_term", "track_scores", "version")
 """Keys and parameters that may be false."""
 _NO_SCORES = "there are no scores"
@@ -203,11 +204,11 @@ def _known(body: Body) -> None:
                 raise body[name].error(
                     f"not served: {_NO_SCORES if name in ('explain', 'track_scores') else _NOT_BUILT}"
                 )
-        elif name not in _BODY_KEYS:
+        elif name not in SEARCHED_WITH:
             reason = _REASONS.get(name)
             if reason is not None:
                 raise QueryError(f"not served: {reason}", path=name)
-            raise QueryError(f"unknown ({', '.join(_BODY_KEYS)} can stand here)", path=name)
+            raise QueryError(f"unknown ({', '.join(SEARCHED_WITH)} can stand here)", path=name)
 
 
 def _either(url: Body, body: Body, name: str) -> Body | None:
