@@ -18,6 +18,7 @@ from chronik.ctl.options import root_options
 from chronik.ctl.produce import produce
 from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
+from chronik.ctl.search import search
 from chronik.ctl.topic import topic
 
 _EPILOG = (
@@ -39,7 +40,7 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, group, quota, cluster):
+for _command in (topic, produce, consume, search, group, quota, cluster):
     ctl.add_command(_command)
 
 
