@@ -5,10 +5,10 @@ A short request is read here, a longer one by a process that searches: reading o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
@@ -37,11 +37,14 @@ INLINE_BYTES = 1024
 """A request of so many bytes is read at once: in about 3 ms, at the worst."""
 MAX_UNDER_WAY = 100
 """Searches at a time."""
+MAX_WAITING = 1000
+"""Those that wait for offsets to be reached."""
 
 _MANY = 1000
 """Hits that are put together in a turn of the reactor of their own."""
 
 Kind = Literal["search", "count", "explain"]
+_T = TypeVar("_T")
 
 
 class ISearches(Protocol):
@@ -83,6 +86,7 @@ class Searches:
     def __init__(self, parts: SearchParts) -> None:
         self._parts = parts
         self._under_way = 0
+        self._waiting = 0
         self._turns = DeferredLock()
 
     async def search(self, call: Call) -> list[bytes]:
@@ -138,7 +142,8 @@ class Searches:
         if not set(wildcards.split(",")) <= {"open", "all", "hidden"}:
             raise Refusal(400, f"expand_wildcards is open or all, not {wildcards[:80]!r}")
         choice = Choice(switch(parameters, "ignore_unavailable"), switch(parameters, "allow_no_indices", True))
-        choosing = choose(names, self._parts.metadata.topics(), choice)
+        metadata = self._parts.metadata
+        choosing = choose(names, metadata.topics(), metadata.topic, choice)
         while True:
             try:
                 next(choosing)
@@ -158,7 +163,8 @@ class Searches:
             raise Refusal(400, "search_type is query_then_fetch: there are no scores to be counted before")
         if "typed_keys" in also and switch(rest, "typed_keys"):
             raise Refusal(400, "typed_keys is not served: aggregations have the names that the request gave them")
-        rest.pop("typed_keys", None)
+        if "typed_keys" in also:
+            rest.pop("typed_keys", None)
         return await self.topics(call.names, about_names), rest
 
     async def _read(self, kind: Kind, call: Call, topics: Sequence[Topic], now_ms: int) -> _Asked:
@@ -175,7 +181,7 @@ class Searches:
             if size <= INLINE_BYTES:
                 result = await self._turns.run(self._read_here, asked)
             else:
-                result = await self._parts.search.read(asked)
+                result = await self._counted(self._parts.search.read(asked))
             if result.fault is not None:
                 raise fault_refusal(result.fault)
             assert result.request is not None
@@ -199,7 +205,13 @@ class Searches:
         if limit > parts.longest_ms:
             raise Refusal(400, f"timeout: a search may take {parts.longest_ms} ms here (search_timeout_ms)")
         if request.wait_for:
-            await self._wait_for(request.wait_for, topics, limit / 1000)
+            if self._waiting >= MAX_WAITING:
+                raise Refusal(429, f"{MAX_WAITING} searches wait for offsets; try again")
+            self._waiting += 1
+            try:
+                await self._wait_for(request.wait_for, topics, limit / 1000)
+            finally:
+                self._waiting -= 1
         vector = request.vector
         now_ms = now_ms if vector is None else vector.now
         options = Options(
@@ -222,17 +234,16 @@ class Searches:
             lost = lost_since(vector, topics, found, lambda name: metadata.topic(name) is not None, parts.compacted)
         return found, extras_of(found, known, now_ms, lost)
 
-    async def _counted(self, searching: Any) -> Found:
-        """Search, if not too many do."""
+    async def _counted(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Let the processes do it, if they don't do too much already."""
         if self._under_way >= MAX_UNDER_WAY:
-            searching.close()
+            work.close()
             raise Refusal(429, f"{MAX_UNDER_WAY} searches are under way; try again")
         self._under_way += 1
         try:
-            found: Found = await searching
+            return await work
         finally:
             self._under_way -= 1
-        return found
 
     async def _wait_for(self, offsets: dict[str, dict[int, int]], topics: Sequence[Topic], seconds: float) -> None:
         by_name = {topic.name: topic for topic in topics}

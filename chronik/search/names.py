@@ -1,13 +1,13 @@
 """Which topics a request is for: `events`, `a,b`, `log-*`, `log-*,-log-old`, `_all`, as Elasticsearch reads names of indices.
 
 Parts count in their order: one that begins with `-` takes out, if a part before it has a wildcard. A wildcard matches users'
-topics only. Choosing out of very many topics is done in steps.
+topics only. With one, all topics are gone through, in steps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from chronik.model import INTERNAL_TOPICS, Topic
@@ -43,9 +43,13 @@ class _Part(NamedTuple):
     pattern: re.Pattern[str] | None
 
 
-def choose(expression: str, topics: Sequence[Topic], choice: Choice) -> Generator[None, None, list[Topic]]:
-    """The topics, in the order of `topics`, in steps. Raises NamesError."""
+def choose(
+    expression: str, topics: Sequence[Topic], find: Callable[[str], Topic | None], choice: Choice
+) -> Generator[None, None, list[Topic]]:
+    """The topics, in the order of their names, as `topics` has all; `find` finds one. Raises NamesError."""
     wanted = _parts(expression)
+    if all(part.pattern is None for part in wanted):
+        topics = [topic for name in sorted({part.name for part in wanted}) if (topic := find(name)) is not None]
     exact = {part.name for part in wanted if part.pattern is None and not part.takes_out}
     chosen: list[Topic] = []
     for number, topic in enumerate(topics):

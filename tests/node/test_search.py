@@ -33,12 +33,13 @@ def event(number: int) -> Message:
 
 
 @cache
-def shared(in_memory: bool) -> Chronik:
+def shared(in_memory: bool, processes: int) -> Chronik:
     """One node for many tests, none of which changes the messages that are in it. It is stopped at the end of the process."""
     directory = None if in_memory else TemporaryDirectory()
     broker = Chronik(
         directory=directory and directory.name,
         search_listener="127.0.0.1:0",
+        search_workers=processes,
         transaction_state_log_num_partitions=1,
     ).start()
     if directory is not None:
@@ -60,9 +61,10 @@ class Searching(SynchronousTestCase):
     """Tests on a shared node. They may add topics of their own, whose names begin with `x-`."""
 
     in_memory = False
+    processes = 1
 
     def setUp(self) -> None:
-        self.broker = shared(self.in_memory)
+        self.broker = shared(self.in_memory, self.processes)
 
     def ask(self, method: str, path: str, body: Any = None, status: int = 200, **headers: str) -> Answer:
         answer = ask(self.broker, method, path, body, **headers)
@@ -337,7 +339,10 @@ class SearchTests(Searching):
     def test_an_open_transaction_is_waited_for_and_an_aborted_one_never_found(self) -> None:
         self.broker.create_topic("x-paid")
         producer = Producer(
-            {"bootstrap.servers": self.broker.bootstrap_servers, "transactional.id": f"t-{self.in_memory}"}
+            {
+                "bootstrap.servers": self.broker.bootstrap_servers,
+                "transactional.id": f"t-{self.in_memory}-{self.processes}",
+            }
         )
         producer.init_transactions(30)
         for value, commit in [(b"aborted", False), (b"committed", True)]:
@@ -447,6 +452,12 @@ class MappingTests(Searching):
 
 class InMemory(SearchTests):
     in_memory = True
+
+
+class ThreeProcesses(SearchTests):
+    """Each has some of the partitions."""
+
+    processes = 3
 
 
 class AfterARestart(SynchronousTestCase):
