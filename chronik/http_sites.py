@@ -69,7 +69,7 @@ def search_site(
         metadata=metadata,
         controller=controller,
         reader=parts.replicas,
-        sizes=parts.replicas.sizes_of,
+        sizes=parts.replicas.partition_sizes,
         clock=reactor,
         node_id=config.node_id,
         loopback=config.search_listener.loopback,

@@ -258,7 +258,11 @@ class Node(MultiService):
             self.metadata,
             SingleNodeLog(open_metadata, run_in_thread, self._on_fatal),
             Rules(
-                _random_id, config.num_partitions, config.default_replication_factor, group_times(config), check_topic
+                _random_id,
+                config.num_partitions,
+                config.default_replication_factor,
+                group_times(config),
+                check_topic=check_topic,
             ),
         )
         self._undo.append(self.controller.stop)

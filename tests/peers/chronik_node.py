@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).parent.parent.parent
 class ChronikNode:
     """One node; `directory` takes its data (`data`) and its log. `settings` are options by name, as `--set` takes them.
 
-    The ports are chosen once, so clients find the node again after `kill` and `start`. `admin_port` serves REST and metrics, `search_port` searches.
+    The ports are chosen once, so clients find the node again after `kill` and `start`. `admin_port` serves REST and
+    metrics, `search_port` searches.
     """
 
     def __init__(
