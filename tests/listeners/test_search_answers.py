@@ -57,8 +57,10 @@ class Answers(SynchronousTestCase):
             answered(result, request())["_shards"],
             {
                 "total": 3, "successful": 2, "skipped": 0, "failed": 1,
-                "failures": [{"shard": 1, "index": "events", "reason": {"type": "partition_failure", "reason": "no disk,
-                again"}}], },
+                "failures": [
+                    {"shard": 1, "index": "events", "reason": {"type": "partition_failure", "reason": "no disk, again"}}
+                ],
+            },
         )  # fmt: skip
 
     @given(
