@@ -78,7 +78,7 @@ class ConfigHandlersTests(SynchronousTestCase):
         for version in range(1, 5):
             result = self.describe(TOPIC, "t", version=version)
             self.assertEqual((result.error_code, result.error_message, len(result.configs)), (0, "", 35))
-        self.assertEqual(len(self.describe(TOPIC, "t", []).configs), 34)
+        self.assertEqual(len(self.describe(TOPIC, "t", []).configs), 35)
 
     def test_named_configs_with_synonyms_and_documentation(self) -> None:
         (config,) = self.describe(TOPIC, "t", ["retention.ms", "nope"]).configs
