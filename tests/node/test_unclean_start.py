@@ -16,7 +16,7 @@ from twisted.logger import eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chronik.broker import opening, replicas
+from chronik.broker import opening, unopened
 from chronik.config import Config
 from chronik.errors import StorageError
 from chronik.services import Node, make_node
@@ -116,7 +116,7 @@ class UncleanStartTests(TestCase):
 
     async def test_a_stop_in_the_midst_of_verifying(self) -> None:
         """Nothing is marked clean then, and the next start verifies everything."""
-        self.patch(replicas, "_START_SLICE_SECONDS", 0.0)
+        self.patch(unopened, "_START_SLICE_SECONDS", 0.0)
         node, fatal = self.make(self.left, FaultyDisk())
         verifying: Any = opening.Verification.follow
         stopped: list[Any] = []

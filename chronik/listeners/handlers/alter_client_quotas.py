@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 from chronik.controller.commands import AlterClientQuotas, QuotaAlteration
-from chronik.controller.controller import check_size
+from chronik.controller.sizes import check_size
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.altering import CONFIG_TIMEOUT_MS

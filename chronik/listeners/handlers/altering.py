@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from chronik.controller.commands import ConfigResource, ResourceType
-from chronik.controller.controller import check_size
+from chronik.controller.sizes import check_size
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import Proposing, in_parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chronik.controller.commands import CreatePartitions, MorePartitions
-from chronik.controller.controller import check_size
+from chronik.controller.sizes import check_size
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext

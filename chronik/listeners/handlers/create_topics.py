@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chronik.controller.commands import CreateTopics, NewTopic, TopicCreation
-from chronik.controller.controller import check_size, partitions_asked
+from chronik.controller.sizes import check_size, partitions_asked
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.proposing import Proposing, in_parts

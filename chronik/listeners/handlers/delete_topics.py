@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from chronik.controller.commands import DeleteTopics, TopicDeletion, TopicReference
-from chronik.controller.controller import check_size
+from chronik.controller.sizes import check_size
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
