@@ -4,7 +4,8 @@ A `Condition` says it for each form that a value can have: a text, a number, a b
 bytes. `chronik.search.match` finds the values. The table in docs/search.md says the same in words.
 
 =========  ===============================================================================================================
-dynamic    a text has the words; a number is equal; `true` and `false`. Ranges and dates: see `chronik.search.ranges`
+dynamic    a text has the words; a number is equal; `true` and `false`; an ISO date is also looked for as one, in texts that
+           are dates and numbers that are epoch milliseconds. Ranges: see `chronik.search.ranges`
 text       the words, whatever the value is: a number counts as its digits
 keyword    the whole text, by the letter, as is; numbers and booleans as their text
 number     numbers, and texts that are one
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from chronik.search.analysis import fold, words
-from chronik.search.dates import instant_of_number, parse_date, resolve_date
+from chronik.search.dates import instant_of_number, is_iso_date, parse_date, resolve_date
 from chronik.search.fields import Field
 from chronik.search.numbers import Number, number_in_text, parse_number, text_of_number
 from chronik.search.query import AnyTerm, QueryError, Regexp, Term, Wildcard
@@ -86,6 +87,15 @@ def span(text: str, field: Field, now_ms: int) -> tuple[int, int]:
     )
 
 
+def means_date(query: Term | AnyTerm, field: Field) -> bool:
+    """Whether a term of a dynamic field means a date as well: it is one, and no mere number."""
+    if field.kind != "dynamic":
+        return False
+    if isinstance(query, AnyTerm):
+        return any(map(is_iso_date, query.texts))
+    return not query.slop and not query.prefix and is_iso_date(query.text)
+
+
 def numbers(fits: Callable[[Number], bool]) -> Condition:
     """A condition on numbers, and texts that are one."""
 
@@ -100,7 +110,8 @@ def of_term(query: Term, field: Field, now_ms: int) -> Condition:
     """The condition of a term. Raises QueryError for a text that cannot be one of the field's."""
     kind, text = field.kind, query.text
     if kind == "dynamic" or kind == "text":
-        return _words_of(query, as_words=kind == "text")
+        condition = _words_of(query, as_words=kind == "text")
+        return _or_instants(condition, [text], field, now_ms) if means_date(query, field) else condition
     if kind == "keyword":
         if query.prefix:
             return _texts(lambda value: value.startswith(text), None)
@@ -138,7 +149,12 @@ def of_any_term(query: AnyTerm, field: Field, now_ms: int) -> Condition:
         )
     equal = frozenset(number for text in query.texts if (number := parse_number(text)) is not None)
     booleans = frozenset(found[0] for found in analysed if len(found) == 1)
-    return Condition(in_text, lambda n: n in equal, lambda b: _text_of(b) in booleans, in_folded, None, 3.0)
+    condition = Condition(in_text, lambda n: n in equal, lambda b: _text_of(b) in booleans, in_folded, None, 3.0)
+    return (
+        _or_instants(condition, filter(is_iso_date, query.texts), field, now_ms)
+        if means_date(query, field)
+        else condition
+    )
 
 
 def of_wildcard(query: Wildcard, field: Field) -> Condition:
@@ -171,6 +187,18 @@ def of_regexp(query: Regexp, field: Field) -> Condition:
         return search(value if value.isascii() else value.decode("utf-8", "replace").encode()) is not None
 
     return _texts(lambda value: search(value.encode()) is not None, None, 5.0)._replace(in_bytes=in_bytes)
+
+
+def _or_instants(condition: Condition, texts: Iterable[str], field: Field, now_ms: int) -> Condition:
+    """The condition, or that a value is an instant within one of these dates."""
+    spans = [span(text, field, now_ms) for text in texts]
+    within = instants(field, lambda value: any(first <= value <= last for first, last in spans))
+    return Condition(
+        lambda text: condition.in_text(text) or within.in_text(text),
+        lambda number: condition.in_number(number) or within.in_number(number),
+        condition.in_boolean,
+        cost=condition.cost + within.cost,
+    )
 
 
 def _words_of(query: Term, as_words: bool) -> Condition:

@@ -38,11 +38,19 @@ _LONGEST_MATH = 100
 
 
 def is_date(text: str) -> bool:
-    """Whether a text in a query is a date by its looks, and no mere number: `now…`, or an ISO date with a dash in it."""
+    """Whether a text in a query is a date, and no mere number or word: `now…`, or an ISO date with a dash in it."""
     if text.startswith("now"):
         return _math_of(text[3:]) is not None
+    return is_iso_date(text)
+
+
+def is_iso_date(text: str) -> bool:
+    """Whether a text in a query is an ISO date with a dash in it, with or without math."""
     date, anchor, math = text.partition("||")
-    return "-" in date[4:] and _ISO.fullmatch(date) is not None and (not anchor or _math_of(math) is not None)
+    match = _ISO.fullmatch(date) if "-" in date[4:] else None
+    if match is None or _instant(match, UTC, round_up=False) is None:
+        return False
+    return not anchor or _math_of(math) is not None
 
 
 def parse_date(text: str, seconds: bool = False) -> int | None:

@@ -7,6 +7,7 @@ import re
 from chronik.search import query_string as language
 from chronik.search.analysis import words
 from chronik.search.body import Body, weighed_field
+from chronik.search.dates import is_iso_date
 from chronik.search.elastic_context import Context, on_field
 from chronik.search.numbers import parse_number
 from chronik.search.query import ALL, NOTHING, Query, Term, all_of, any_of, boosted, check_text
@@ -116,7 +117,7 @@ def _match(name: str, value: Body, options: Body, context: Context) -> Query:
     if options.has("minimum_should_match"):
         minimum = max(minimum_of(options["minimum_should_match"], len(each)), 1)
     query = all_of(each) if operator == "AND" else any_of(each, minimum)
-    if len(each) > 1 and parse_number(text) is not None:  # 2.5 is two words, and one number
+    if len(each) > 1 and (parse_number(text) is not None or is_iso_date(text)):  # 2.5 is two words, and one number
         return any_of([Term(name, text), query])
     return query
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from chronik.search import regexp_parts
 from chronik.search.analysis import fold, origins, words
+from chronik.search.dates import is_iso_date
 from chronik.search.fields import Field, resolve
 from chronik.search.mapping import Mapping
 from chronik.search.numbers import integer_digits, parse_number
@@ -87,7 +88,7 @@ def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field
     found: _Choice | None = None
     match query:
         case Term():
-            found = _of_text(query.text, field)
+            found = _of_text(query.text, field, query.prefix)
         case AnyTerm() if len(query.texts) <= MAX_PATTERNS:
             found = _union([_of_text(text, field) for text in query.texts])
         case Wildcard():
@@ -101,9 +102,9 @@ def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field
     return found
 
 
-def _of_text(text: str, field: Field) -> _Choice | None:
+def _of_text(text: str, field: Field, prefix: bool = False) -> _Choice | None:
     number = parse_number(text)
-    if field.kind == "date":
+    if field.kind == "date" or (field.kind == "dynamic" and not prefix and is_iso_date(text)):
         return None
     if number is not None and (field.kind == "number" or (field.source == "path" and field.kind != "text")):
         digits = integer_digits(number)

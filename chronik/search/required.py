@@ -19,6 +19,7 @@ from typing import NamedTuple
 from chronik.native.numbers import MARKER as NUMBER_MARKER
 from chronik.search import regexp_parts
 from chronik.search.analysis import cut, fold, is_word_part, word_spans, words
+from chronik.search.dates import is_iso_date
 from chronik.search.fields import Field, resolve
 from chronik.search.mapping import Mapping
 from chronik.search.numbers import integer_digits, parse_number
@@ -119,7 +120,7 @@ def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field
 
 
 def _of_text(text: str, field: Field, prefix: bool = False) -> Requirement | None:
-    if field.kind == "date":
+    if field.kind == "date" or (field.kind == "dynamic" and not prefix and is_iso_date(text)):
         return None
     number = parse_number(text)
     if field.kind == "number":

@@ -329,7 +329,11 @@ def instant_of_query(text, seconds=False):
 
 
 def looks_like_date(text):
-    return text in INSTANTS or ("-" in text[4:] and instants(text) is not None)
+    return text in INSTANTS or is_iso(text)
+
+
+def is_iso(text):
+    return (text in INSTANTS and not text.startswith("now")) or ("-" in text[4:] and instants(text) is not None)
 
 
 def required(value, reason):
@@ -356,7 +360,12 @@ def term_fits(text, kind, seconds, slop=0, prefix=False):
     if kind == "text":
         return lambda v: has_words(as_text(v), wanted, slop, prefix)
 
+    dates = instant_of_query(text) if is_iso(text) and not slop and not prefix else None
+
     def fits(value):
+        instant = None if dates is None else as_instant(value)
+        if instant is not None and dates[0] <= instant <= dates[1]:
+            return True
         if isinstance(value, str):
             return has_words(value, wanted, slop, prefix)
         if isinstance(value, bool):

@@ -143,6 +143,7 @@ class PlanningTests(SynchronousTestCase):
             "status:500": [rb"500", rb"[0-9][eE]", rb"\\"],
             "status:5": [rb"\\", rb"status"],
             "when:2026-01-01": [rb"\\", rb"when"],
+            "day:2026-01-01": [rb"\\", rb"day"],
             "key:order-*": [rb"order\x2d"],
             "*a*": None,
             "a": None,

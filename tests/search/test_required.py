@@ -82,6 +82,8 @@ class RequirementTests(SynchronousTestCase):
             "note:x": AllOf((b"x", b"note")),
             "b.keyword:x": AllOf((b"x", b"b")),
             "took:>5": b"took",
+            "day:2026-01-01": b"day",
+            "day:now": AllOf((b"now", b"day")),
             "_exists_:a.b": AllOf((b"a", b"b")),
             "key:order-*": b"order",
             "key:*-order-*": b"order",
