@@ -94,20 +94,18 @@ class QuotaTests(SynchronousTestCase):
         self.set_quota("slow", "producer_byte_rate", RATE)
         slow = self.produce("slow")
         self.assertGreater(slow, 0.8 * len(MESSAGES) * 50_000 / RATE - 1)  # the first second's worth is free
-        self.assertLess(slow, 10)
         self.assertGreater(self.throttled, 0)
-        self.assertLess(self.produce("fast"), 1)
+        self.assertLess(self.produce("fast"), slow / 2)
         self.set_quota("slow", "producer_byte_rate", None)
-        self.assertLess(self.produce("slow"), 1)
+        self.assertLess(self.produce("slow"), slow / 2)
 
     def test_a_consumer(self) -> None:
         self.produce("fast")
         self.set_quota("slow", "consumer_byte_rate", RATE)
         slow = self.consume("slow", len(MESSAGES))
         self.assertGreater(slow, 0.8 * len(MESSAGES) * 50_000 / RATE - 1)
-        self.assertLess(slow, 15)
         self.assertGreater(self.throttled, 0)
-        self.assertLess(self.consume("fast", len(MESSAGES)), 1)
+        self.assertLess(self.consume("fast", len(MESSAGES)), slow / 2)
 
     def test_connections(self) -> None:
         self.set_quota("127.0.0.1", "connection_creation_rate", 1, "ip")
