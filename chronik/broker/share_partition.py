@@ -21,106 +21,28 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from enum import IntEnum
 from heapq import heappop, heappush
-from itertools import groupby
-from operator import attrgetter
-from typing import NamedTuple
 
+from chronik.broker.share_tiles import (
+    BECOMES,
+    Acknowledgement,
+    Acquired,
+    Before,
+    Change,
+    RecordState,
+    Span,
+    Tile,
+    by_first,
+    limited,
+    runs,
+)
 from chronik.errors import ErrorCode, KafkaError
 from chronik.model import StateBatch
 
 _DEADLINE_STEP_MS = 64
 """Deadlines fall on multiples of this: few of them have to be woken up for."""
 
-_first = attrgetter("first")
-
-
-class RecordState(IntEnum):
-    """The states, by the numbers that the log of the group's state has for them."""
-
-    AVAILABLE = 0
-    ACQUIRED = 1
-    ACKNOWLEDGED = 2
-    ARCHIVED = 4
-
-
-_AVAILABLE, _ACQUIRED, _ACKNOWLEDGED, _ARCHIVED = RecordState
-_DONE = frozenset({_ACKNOWLEDGED, _ARCHIVED})
-
-GAP, ACCEPT, RELEASE, REJECT = range(4)
-"""What a client says of a record, by the numbers on the wire; a gap is an offset without a record."""
-_BECOMES = {GAP: _ARCHIVED, ACCEPT: _ACKNOWLEDGED, RELEASE: _AVAILABLE, REJECT: _ARCHIVED}
-
-
-class Span(NamedTuple):
-    """Offsets from `first` to `last`, both included: a batch of the log, or a part of one."""
-
-    first: int
-    last: int
-
-
-class Acquired(NamedTuple):
-    """Records that a member was given, and how often they have been given out by now."""
-
-    first: int
-    last: int
-    deliveries: int
-
-
-class Acknowledgement(NamedTuple):
-    """What a client says of the records from `first` to `last`: one type for all, or one for each."""
-
-    first: int
-    last: int
-    types: Sequence[int]
-
-
-class _Before(NamedTuple):
-    """What a tile was before a change that is on its way."""
-
-    state: RecordState
-    deliveries: int
-    member: str
-    deadline: int
-
-
-class _Tile:
-    __slots__ = ("before", "deadline", "deliveries", "first", "last", "member", "state")
-
-    def __init__(
-        self, first: int, last: int, state: RecordState, deliveries: int, member: str = "", deadline: int = 0
-    ) -> None:
-        self.first = first
-        self.last = last
-        self.state = state
-        self.deliveries = deliveries
-        self.member = member
-        self.deadline = deadline
-        self.before: _Before | None = None
-
-    def become(self, state: RecordState, deliveries: int) -> StateBatch:
-        """Be in a state in which nobody has it."""
-        self.state, self.deliveries, self.member, self.deadline = state, deliveries, "", 0
-        return StateBatch(self.first, self.last, state, deliveries)
-
-    @property
-    def is_free(self) -> bool:
-        return self.state is _AVAILABLE and self.before is None
-
-    @property
-    def is_over(self) -> bool:
-        return self.state in _DONE and self.before is None
-
-
-class Change:
-    """Acknowledgements on their way to the log: `batches` is what to write."""
-
-    __slots__ = ("batches", "tiles")
-
-    def __init__(self) -> None:
-        self.batches: list[StateBatch] = []
-        self.tiles: list[Span] = []
+_AVAILABLE, _ACQUIRED, _, _ARCHIVED = RecordState
 
 
 class SharePartition:
@@ -133,7 +55,7 @@ class SharePartition:
     def __init__(self, start_offset: int, batches: Iterable[StateBatch], max_deliveries: int) -> None:
         self.start_offset = self.next_offset = start_offset
         self._max_deliveries = max_deliveries
-        self._tiles: list[_Tile] = []
+        self._tiles: list[Tile] = []
         self._wakeups: list[int] = []  # a heap of deadlines; some are over when they come
         for first, last, state, deliveries in batches:
             if last < first or (self._tiles and first < self.next_offset):
@@ -141,10 +63,10 @@ class SharePartition:
             if last < self.next_offset:
                 continue
             if first > self.next_offset:  # it was with a member when the leader before ended
-                self._tiles.append(_Tile(self.next_offset, first - 1, _AVAILABLE, 0))
+                self._tiles.append(Tile(self.next_offset, first - 1, _AVAILABLE, 0))
             known = RecordState(state)
             known = _AVAILABLE if known is _ACQUIRED else known
-            self._tiles.append(_Tile(max(first, self.next_offset), last, known, deliveries))
+            self._tiles.append(Tile(max(first, self.next_offset), last, known, deliveries))
             self.next_offset = last + 1
         self._advance()
 
@@ -191,14 +113,14 @@ class SharePartition:
         base, last = log[0].first, log[-1].last
         self._archive_missing(base)
         deadline = -(-(now + lock_ms) // _DEADLINE_STEP_MS) * _DEADLINE_STEP_MS
-        given: list[_Tile] = []
+        given: list[Tile] = []
         room = max_records
         index = self._index(base)
         while index < len(self._tiles) and room > 0 and self._tiles[index].first <= last:
             tile = self._tiles[index]
             if tile.is_free:
                 first = max(tile.first, base)
-                end = _limited(log, first, min(tile.last, last), room)
+                end = limited(log, first, min(tile.last, last), room)
                 index = self._cut(first)
                 self._cut(end + 1)
                 tile = self._tiles[index]
@@ -206,7 +128,7 @@ class SharePartition:
                 room -= end - first + 1
             index += 1
         if room > 0 and last >= self.next_offset:
-            given += self._add(log, _limited(log, self.next_offset, last, room), batch_size)
+            given += self._add(log, limited(log, self.next_offset, last, room), batch_size)
         for tile in given:
             tile.state, tile.member, tile.deadline = _ACQUIRED, member, deadline
             tile.deliveries += 1
@@ -229,7 +151,7 @@ class SharePartition:
         if not self._tiles:
             self.start_offset = self.next_offset = max(base, self.next_offset)
 
-    def _add(self, log: Sequence[Span], last: int, batch_size: int) -> list[_Tile]:
+    def _add(self, log: Sequence[Span], last: int, batch_size: int) -> list[Tile]:
         """Take in the offsets up to `last`, in tiles that end with batches of the log."""
         added = []
         first = self.next_offset
@@ -237,9 +159,9 @@ class SharePartition:
             if batch.first > last:
                 break
             if batch.first - first >= batch_size:
-                added.append(_Tile(first, batch.first - 1, _AVAILABLE, 0))
+                added.append(Tile(first, batch.first - 1, _AVAILABLE, 0))
                 first = batch.first
-        added.append(_Tile(first, last, _AVAILABLE, 0))
+        added.append(Tile(first, last, _AVAILABLE, 0))
         self._tiles += added
         self.next_offset = last + 1
         return added
@@ -273,11 +195,11 @@ class SharePartition:
         change = Change()
         try:
             for first, last, types in acknowledgements:
-                if not all(kind in _BECOMES for kind in types):
+                if not all(kind in BECOMES for kind in types):
                     raise KafkaError(ErrorCode.INVALID_REQUEST, f"Invalid acknowledge type: {list(types)[:20]}")
                 if last >= self.start_offset:
                     self._check_bounds(first, last)
-                    for span, kind in _runs(first, last, types):
+                    for span, kind in runs(first, last, types):
                         self._decide(member, span, kind, change)
         except KafkaError:
             self.failed(change)
@@ -311,8 +233,8 @@ class SharePartition:
                 raise KafkaError(ErrorCode.INVALID_RECORD_STATE, "Member is not the owner of batch record")
         begin = self._cut(first)
         for tile in self._tiles[begin : self._cut(last + 1)]:
-            tile.before = _Before(tile.state, tile.deliveries, tile.member, tile.deadline)
-            state = _BECOMES[kind]
+            tile.before = Before(tile.state, tile.deliveries, tile.member, tile.deadline)
+            state = BECOMES[kind]
             if state is _AVAILABLE and tile.deliveries >= self._max_deliveries:
                 state = _ARCHIVED
             change.batches.append(tile.become(state, tile.deliveries))
@@ -376,7 +298,9 @@ class SharePartition:
     def _index(self, offset: int) -> int:
         """The index of the tile that `offset` is in; 0 below the start, behind the last one beyond it."""
         return (
-            max(0, bisect_right(self._tiles, offset, key=_first) - 1) if offset < self.next_offset else len(self._tiles)
+            max(0, bisect_right(self._tiles, offset, key=by_first) - 1)
+            if offset < self.next_offset
+            else len(self._tiles)
         )
 
     def _cut(self, offset: int) -> int:
@@ -387,13 +311,13 @@ class SharePartition:
         tile = self._tiles[index]
         if offset <= tile.first:
             return index
-        rest = _Tile(offset, tile.last, tile.state, tile.deliveries, tile.member, tile.deadline)
+        rest = Tile(offset, tile.last, tile.state, tile.deliveries, tile.member, tile.deadline)
         rest.before = tile.before
         tile.last = offset - 1
         self._tiles.insert(index + 1, rest)
         return index + 1
 
-    def _within(self, first: int, last: int) -> Iterator[_Tile]:
+    def _within(self, first: int, last: int) -> Iterator[Tile]:
         """The tiles that have any of these offsets."""
         for index in range(self._index(first), len(self._tiles)):
             tile = self._tiles[index]
@@ -411,30 +335,10 @@ class SharePartition:
 
     def _join(self) -> None:
         """Make one tile of neighbours that are done with alike."""
-        joined: list[_Tile] = []
+        joined: list[Tile] = []
         for tile in self._tiles:
             if joined and tile.is_over and joined[-1].is_over and joined[-1].state is tile.state:
                 joined[-1].last = tile.last
             else:
                 joined.append(tile)
         self._tiles = joined
-
-
-def _limited(log: Sequence[Span], first: int, last: int, room: int) -> int:
-    """The last offset to give from `first` on, for `room` records: the end of the batch that reaches the limit."""
-    limit = max(first, log[0].first) + room - 1
-    if limit >= last:
-        return last
-    batch = log[bisect_right(log, limit, key=_first) - 1]
-    return min(last, batch.last) if limit <= batch.last else limit
-
-
-def _runs(first: int, last: int, types: Sequence[int]) -> Iterator[tuple[Span, int]]:
-    """Stretches of one type each."""
-    if len(types) == 1:
-        yield Span(first, last), types[0]
-        return
-    for kind, run in groupby(types):
-        end = first + sum(1 for _ in run) - 1
-        yield Span(first, end), kind
-        first = end + 1

@@ -61,3 +61,13 @@ class TransactionSettings:
     transaction_state_log_num_partitions: int = 50
     transaction_abort_timed_out_transaction_cleanup_interval_ms: int = 10_000
     transaction_remove_expired_transaction_cleanup_interval_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSettings:
+    """Each field is Kafka's setting with `_` for `.`; the last two are internal ones there."""
+
+    share_coordinator_state_topic_num_partitions: int = 50
+    share_coordinator_snapshot_update_records_per_snapshot: int = 500
+    share_coordinator_state_topic_prune_interval_ms: int = 300_000
+    share_coordinator_cold_partition_snapshot_interval_ms: int = 300_000

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.broker.share_partition import (
+from chronik.broker.share_partition import SharePartition
+from chronik.broker.share_tiles import (
     ACCEPT,
     GAP,
     REJECT,
@@ -18,7 +19,6 @@ from chronik.broker.share_partition import (
     Acquired,
     Change,
     RecordState,
-    SharePartition,
     Span,
 )
 from chronik.errors import ErrorCode, KafkaError
