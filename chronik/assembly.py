@@ -28,7 +28,8 @@ from chronik.controller.image import MetadataImage
 from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
-from chronik.coordinator.settings import GroupSettings, TransactionSettings
+from chronik.coordinator.settings import GroupSettings, ShareSettings, TransactionSettings
+from chronik.coordinator.share_coordinator import ShareCoordinator
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.data_directory import DataDirectory
 from chronik.group_config import Bounded, GroupTimes
@@ -43,7 +44,7 @@ from chronik.listeners.served import served_apis
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
-from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
+from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
 from chronik.search.service import SearchService
 from chronik.searching import searching
@@ -62,6 +63,7 @@ class Parts:
     replicas: Replicas
     coordinator: Coordinator
     transactions: TransactionCoordinator
+    shares: ShareCoordinator
     throttles: Throttles
     many_elements: ManyElementRequests
     table: ApiTable
@@ -124,6 +126,16 @@ def assemble(
         fresh_producer_id=producer_ids.take,
         ensure_topic=partial(create_topic, TRANSACTIONS_TOPIC),
     )
+    shares = ShareCoordinator(
+        _share_settings(config),
+        metadata,
+        replicas,
+        replicas,
+        replicas,
+        reactor,
+        wall_clock_ms=wall_clock_ms,
+        ensure_topic=partial(create_topic, SHARE_STATE_TOPIC),
+    )
     coordinator = Coordinator(
         _group_settings(config),
         metadata,
@@ -134,7 +146,9 @@ def assemble(
         fresh_id=lambda: str(uuid.uuid4()),
         ensure_offsets_topic=partial(create_topic, OFFSETS_TOPIC),
         transactions=transactions,
+        share_states=shares,
     )
+    replicas.add_host(shares)
     replicas.add_host(coordinator)
     replicas.add_host(transactions)
     replicas.add_marker_listener(coordinator)
@@ -175,6 +189,7 @@ def assemble(
         replicas=replicas,
         coordinator=coordinator,
         transactions=transactions,
+        shares=shares,
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
@@ -205,10 +220,19 @@ def _group_settings(config: Config) -> GroupSettings:
         group_consumer_max_size=config.group_consumer_max_size,
         group_consumer_assignors=config.group_consumer_assignors,
         group_consumer_migration_policy=config.group_consumer_migration_policy,
+        group_share_max_size=config.group_share_max_size,
         offset_metadata_max_bytes=config.offset_metadata_max_bytes,
         offsets_retention_minutes=config.offsets_retention_minutes,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _share_settings(config: Config) -> ShareSettings:
+    updates = config.share_coordinator_snapshot_update_records_per_snapshot
+    return ShareSettings(
+        share_coordinator_state_topic_num_partitions=config.share_coordinator_state_topic_num_partitions,
+        share_coordinator_snapshot_update_records_per_snapshot=updates,
     )
 
 
@@ -230,17 +254,32 @@ def _compression_threads() -> int:
 
 
 def group_times(config: Config) -> GroupTimes:
-    """The times of the consumer protocol, each between its bounds."""
+    """The times of the consumer protocol and of share groups, each between its bounds."""
     return GroupTimes(
-        Bounded(
+        session=Bounded(
             config.group_consumer_session_timeout_ms,
             config.group_consumer_min_session_timeout_ms,
             config.group_consumer_max_session_timeout_ms,
         ),
-        Bounded(
+        heartbeat=Bounded(
             config.group_consumer_heartbeat_interval_ms,
             config.group_consumer_min_heartbeat_interval_ms,
             config.group_consumer_max_heartbeat_interval_ms,
+        ),
+        share_session=Bounded(
+            config.group_share_session_timeout_ms,
+            config.group_share_min_session_timeout_ms,
+            config.group_share_max_session_timeout_ms,
+        ),
+        share_heartbeat=Bounded(
+            config.group_share_heartbeat_interval_ms,
+            config.group_share_min_heartbeat_interval_ms,
+            config.group_share_max_heartbeat_interval_ms,
+        ),
+        share_lock=Bounded(
+            config.group_share_record_lock_duration_ms,
+            config.group_share_min_record_lock_duration_ms,
+            config.group_share_max_record_lock_duration_ms,
         ),
     )
 

@@ -148,7 +148,7 @@ class Node(MultiService):
         await self._opening
         self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
-        for coordinator in (self.coordinator, self._parts.transactions):
+        for coordinator in (self.coordinator, self._parts.transactions, self._parts.shares):
             coordinator.start()
             self._undo.append(coordinator.stop)
         await self._bind_admin()
