@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
+from chronik.broker.share_partitions import ShareLimits, SharePartitions
 from chronik.compacting import compacting
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics
@@ -64,6 +65,7 @@ class Parts:
     coordinator: Coordinator
     transactions: TransactionCoordinator
     shares: ShareCoordinator
+    shared: SharePartitions
     throttles: Throttles
     many_elements: ManyElementRequests
     table: ApiTable
@@ -148,7 +150,9 @@ def assemble(
         transactions=transactions,
         share_states=shares,
     )
+    shared = SharePartitions(replicas, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
     replicas.add_host(shares)
+    replicas.add_host(shared)
     replicas.add_host(coordinator)
     replicas.add_host(transactions)
     replicas.add_marker_listener(coordinator)
@@ -174,6 +178,8 @@ def assemble(
             configs=configs,
             groups=coordinator,
             transactions=transactions,
+            states=shares,
+            shares=shared,
             producer_ids=producer_ids,
             answers=pool.answers,
             throttles=throttles,
@@ -190,6 +196,7 @@ def assemble(
         coordinator=coordinator,
         transactions=transactions,
         shares=shares,
+        shared=shared,
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
@@ -225,6 +232,15 @@ def _group_settings(config: Config) -> GroupSettings:
         offsets_retention_minutes=config.offsets_retention_minutes,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _share_limits(config: Config) -> ShareLimits:
+    return ShareLimits(
+        max_sessions=config.group_share_max_share_sessions,
+        max_record_locks=config.group_share_partition_max_record_locks,
+        max_deliveries=config.group_share_delivery_count_limit,
+        lock=group_times(config).share_lock,
     )
 
 

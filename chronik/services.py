@@ -143,6 +143,7 @@ class Node(MultiService):
         await self._bind_kafka()
         await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
         self._undo.append(self._close_partitions)
+        self._undo.append(self._parts.shared.stop)
         self._go_on()
         self._opening = self.replicas.start(self._directory.was_clean)
         await self._opening
@@ -315,6 +316,7 @@ class Node(MultiService):
                 wall_clock_ms=wall_clock_ms,
                 throttles=self._parts.throttles,
                 many_elements=self._parts.many_elements,
+                disconnected=self._parts.shared.disconnected,
             )
             port = await self._listen(address, factory)
             port.stopReading()

@@ -19,9 +19,14 @@ _REFUSED_ALTHOUGH_ADVERTISED = {(ApiKey.PRODUCE, version) for version in (0, 1, 
 """Old librdkafka refuses to compress unless it sees them (KAFKA-18659)."""
 
 
+SHARE_APIS = frozenset(key for key in ApiKey if "SHARE" in key.name)
+
+
 class ServedTests(SynchronousTestCase):
+    shares = False
+
     def setUp(self) -> None:
-        self.node = Chronik().start()
+        self.node = Chronik(group_share_enable=self.shares).start()
         self.addCleanup(self.node.stop)
 
     def ask(self, request: Request, version: int) -> bytes | None:
@@ -61,9 +66,19 @@ class ServedTests(SynchronousTestCase):
                     refused = getattr(answer, "error_code", 0) == 35  # UNSUPPORTED_VERSION
                     self.assertFalse(refused and (key, version) not in _REFUSED_ALTHOUGH_ADVERTISED)
 
+    def test_share_groups_where_they_are_asked_for(self) -> None:
+        self.assertEqual(SHARE_APIS & self.advertised().keys(), SHARE_APIS if self.shares else set())
+        self.assertEqual(len(SHARE_APIS), 12)
+
     def test_the_code_says_the_same(self) -> None:
         node = self.node._node
         assert node is not None
         table = {key: range(low, high + 1) for key, low, high in node.table.ranges()}
         self.assertEqual(table, self.advertised())
         self.assertEqual(set(table), set(node.table.handlers))
+
+
+class ServedWithShareGroupsTests(ServedTests):
+    """The same, with share groups."""
+
+    shares = True

@@ -1,8 +1,7 @@
-"""FindCoordinator: which node coordinates a group or a transactional id.
+"""FindCoordinator: which node coordinates a group or a transactional id, or keeps a share partition.
 
-Share groups are not served: their keys are refused with INVALID_REQUEST, as Kafka refuses them when it has no share
-coordinator. Clients take that as final and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own
-timeout.
+Where share groups are not served, the keys of share partitions are refused with INVALID_REQUEST. Clients take that as final
+and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own timeout.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator as GroupCoordinator
+from chronik.coordinator.share_coordinator import ShareCoordinator, key_of
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
@@ -22,18 +22,27 @@ from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorR
 _BATCHED = 4
 _GROUP = 0
 _TRANSACTION = 1
+_SHARE = 2
+_SHARES_SINCE = 6
 _NO_NODE = -1
 
 
 class FindCoordinatorHandler:
-    """Serves FindCoordinator for groups and transactional ids."""
+    """Serves FindCoordinator for groups and transactional ids; for share partitions where they are served."""
 
     api_key = ApiKey.FIND_COORDINATOR
     min_version = 0
     max_version = 6
 
-    def __init__(self, groups: GroupCoordinator, transactions: TransactionCoordinator) -> None:
+    def __init__(
+        self,
+        groups: GroupCoordinator,
+        transactions: TransactionCoordinator,
+        shares: ShareCoordinator | None = None,
+    ) -> None:
         self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic}
+        if shares is not None:
+            self._coordinators[_SHARE] = shares.topic
 
     def handle(
         self, request: FindCoordinatorRequest, context: RequestContext
@@ -57,12 +66,13 @@ class FindCoordinatorHandler:
     async def _find_one(self, key: str, key_type: int, context: RequestContext) -> Coordinator:
         try:
             topic = self._coordinators.get(key_type)
-            if topic is None:
+            if topic is None or (key_type == _SHARE and context.api_version < _SHARES_SINCE):
+                known = ", ".join(f"{kind} for {each.name}" for kind, each in self._coordinators.items())
                 raise KafkaError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"key type {key_type} has no coordinator here: this node coordinates groups (key type 0) and "
-                    "transactional ids (key type 1)",
+                    ErrorCode.INVALID_REQUEST, f"key type {key_type} has no coordinator here; key types are {known}"
                 )
+            if key_type == _SHARE:
+                key_of(key)
             node = await topic.find(key, context.listener)
         except KafkaError as error:
             return _failed(key, error)

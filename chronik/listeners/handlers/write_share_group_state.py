@@ -1,0 +1,32 @@
+"""WriteShareGroupState: what became of records of share partitions, told by their leaders (KIP-932)."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from chronik.listeners.handlers.share_states import ShareStateHandler
+from chronik.model import SharePartitionKey, StateBatch
+from chronik.wire.apis import ApiKey
+from chronik.wire.messages.write_share_group_state import (
+    PartitionData,
+    PartitionResult,
+    WriteShareGroupStateResponse,
+    WriteStateResult,
+)
+
+
+class WriteShareGroupStateHandler(ShareStateHandler):
+    """Serves WriteShareGroupState."""
+
+    api_key = ApiKey.WRITE_SHARE_GROUP_STATE
+    response = WriteShareGroupStateResponse
+    topic_result = WriteStateResult
+    partition_result = PartitionResult
+
+    def ask(self, key: SharePartitionKey, asked: PartitionData) -> Deferred[None]:
+        """Begin with one share partition."""
+        batches = [
+            StateBatch(each.first_offset, each.last_offset, each.delivery_state, each.delivery_count)
+            for each in asked.state_batches
+        ]
+        return self._shares.write_now(key, asked.state_epoch, asked.leader_epoch, asked.start_offset, batches)
