@@ -14,7 +14,6 @@ from chronik.broker.share_sessions import FINAL_EPOCH
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.sharing import acknowledge, outcomes, said, sharer
-from chronik.model import PartitionId
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.share_acknowledge import (
     PartitionData,
@@ -47,18 +46,11 @@ class ShareAcknowledgeHandler:
         codes = await outcomes(await acknowledge(self._shares, who, said(request.topics), self._reactor))
         if request.share_session_epoch == FINAL_EPOCH:
             self._shares.close_session(who)
-        return ShareAcknowledgeResponse(
-            responses=[
-                ShareAcknowledgeTopicResponse(
-                    topic_id=topic.topic_id,
-                    partitions=[
-                        _answer(index, codes.get(PartitionId(bytes(topic.topic_id), index)))
-                        for index in dict.fromkeys(each.partition_index for each in topic.partitions)
-                    ],
-                )
-                for topic in request.topics
-            ]
-        )
+        topics: dict[bytes, ShareAcknowledgeTopicResponse] = {}
+        for place, error in codes.items():
+            topic = topics.setdefault(place.topic_id, ShareAcknowledgeTopicResponse(topic_id=place.topic_id))
+            topic.partitions.append(_answer(place.partition, error))
+        return ShareAcknowledgeResponse(responses=list(topics.values()))
 
     def refuse(self, request: ShareAcknowledgeRequest, version: int, error: KafkaError) -> ShareAcknowledgeResponse:
         """The error, and what is wrong."""
