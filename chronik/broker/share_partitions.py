@@ -68,6 +68,8 @@ class LedShare:
         self.partition = partition
         self.leader_epoch = partition.leader_epoch
         self.state_epoch = 0
+        self.kept_start = _UNKNOWN
+        """The start offset that the share coordinator is known to have."""
         self.share: SharePartition | None = None
         self.error: KafkaError | None = None
         self.gone = False
@@ -123,14 +125,19 @@ class SharePartitions:
 
     # Finding and loading.
 
-    def get(self, group_id: str, partition_id: PartitionId) -> LedShare:
-        """The share partition, loaded or being loaded. Raises KafkaError(UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION)."""
+    def get(self, group_id: str, partition_id: PartitionId, check: bool = False) -> LedShare:
+        """The share partition, loaded or being loaded. With `check`, one that was set up anew meanwhile is soon let go.
+
+        Raises KafkaError: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION.
+        """
         key = SharePartitionKey(group_id, *partition_id)
         led = self._led.get(key)
         if led is None:
             led = self._led[key] = LedShare(key, self._replicas.partition_by_id(*partition_id))
             self._by_group.setdefault(group_id, set()).add(key)
             self._run(self._load(led), led)
+        elif check and led.share is not None:
+            self._run(self._check(led), led)
         return led
 
     def exists(self, partition_id: PartitionId) -> None:
@@ -160,7 +167,7 @@ class SharePartitions:
                 # Written before anything is given out: after a restart it must not be somewhere else.
                 start = self._first_offset(led)
                 await self._states.write(led.key, state.state_epoch, led.leader_epoch, start, ())
-            led.state_epoch = state.state_epoch
+            led.state_epoch, led.kept_start = state.state_epoch, start
             share = SharePartition(start, state.batches, self.limits.max_deliveries)
         except (KafkaError, ValueError) as error:
             led.error = (
@@ -173,6 +180,19 @@ class SharePartitions:
         else:
             led.share = share
         led.wake()
+
+    async def _check(self, led: LedShare) -> None:
+        """A write would be fenced too, but there may be nothing to write as long as what is known is of old.
+
+        A group of the same name may have the same epochs, but it begins further back.
+        """
+        try:
+            state = await self._states.read(led.key, led.leader_epoch)
+            is_current = state.state_epoch == led.state_epoch and state.start_offset >= led.kept_start
+        except KafkaError as error:
+            is_current = error.code in _UNAVAILABLE
+        if not is_current:
+            self._drop(led)
 
     def _first_offset(self, led: LedShare) -> int:
         """Where a group begins that never read the partition. Raises KafkaError."""
@@ -216,22 +236,25 @@ class SharePartitions:
     def close_session(self, sharer: Sharer) -> None:
         """A member is done here: what it has is free, and a group without members is let go."""
         if self.sessions.close(sharer):
-            self._released(sharer)
+            self._released([sharer])
 
     def disconnected(self, connection: Hashable) -> None:
         """A connection is gone, and the sessions that it had."""
-        for sharer in self.sessions.disconnected(connection):
-            self._released(sharer)
+        self._released(self.sessions.disconnected(connection))
 
-    def _released(self, sharer: Sharer) -> None:
-        group_id, member = sharer.group_id, uuid_to_text(sharer.member_id)
-        is_last = not self.sessions.has_members(group_id)
-        for key in list(self._by_group.get(group_id, ())):
-            led = self._led[key]
-            if led.share is not None:
-                self._write_later(led, led.share.release(member))
-            if is_last:
-                self._drop(led)
+    def _released(self, sharers: Sequence[Sharer]) -> None:
+        for sharer in sharers:
+            member = uuid_to_text(sharer.member_id)
+            for led in self._led_for(sharer.group_id):
+                if led.share is not None:
+                    self._write_later(led, led.share.release(member))
+        for group_id in {sharer.group_id for sharer in sharers}:
+            if not self.sessions.has_members(group_id):
+                for led in self._led_for(group_id):
+                    self._drop(led)
+
+    def _led_for(self, group_id: str) -> list[LedShare]:
+        return [self._led[key] for key in self._by_group.get(group_id, ())]
 
     # Changes.
 
@@ -263,13 +286,15 @@ class SharePartitions:
     async def _write(self, led: LedShare, batches: Sequence[StateBatch]) -> None:
         share = led.share
         assert share is not None
+        start = share.start_offset
         try:
-            await self._states.write(led.key, led.state_epoch, led.leader_epoch, share.start_offset, batches)
+            await self._states.write(led.key, led.state_epoch, led.leader_epoch, start, batches)
         except KafkaError as error:
             if error.code not in _UNAVAILABLE:
                 self.log.info("share partition {key} is let go: {error}", key=str(led.key), error=str(error))
                 self._drop(led)
             raise
+        led.kept_start = max(led.kept_start, start)
 
     def _write_later(self, led: LedShare, batches: Sequence[StateBatch]) -> None:
         """Write what counts already. What is lost of it costs a delivery count."""

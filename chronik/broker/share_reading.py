@@ -65,7 +65,12 @@ def take(share: SharePartition, partition: Partition, wanted: Wanted, at_least_o
     room, size, step, passed = wanted.records, wanted.size, _FIRST_READ, False
     for _ in range(_READS):
         fetched = _read(share, partition, min(size, step), wanted.committed_only, at_least_one and not taken.buffers)
-        if fetched is None or not fetched.records:
+        if fetched is None:
+            break
+        if not fetched.records and fetched.limited and step < size:
+            step *= 4  # it begins with a long batch
+            continue
+        if not fetched.records:
             break
         buffer, acquired = _acquire(share, fetched, wanted._replace(records=room))
         passed = True
@@ -76,7 +81,7 @@ def take(share: SharePartition, partition: Partition, wanted: Wanted, at_least_o
             size -= len(buffer)
         if not fetched.limited or size <= 0 or room <= 0:
             break
-        step *= 2
+        step = 2 * max(step, len(fetched.records))
     return taken._replace(passed=passed)
 
 

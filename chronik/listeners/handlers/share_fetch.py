@@ -136,7 +136,7 @@ class ShareFetchHandler:
     ) -> _Found:
         """Look until something is found or no time is left."""
         until = self._reactor.seconds() + self._wait_seconds(request)
-        targets = [self._target(who, place) for place in fetch_round.targets]
+        targets = [_Target(place, None, None) for place in fetch_round.targets]
         max_bytes = min(request.max_bytes, self._max_bytes)
         if self._throttles.active:
             max_bytes = min(max_bytes, self._throttles.most_to_fetch(context))
@@ -147,7 +147,9 @@ class ShareFetchHandler:
             try:
                 if left > 0:  # watched before it is looked at: looking takes turns
                     waiting = WaitingFetch(max(1, request.min_bytes), woken.callback)
-                found, targets = await self._look(targets, who, request, max_bytes, waiting, left <= 0)
+                found, targets = await self._look(
+                    targets, who, request, max_bytes, waiting, fetch_round.full, left <= 0
+                )
                 refused_all = bool(found.errors) and len(found.errors) == len(targets)
                 if waiting is None or found.records or refused_all or not targets:
                     return found
@@ -162,11 +164,19 @@ class ShareFetchHandler:
                 if waiting is not None:
                     waiting.forget()
 
-    def _target(self, who: Sharer, place: PartitionId) -> _Target:
-        try:
-            return _Target(place, self._shares.get(who.group_id, place), None)
-        except KafkaError as error:
-            return _Target(place, None, error)
+    def _found(self, who: Sharer, target: _Target, check: bool) -> _Target:
+        """The target as it is led now, or why it is not."""
+        led = target.led
+        if target.error is None and (led is None or (led.gone and led.error is None)):
+            try:
+                led = self._shares.get(who.group_id, target.place, check and led is None)
+                if led.gone and led.error is None:  # it was let go just now
+                    led = self._shares.get(who.group_id, target.place)
+            except KafkaError as error:
+                return target._replace(led=None, error=error)
+        if led is not None and led.error is not None:
+            return target._replace(led=None, error=led.error)
+        return target._replace(led=led)
 
     async def _look(
         self,
@@ -175,9 +185,10 @@ class ShareFetchHandler:
         request: ShareFetchRequest,
         max_bytes: int,
         waiting: WaitingFetch | None,
+        check: bool,
         is_last: bool,
     ) -> tuple[_Found, list[_Target]]:
-        """One pass over all partitions. What waits for more bytes than there are takes nothing, unless it `is_last`."""
+        """One pass over all partitions, which begins to load them. With too few bytes it takes nothing, unless it `is_last`."""
         committed_only = self._shares.committed_only(who.group_id)
         current: list[_Target] = []
         found = _Found()
@@ -186,16 +197,12 @@ class ShareFetchHandler:
         for number, target in enumerate(targets):
             if number and number % _SLICE == 0:
                 await deferLater(self._reactor, 0)
-            if target.led is not None and target.led.gone:
-                target = (
-                    _Target(target.place, None, target.led.error)
-                    if target.led.error
-                    else self._target(who, target.place)
-                )
+            target = self._found(who, target, check)
             current.append(target)
             led = target.led
-            if led is None or led.error is not None:
-                found.errors[target.place] = _error_of(target)
+            if led is None:
+                assert target.error is not None
+                found.errors[target.place] = target.error
                 continue
             if waiting is not None:
                 waiting.watch(led.waiters)
@@ -256,13 +263,6 @@ class ShareFetchHandler:
         found.passed = found.passed or taken.passed
         if taken.acquired:
             self._shares.given(led)
-
-
-def _error_of(target: _Target) -> KafkaError:
-    if target.error is not None:
-        return target.error
-    assert target.led is not None and target.led.error is not None
-    return target.led.error
 
 
 def _responses(

@@ -328,6 +328,8 @@ def share_sessions(s: Session) -> None:
     member.fetch(
         "acknowledging in the first request", {topic_id: {0: [(0, 0, ACCEPT)]}}, share_session_epoch=0, **quick
     )
+    member.opens((other_id, 0))
+    member.fetch("an empty partition at first", {other_id: {0: []}}, share_session_epoch=0, **quick)
     member.opens((topic_id, 0))
     for epoch in (2, 7, -2):
         member.fetch(f"epoch {epoch}", share_session_epoch=epoch, **quick)
