@@ -24,6 +24,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.sharing import acknowledge, outcomes, said, sharer
+from chronik.listeners.slices import SLICE_SECONDS
 from chronik.listeners.throttling import Throttles
 from chronik.model import PartitionId, uuid_to_text
 from chronik.wire.apis import ApiKey
@@ -36,8 +37,6 @@ from chronik.wire.messages.share_fetch import (
     ShareFetchResponse,
 )
 
-_SLICE = 64
-"""Partitions looked at before the reactor gets its turn."""
 _RETRY_SECONDS = 0.05
 """How soon a round looks again, when the node's answers are over their budget."""
 
@@ -194,9 +193,10 @@ class ShareFetchHandler:
         found = _Found()
         acquirable: list[LedShare] = []
         missing = 0 if is_last or request.min_bytes <= 1 else request.min_bytes
-        for number, target in enumerate(targets):
-            if number and number % _SLICE == 0:
-                await deferLater(self._reactor, 0)
+        until = self._reactor.seconds() + SLICE_SECONDS
+        for target in targets:
+            if self._reactor.seconds() > until:
+                until = await self._next_slice()
             target = self._found(who, target, check)
             current.append(target)
             led = target.led
@@ -215,14 +215,19 @@ class ShareFetchHandler:
             waiting.more(request.min_bytes - missing)
         if self._answers.full or missing > 0 or request.max_records <= 0:
             return found, current
-        for number, led in enumerate(acquirable):
-            if number and number % _SLICE == 0:
-                await deferLater(self._reactor, 0)
+        for led in acquirable:
+            if self._reactor.seconds() > until:
+                until = await self._next_slice()
             if found.records >= request.max_records:
                 break
             if not led.gone:
                 self._take(led, who, request, max_bytes // len(acquirable), max_bytes, committed_only, found)
         return found, current
+
+    async def _next_slice(self) -> float:
+        """Let others have a turn; when the next slice ends."""
+        await deferLater(self._reactor, 0)
+        return float(self._reactor.seconds()) + SLICE_SECONDS
 
     def _readable(self, led: LedShare, limit: int, committed_only: bool) -> int:
         assert led.share is not None

@@ -108,7 +108,7 @@ class FetchTests(SharingCase):
         self.assertEqual(given(self.opened(0).fetch(batch_size=2)), {0: [(0, 1, 1), (2, 3, 1), (4, 4, 1)]})
 
     def test_many_partitions_take_turns(self) -> None:
-        self.patch(share_fetch, "_SLICE", 1)
+        self.patch(share_fetch, "SLICE_SECONDS", -1)
         self.sharing.append(1)
         self.sharing.append(1, partition=1)
         member = self.opened(0, 1)
