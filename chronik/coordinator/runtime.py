@@ -26,7 +26,6 @@ from chronik.coordinator.offsets import FetchedOffset
 from chronik.coordinator.records import Entry
 from chronik.coordinator.resolving import look_up
 from chronik.coordinator.settings import GroupSettings
-from chronik.coordinator.share_heartbeats import check_share_request
 from chronik.coordinator.share_offsets import delete_share_state
 from chronik.coordinator.subscriptions import Topics
 from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
@@ -53,7 +52,6 @@ from chronik.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from chronik.wire.messages.leave_group import MemberIdentity, MemberResponse
 from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
-from chronik.wire.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 from chronik.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from chronik.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
@@ -240,17 +238,6 @@ class Coordinator:
         answer: Deferred[ConsumerGroupHeartbeatResponse] = Deferred()
         sender = Heartbeater(client_id or "", f"/{client_host}", version, self._fresh_id())
         hosted.carry_out(shard.consumers.heartbeat(request, sender, answer, hosted.now))
-        return answer
-
-    def share_heartbeat(
-        self, request: ShareGroupHeartbeatRequest, client_id: str | None, client_host: str
-    ) -> Deferred[ShareGroupHeartbeatResponse]:
-        """ShareGroupHeartbeat: fires when what it changes is in the log."""
-        check_share_request(request)
-        hosted = self.host(request.group_id)
-        shard = hosted.check()
-        answer: Deferred[ShareGroupHeartbeatResponse] = Deferred()
-        hosted.carry_out(shard.shares.heartbeat(request, client_id or "", f"/{client_host}", answer, hosted.now))
         return answer
 
     # Offsets.

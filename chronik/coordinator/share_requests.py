@@ -1,19 +1,22 @@
-"""What admin clients ask of share groups: where their partitions start, to start elsewhere, to forget topics (KIP-932)."""
+"""What is asked of share groups: heartbeats, where partitions start, to start elsewhere, to forget topics (KIP-932)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.share_group import Kept
+from chronik.coordinator.share_heartbeats import check_share_request
 from chronik.coordinator.share_offsets import alter_share_offsets, delete_share_state
 from chronik.coordinator.share_settling import each_partition
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.model import SharePartitionKey, Topic, Uuid
+from chronik.wire.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
 
 
 class Started(NamedTuple):
@@ -23,13 +26,26 @@ class Started(NamedTuple):
     leader_epoch: int
 
 
-class ShareOffsets:
-    """The start offsets of the share groups that `groups` coordinates."""
+class ShareRequests:
+    """What is asked of the share groups that `groups` coordinates."""
 
     def __init__(self, groups: Coordinator, metadata: IClusterMetadata, clock: IReactorTime) -> None:
         self._groups = groups
         self._metadata = metadata
         self._clock = clock
+
+    def heartbeat(
+        self, request: ShareGroupHeartbeatRequest, client_id: str | None, client_host: str
+    ) -> Deferred[ShareGroupHeartbeatResponse]:
+        """ShareGroupHeartbeat: fires when what it changes is in the log."""
+        check_share_request(request)
+        hosted = self._groups.host(request.group_id)
+        shard = hosted.check()
+        answer: Deferred[ShareGroupHeartbeatResponse] = Deferred()
+        hosted.carry_out(shard.shares.heartbeat(request, client_id or "", f"/{client_host}", answer, hosted.now))
+        return answer
+
+    # Start offsets.
 
     def topic(self, name: str) -> Topic | None:
         """The topic of that name."""

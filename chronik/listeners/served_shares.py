@@ -9,7 +9,7 @@ from chronik.config import Config
 from chronik.controller.image import MetadataImage
 from chronik.coordinator.runtime import Coordinator
 from chronik.coordinator.share_coordinator import ShareCoordinator
-from chronik.coordinator.share_requests import ShareOffsets
+from chronik.coordinator.share_requests import ShareRequests
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.handlers.alter_share_group_offsets import AlterShareGroupOffsetsHandler
 from chronik.listeners.handlers.delete_share_group_offsets import DeleteShareGroupOffsetsHandler
@@ -39,9 +39,9 @@ def share_apis(
     """One handler for each API."""
     if not config.group_share_enable:
         return []
-    offsets = ShareOffsets(groups, metadata, reactor)
+    requests = ShareRequests(groups, metadata, reactor)
     return [
-        ShareGroupHeartbeatHandler(groups),
+        ShareGroupHeartbeatHandler(requests),
         ShareGroupDescribeHandler(groups),
         ShareFetchHandler(shares, reactor, config.fetch_max_bytes, config.connections_max_idle_ms, answers, throttles),
         ShareAcknowledgeHandler(shares, reactor),
@@ -50,7 +50,7 @@ def share_apis(
         WriteShareGroupStateHandler(states, reactor),
         DeleteShareGroupStateHandler(states, reactor),
         ReadShareGroupStateSummaryHandler(states, reactor),
-        DescribeShareGroupOffsetsHandler(offsets),
-        AlterShareGroupOffsetsHandler(offsets),
-        DeleteShareGroupOffsetsHandler(offsets),
+        DescribeShareGroupOffsetsHandler(requests),
+        AlterShareGroupOffsetsHandler(requests),
+        DeleteShareGroupOffsetsHandler(requests),
     ]

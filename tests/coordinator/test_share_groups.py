@@ -6,13 +6,14 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.coordinator.records import Entry, decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.share_assignor import assign_simple
 from chronik.coordinator.share_group_records import ShareEpochKey, ShareEpochValue, ShareStateKey, ShareStateValue
-from chronik.coordinator.share_requests import ShareOffsets
+from chronik.coordinator.share_requests import ShareRequests
 from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import Bounded, GroupTimes
 from chronik.interfaces import MetadataDelta
@@ -33,6 +34,10 @@ def request(
     )
 
 
+def heartbeat(world: World, asked: ShareGroupHeartbeatRequest, client_id: str, host: str) -> Deferred[Any]:
+    return ShareRequests(world.coordinator, world.metadata, world.clock).heartbeat(asked, client_id, host)
+
+
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World(
@@ -45,7 +50,7 @@ class Case(SynchronousTestCase):
 
     def beat(self, *args: Any, **more: Any) -> Any:
         try:
-            return self.world.result(self.world.coordinator.share_heartbeat(request(*args, **more), "client", "host"))
+            return self.world.result(heartbeat(self.world, request(*args, **more), "client", "host"))
         except KafkaError as error:
             return error
 
@@ -144,7 +149,7 @@ class MembershipTests(Case):
             request("a", 0, []),
             request("a", -2),
         ):
-            error = self.assertRaises(KafkaError, self.world.coordinator.share_heartbeat, bad, "client", "host")
+            error = self.assertRaises(KafkaError, heartbeat, self.world, bad, "client", "host")
             self.assertEqual(error.code, ErrorCode.INVALID_REQUEST)
         self.assertEqual(self.code("a", 1), ErrorCode.GROUP_ID_NOT_FOUND)
         self.assertEqual(self.code("a", -1), ErrorCode.GROUP_ID_NOT_FOUND)
@@ -198,7 +203,7 @@ class MembershipTests(Case):
         self.world.log.holding = True
         answers: list[Any] = []
         for each in (request("b", 0, ["events"]), request("a", 2), request("b", -1)):
-            self.world.coordinator.share_heartbeat(each, "client", "host").addBoth(answers.append)
+            heartbeat(self.world, each, "client", "host").addBoth(answers.append)
         self.world.settle()
         self.assertEqual((len(self.world.log.held), answers), (1, []))
         while self.world.log.held:
@@ -234,9 +239,9 @@ class StateTests(Case):
         self.beat("a", 0, ["events"])
         again = self.again()
         self.assertEqual(again.shard.shares.groups["g"].initialising[EVENTS].partitions, ALL)
-        again.result(again.coordinator.share_heartbeat(request("a", 1), "client", "host"))
+        again.result(heartbeat(again, request("a", 1), "client", "host"))
         again.settle()
-        answer = again.result(again.coordinator.share_heartbeat(request("a", 1), "client", "host"))
+        answer = again.result(heartbeat(again, request("a", 1), "client", "host"))
         self.assertEqual(self.assigned(answer), {EVENTS: ALL})
 
     def test_record(self) -> None:
@@ -254,7 +259,7 @@ class OffsetTests(Case):
 
     def setUp(self) -> None:
         super().setUp()
-        self.offsets = ShareOffsets(self.world.coordinator, self.world.metadata, self.world.clock)
+        self.offsets = ShareRequests(self.world.coordinator, self.world.metadata, self.world.clock)
 
     def test_of_an_empty_group(self) -> None:
         self.joined("a")

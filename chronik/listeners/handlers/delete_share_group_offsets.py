@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from chronik.coordinator.share_requests import ShareOffsets
+from chronik.coordinator.share_requests import ShareRequests
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.model import ZERO_UUID
@@ -24,7 +24,7 @@ class DeleteShareGroupOffsetsHandler:
     min_version = 0
     max_version = 0
 
-    def __init__(self, offsets: ShareOffsets) -> None:
+    def __init__(self, offsets: ShareRequests) -> None:
         self._offsets = offsets
 
     def handle(

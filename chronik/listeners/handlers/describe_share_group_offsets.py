@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from chronik.coordinator.share_requests import ShareOffsets, Started
+from chronik.coordinator.share_requests import ShareRequests, Started
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.model import ZERO_UUID
@@ -32,7 +32,7 @@ class DescribeShareGroupOffsetsHandler:
     min_version = 0
     max_version = 0
 
-    def __init__(self, offsets: ShareOffsets) -> None:
+    def __init__(self, offsets: ShareRequests) -> None:
         self._offsets = offsets
 
     def handle(

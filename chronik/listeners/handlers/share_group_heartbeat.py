@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from chronik.coordinator.runtime import Coordinator
+from chronik.coordinator.share_requests import ShareRequests
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.wire.apis import ApiKey
@@ -18,14 +18,14 @@ class ShareGroupHeartbeatHandler:
     min_version = 1
     max_version = 1
 
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+    def __init__(self, groups: ShareRequests) -> None:
+        self._groups = groups
 
     def handle(
         self, request: ShareGroupHeartbeatRequest, context: RequestContext
     ) -> Deferred[ShareGroupHeartbeatResponse]:
         """Answered when what it changes is in the log."""
-        return self._coordinator.share_heartbeat(request, context.client_id, context.client_host)
+        return self._groups.heartbeat(request, context.client_id, context.client_host)
 
     def refuse(
         self, request: ShareGroupHeartbeatRequest, version: int, error: KafkaError
