@@ -42,6 +42,7 @@ from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
+from chronik.listeners.served_shares import SHARE_APIS, share_gate
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
@@ -183,7 +184,8 @@ def assemble(
             producer_ids=producer_ids,
             answers=pool.answers,
             throttles=throttles,
-        )
+        ),
+        dict.fromkeys(SHARE_APIS, share_gate(config, metadata)),
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
     search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)

@@ -18,7 +18,7 @@ class ShareOptions:
 
     group_share_enable: bool = SHARES.boolean(
         False,
-        "Whether share groups (KIP-932) are served. In Kafka 4.1 they are a preview, not served unless asked for.",
+        "Serve share groups (KIP-932), a preview as in Kafka 4.1, also where the feature share.version is at level 0.",
         kafka="group.share.enable",
     )
     group_share_session_timeout_ms: int = SHARES.integer(

@@ -15,6 +15,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -42,6 +43,8 @@ from chronik.interfaces import IClusterMetadata, IPartitionHost, IShareStates
 from chronik.model import PartitionId, SharePartitionKey, StateBatch, TopicPartition, uuid_to_text
 
 _UNKNOWN = -1
+_AT_ONCE = 500
+"""Stretches of records that are written in one piece: some milliseconds."""
 
 _UNAVAILABLE = frozenset(
     {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
@@ -300,8 +303,14 @@ class SharePartitions:
         """Write what counts already. What is lost of it costs a delivery count."""
         if batches:
             led.wake()
-            writing = Deferred.fromCoroutine(self._write(led, batches))
+            writing = Deferred.fromCoroutine(self._write_all(led, batches))
             writing.addErrback(partial(self._not_written, led))
+
+    async def _write_all(self, led: LedShare, batches: Sequence[StateBatch]) -> None:
+        for start in range(0, len(batches), _AT_ONCE):
+            if start:
+                await deferLater(self._clock, 0)
+            await self._write(led, batches[start : start + _AT_ONCE])
 
     def _not_written(self, led: LedShare, failure: Failure) -> None:
         if isinstance(failure.value, KafkaError):

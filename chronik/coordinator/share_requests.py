@@ -13,7 +13,7 @@ from chronik.coordinator.share_group import Kept
 from chronik.coordinator.share_heartbeats import check_share_request
 from chronik.coordinator.share_offsets import alter_share_offsets, delete_share_state
 from chronik.coordinator.share_settling import each_partition
-from chronik.errors import ErrorCode, KafkaError
+from chronik.errors import KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.model import SharePartitionKey, Topic, Uuid
 from chronik.wire.messages.share_group_heartbeat import ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse
@@ -87,26 +87,12 @@ class ShareRequests:
             self._groups.host(group_id), self._groups.share_states, group_id, topics, names, self._clock
         )
 
-    async def delete(self, group_id: str, names: Collection[str]) -> dict[str, KafkaError | None]:
-        """Forget where partitions of topics start; how it went, by name. Nothing of a group of which no state is kept.
+    async def delete(self, group_id: str, topic_ids: Collection[Uuid]) -> Mapping[Uuid, KafkaError | None] | None:
+        """Forget where partitions of topics start; how it went, for each topic of which anything was kept.
 
-        Raises KafkaError(INVALID_GROUP_ID, GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP).
+        None for a group of which nothing is. Raises KafkaError(INVALID_GROUP_ID, GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP).
         """
         hosted = self._groups.host(group_id)
         group = hosted.check().shares.existing(group_id)
-        topics = {name: self._metadata.topic(name) for name in names}
-        wanted = {topic.topic_id: name for name, topic in topics.items() if topic is not None}
-        outcomes = await delete_share_state(hosted, self._groups.share_states, group_id, list(wanted), self._clock)
-        if not group.has_state:
-            return {}
-        out: dict[str, KafkaError | None] = {}
-        for name, topic in topics.items():
-            if topic is None:
-                text = "This server does not host this topic-partition."
-                out[name] = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, text)
-            elif topic.topic_id not in outcomes:
-                text = "There is no offset information to delete."
-                out[name] = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, text)
-            else:
-                out[name] = outcomes[topic.topic_id]
-        return out
+        outcomes = await delete_share_state(hosted, self._groups.share_states, group_id, topic_ids, self._clock)
+        return outcomes if group.has_state else None

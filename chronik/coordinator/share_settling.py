@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -25,11 +26,11 @@ async def each_partition(
     clock: IReactorTime,
 ) -> Failures:
     """Carry out `operation` for each partition of `topics`; what went wrong, by topic id and partition."""
-    keys = [
+    keys = (
         SharePartitionKey(group_id, topic_id, partition)
         for topic_id, kept in topics.items()
         for partition in sorted(kept.partitions)
-    ]
+    )
     failures: dict[tuple[Uuid, int], KafkaError] = {}
 
     async def one(key: SharePartitionKey) -> None:
@@ -38,11 +39,11 @@ async def each_partition(
         except KafkaError as error:
             failures[key.topic_id, key.partition] = error
 
-    for start in range(0, len(keys), _AT_A_TIME):
-        if start:
-            await deferLater(clock, 0)
-        begun = [Deferred.fromCoroutine(one(key)) for key in keys[start : start + _AT_A_TIME]]
+    while some := list(islice(keys, _AT_A_TIME)):
+        begun = [Deferred.fromCoroutine(one(key)) for key in some]
         await DeferredList(begun, fireOnOneErrback=True, consumeErrors=True)
+        if len(some) == _AT_A_TIME:
+            await deferLater(clock, 0)
     return failures
 
 

@@ -14,9 +14,11 @@ Pure. Sources: KIP-932; the checks and codes of Kafka 4.1.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from chronik.coordinator.settings import ShareSettings
@@ -55,6 +57,7 @@ class Summary(NamedTuple):
 
 
 _NOTHING = Summary(0, 0, UNKNOWN)
+_first, _last = attrgetter("first"), attrgetter("last")
 
 
 class ShareShard:
@@ -257,12 +260,32 @@ def combined(batches: Iterable[StateBatch], start_offset: int) -> tuple[StateBat
     return tuple(out)
 
 
+def merged(known: Sequence[StateBatch], news: Sequence[StateBatch], start_offset: int) -> tuple[StateBatch, ...]:
+    """As `combined` of both, where `known` is that already: only what `news` touch is looked at."""
+    begin = bisect_left(known, start_offset, key=_last)
+    if not news:
+        return tuple(_cut(known[begin:], start_offset))
+    low, high = min(each.first for each in news), max(each.last for each in news)
+    left = max(
+        begin, bisect_left(known, low, key=_last) - 1
+    )  # with the neighbours: they may become one with what is new
+    right = max(left, bisect_right(known, high, key=_first)) + 1
+    touched = combined((*known[left:right], *news), start_offset)
+    return (*_cut(known[begin:left], start_offset), *touched, *known[right:])
+
+
+def _cut(batches: Sequence[StateBatch], start_offset: int) -> Sequence[StateBatch]:
+    if batches and batches[0].first < start_offset:
+        return (batches[0]._replace(first=start_offset), *batches[1:])
+    return batches
+
+
 def _updated(before: Kept, leader_epoch: int, start_offset: int, batches: Iterable[StateBatch]) -> Kept:
     start = before.start_offset if start_offset == UNKNOWN else start_offset
     return before._replace(
         leader_epoch=before.leader_epoch if leader_epoch == UNKNOWN else leader_epoch,
         start_offset=start,
-        batches=combined((*before.batches, *batches), start),
+        batches=merged(before.batches, tuple(batches), start),
     )
 
 

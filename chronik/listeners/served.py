@@ -68,7 +68,7 @@ from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
 from chronik.listeners.handlers.update_features import UpdateFeaturesHandler
 from chronik.listeners.handlers.write_txn_markers import WriteTxnMarkersHandler
-from chronik.listeners.served_shares import share_apis
+from chronik.listeners.served_shares import share_apis, share_gate
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
@@ -145,7 +145,7 @@ def served_apis(
         AlterPartitionReassignmentsHandler(metadata),
         ListPartitionReassignmentsHandler(),
         DescribeQuorumHandler(metadata),
-        FindCoordinatorHandler(groups, transactions, states if config.group_share_enable else None),
+        FindCoordinatorHandler(groups, transactions, states, share_gate(config, metadata)),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
@@ -165,5 +165,5 @@ def served_apis(
         WriteTxnMarkersHandler(replicas, slices),
         DescribeTransactionsHandler(transactions),
         ListTransactionsHandler(transactions, slices),
-        *share_apis(config, reactor, groups, metadata, states, shares, answers, throttles),
+        *share_apis(config, reactor, groups, metadata, states, shares, answers, throttles, slices),
     ]

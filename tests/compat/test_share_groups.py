@@ -241,7 +241,23 @@ class Sharing(ShareCase):
 
 
 class Tools(ShareCase, ToolTestCase):
-    """kafka-console-share-consumer and kafka-share-groups."""
+    """kafka-console-share-consumer, kafka-share-groups and kafka-features."""
+
+    def test_kafka_features_turns_them_on(self) -> None:
+        """At level 0 of share.version a share consumer is refused, at level 1 it is served."""
+        self.broker.stop()
+        self.broker = started(self.directory / "another", {**SETTINGS, "group.share.enable": "false"})
+        self.bootstrap = self.broker.bootstrap
+        self.create("featured")
+        self.configure("featured-group")
+        self.produce("featured", "one", "two", "three")
+        consumer = ("--topic", "featured", "--group", "featured-group", "--max-messages", "3", "--timeout-ms", "20000")
+        self.assertIn("UnsupportedVersionException", self.tool(java.CONSOLE_SHARE_CONSUMER, *consumer))
+        self.tool(java.FEATURES, "upgrade", "--feature", "share.version=1")
+        said = self.tool(java.CONSOLE_SHARE_CONSUMER, *consumer)
+        self.assertEqual(
+            sorted(line for line in said.splitlines() if line in ("one", "two", "three")), ["one", "three", "two"]
+        )
 
     def test_console_share_consumer_and_share_groups(self) -> None:
         """Read, look at the group, and delete it, bit by bit."""

@@ -18,7 +18,6 @@ _OPTIONS: dict[str, object] = {
     "offsets_topic_num_partitions": 4,
     "transaction_state_log_num_partitions": 4,
     "share_coordinator_state_topic_num_partitions": 4,
-    "group_share_enable": True,
     "group_share_min_session_timeout_ms": 1000,
     "group_share_session_timeout_ms": 1000,
     "group_share_min_heartbeat_interval_ms": 100,
@@ -247,12 +246,17 @@ class ShareGroupTests(_ShareCase):
 
 
 class RestartTests(OnDisk, _ShareCase):
-    def restart(self, **options: object) -> None:
+    def restart(self) -> None:
         """Stop the broker and go on with what is on disk."""
         self.session.close()
         self.broker.stop()
-        self.options = {**_OPTIONS, **options}  # type: ignore[misc]
         self.start()
+
+    def level(self, level: int) -> None:
+        """Set the level of the feature."""
+        update = {"feature": "share.version", "max_version_level": level, "upgrade_type": 2 - level}
+        answer = self.ask(ApiKey.UPDATE_FEATURES, 2, {"timeout_ms": 10_000, "feature_updates": [update]})
+        self.assertEqual(answer.error_code, ErrorCode.NONE, answer.error_message)
 
     def test_what_was_acknowledged_is_gone_and_nothing_else(self) -> None:
         topic_id, group = self.shared_topic(), self.group()
@@ -303,16 +307,12 @@ class RestartTests(OnDisk, _ShareCase):
         member = self.joined(group, topic_id)
         self.assertEqual(self.given(member), [(0, 1, 1)])
         self.assertEqual(self.acknowledge(member, topic_id, (0, 0, ACCEPT)), ErrorCode.NONE)
-        self.restart(group_share_enable=False)
-        served = {
-            each.api_key
-            for each in self.ask(
-                ApiKey.API_VERSIONS, 3, {"client_software_name": "t", "client_software_version": "1"}
-            ).api_keys
-        }
-        self.assertNotIn(ApiKey.SHARE_FETCH, served)
-        self.assertEqual(self.fetch("shared", 0).error_code, ErrorCode.NONE)
+        self.level(0)
         self.restart()
+        refused = self.ask(ApiKey.SHARE_FETCH, 1, {"group_id": group, "member_id": member.member_id})
+        self.assertEqual(refused.error_code, ErrorCode.UNSUPPORTED_VERSION)
+        self.assertEqual(self.fetch("shared", 0).error_code, ErrorCode.NONE)
+        self.level(1)
         self.eventually(lambda: self.starts(group) == {"shared": [1]})
         member = self.member(group)
         member.join(topic_id)

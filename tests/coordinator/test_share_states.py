@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from chronik.coordinator.settings import ShareSettings
 from chronik.coordinator.share_coordinator import key_of
 from chronik.coordinator.share_records import ShareEntry, SnapshotValue, UpdateValue, decode_share_entry
-from chronik.coordinator.share_shard import combined
+from chronik.coordinator.share_shard import combined, merged
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import ILogTrimmer, IShareStates
 from chronik.model import SharePartitionKey, ShareState, StateBatch
@@ -47,6 +47,9 @@ class CombinationTests(SynchronousTestCase):
             offset: (each.deliveries, each.state) for each in result for offset in range(each.first, each.last + 1)
         }
         self.assertEqual(found, model)
+        for at in range(len(said) + 1):
+            self.assertEqual(merged(combined(said[:at], start), said[at:], start), result)
+            self.assertEqual(merged(combined(said[:at], -1), said[at:], start), result)
         for before, after in pairwise(result):
             self.assertLess(before.last, after.first)
             self.assertFalse(before.last + 1 == after.first and before[2:] == after[2:], "these are one")

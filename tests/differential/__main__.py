@@ -64,15 +64,11 @@ def _matches(name: str, patterns: list[str]) -> bool:
 KAFKA_SETTINGS = {
     "log.initial.task.delay.ms": "600000",  # the script's records are older than any retention lets them be
     "offsets.topic.num.partitions": "50",
-    "group.share.enable": "true",
     "transaction.state.log.num.partitions": "50",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "100",
 }
-CHRONIK_SETTINGS = {
-    "group_share_enable": "true",
-    "transaction_abort_timed_out_transaction_cleanup_interval_ms": "100",
-}
-"""What the brokers of the comparison are started with: share groups are served, transactions that time out do so soon."""
+CHRONIK_SETTINGS = {"transaction_abort_timed_out_transaction_cleanup_interval_ms": "100"}
+"""What the brokers of the comparison are started with, so that transactions that time out do so soon."""
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -64,6 +64,8 @@ _LATER = "this API comes with a later release, and what is not served is not adv
 _UNSERVED = (
     17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51, 64, 80, 81,
 )  # fmt: skip
+_PREVIEW = "share groups are advertised where they are served: not at level 0 of their feature"
+_SHARES = (76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92)
 _FEATURES = "features that later releases bring (Kafka's own metadata versions) are not there yet"
 _TEXT = "an error text tells what was wrong where Kafka gives none; clients go by the code"
 
@@ -112,6 +114,7 @@ _UNCONFIGURED = "a group that has no configs any more is not listed among those 
 
 DIFFERENCES: tuple[Difference, ...] = (
     *(Difference(_LATER, path=f"*api_keys[{key}]", chronik="(absent)") for key in _UNSERVED),
+    *(Difference(_PREVIEW, path=f"*api_keys[{key}]", chronik="(absent)") for key in _SHARES),
     *(
         Difference(_FEATURES, "api_versions", path=f"answer.{kind}[{name}]", chronik="(absent)")
         for kind, names in (

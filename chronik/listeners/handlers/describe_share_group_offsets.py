@@ -5,17 +5,20 @@ Of all topics of which state is kept, or of named ones; a partition of which non
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
 
 from chronik.coordinator.share_requests import ShareRequests, Started
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
-from chronik.model import ZERO_UUID
+from chronik.listeners.slices import Slices
+from chronik.model import ZERO_UUID, Uuid
+from chronik.steps import Steps, each, each_of
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.describe_share_group_offsets import (
     DescribeShareGroupOffsetsRequest,
     DescribeShareGroupOffsetsRequestGroup,
+    DescribeShareGroupOffsetsRequestTopic,
     DescribeShareGroupOffsetsResponse,
     DescribeShareGroupOffsetsResponseGroup,
     DescribeShareGroupOffsetsResponsePartition,
@@ -25,6 +28,14 @@ from chronik.wire.messages.describe_share_group_offsets import (
 _NOWHERE = Started(-1, 0)
 
 
+class _Named(NamedTuple):
+    """A topic that is asked about; the id is zero where there is none of its name."""
+
+    name: str
+    topic_id: Uuid
+    partitions: Sequence[int]
+
+
 class DescribeShareGroupOffsetsHandler:
     """Serves DescribeShareGroupOffsets."""
 
@@ -32,8 +43,9 @@ class DescribeShareGroupOffsetsHandler:
     min_version = 0
     max_version = 0
 
-    def __init__(self, offsets: ShareRequests) -> None:
-        self._offsets = offsets
+    def __init__(self, groups: ShareRequests, slices: Slices) -> None:
+        self._groups = groups
+        self._slices = slices
 
     def handle(
         self, request: DescribeShareGroupOffsetsRequest, context: RequestContext
@@ -43,42 +55,48 @@ class DescribeShareGroupOffsetsHandler:
 
     async def _describe(self, request: DescribeShareGroupOffsetsRequest) -> DescribeShareGroupOffsetsResponse:
         groups = []
+        pace = self._slices.pace()
         for group in request.groups:
             try:
                 groups.append(await self._group(group))
             except KafkaError as error:
                 groups.append(_refused(group.group_id, error))
+            await pace.turn()
         return DescribeShareGroupOffsetsResponse(groups=groups)
 
     async def _group(self, group: DescribeShareGroupOffsetsRequestGroup) -> DescribeShareGroupOffsetsResponseGroup:
-        group_id, found = group.group_id, DescribeShareGroupOffsetsResponseGroup(group_id=group.group_id)
-        if group.topics is None:
-            named = [
-                (kept.name, topic_id, sorted(kept.partitions))
-                for topic_id, kept in self._offsets.known(group_id).items()
-            ]
-        else:
-            named = []
-            for asked in group.topics:
-                topic = self._offsets.topic(asked.topic_name)
-                named.append((asked.topic_name, ZERO_UUID if topic is None else topic.topic_id, asked.partitions))
+        named = await self._slices.take(self._named(group))
         existing = {topic_id: partitions for _, topic_id, partitions in named if topic_id != ZERO_UUID}
-        starts = await self._offsets.starts(group_id, existing)
-        for name, topic_id, partitions in named:
-            found.topics.append(
-                DescribeShareGroupOffsetsResponseTopic(
-                    topic_name=name,
-                    topic_id=topic_id,
-                    partitions=[_partition(index, starts.get((topic_id, index), _NOWHERE)) for index in partitions],
-                )
+        starts = await self._groups.starts(group.group_id, existing)
+        topics = await self._slices.take(
+            each_of(
+                named,
+                lambda topic: topic.partitions,
+                lambda topic, index: _partition(index, starts.get((topic.topic_id, index), _NOWHERE)),
+                lambda topic, partitions: DescribeShareGroupOffsetsResponseTopic(
+                    topic_name=topic.name, topic_id=topic.topic_id, partitions=partitions
+                ),
             )
-        return found
+        )
+        return DescribeShareGroupOffsetsResponseGroup(group_id=group.group_id, topics=topics)
+
+    def _named(self, group: DescribeShareGroupOffsetsRequestGroup) -> Steps[list[_Named]]:
+        if group.topics is None:
+            known = self._groups.known(group.group_id).items()
+            return (yield from each(known, lambda topic: _Named(topic[1].name, topic[0], sorted(topic[1].partitions))))
+
+        def named(asked: DescribeShareGroupOffsetsRequestTopic) -> _Named:
+            topic = self._groups.topic(asked.topic_name)
+            return _Named(asked.topic_name, ZERO_UUID if topic is None else topic.topic_id, asked.partitions)
+
+        return (yield from each(group.topics, named))
 
     def refuse(
         self, request: DescribeShareGroupOffsetsRequest, version: int, error: KafkaError
-    ) -> DescribeShareGroupOffsetsResponse:
+    ) -> Steps[DescribeShareGroupOffsetsResponse]:
         """The error for each group."""
-        return DescribeShareGroupOffsetsResponse(groups=[_refused(group.group_id, error) for group in request.groups])
+        groups = yield from each(request.groups, lambda group: _refused(group.group_id, error))
+        return DescribeShareGroupOffsetsResponse(groups=groups)
 
 
 def _partition(index: int, start: Started) -> DescribeShareGroupOffsetsResponsePartition:

@@ -1,6 +1,6 @@
 """FindCoordinator: which node coordinates a group or a transactional id, or keeps a share partition.
 
-Where share groups are not served, the keys of share partitions are refused with INVALID_REQUEST. Clients take that as final
+While share groups are not served, the keys of share partitions are refused with INVALID_REQUEST. Clients take that as final
 and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own timeout.
 """
 
@@ -14,6 +14,7 @@ from chronik.coordinator.share_coordinator import ShareCoordinator, key_of
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.dispatch import Gate
 from chronik.listeners.parts import in_parts, joined_items
 from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
@@ -38,11 +39,11 @@ class FindCoordinatorHandler:
         self,
         groups: GroupCoordinator,
         transactions: TransactionCoordinator,
-        shares: ShareCoordinator | None = None,
+        shares: ShareCoordinator,
+        share_gate: Gate,
     ) -> None:
-        self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic}
-        if shares is not None:
-            self._coordinators[_SHARE] = shares.topic
+        self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic, _SHARE: shares.topic}
+        self._share_gate = share_gate
 
     def handle(
         self, request: FindCoordinatorRequest, context: RequestContext
@@ -66,17 +67,21 @@ class FindCoordinatorHandler:
     async def _find_one(self, key: str, key_type: int, context: RequestContext) -> Coordinator:
         try:
             topic = self._coordinators.get(key_type)
-            if topic is None or (key_type == _SHARE and context.api_version < _SHARES_SINCE):
-                known = ", ".join(f"{kind} for {each.name}" for kind, each in self._coordinators.items())
-                raise KafkaError(
-                    ErrorCode.INVALID_REQUEST, f"key type {key_type} has no coordinator here; key types are {known}"
-                )
+            if topic is None or (key_type == _SHARE and not self._serves_shares(context.api_version)):
+                raise KafkaError(ErrorCode.INVALID_REQUEST, f"key type {key_type} has no coordinator here")
             if key_type == _SHARE:
                 key_of(key)
             node = await topic.find(key, context.listener)
         except KafkaError as error:
             return _failed(key, error)
         return Coordinator(key=key, node_id=node.node_id, host=context.dialable(node.host), port=node.port)
+
+    def _serves_shares(self, version: int) -> bool:
+        try:
+            self._share_gate()
+        except KafkaError:
+            return False
+        return version >= _SHARES_SINCE
 
     in_turn = True
 

@@ -23,10 +23,11 @@ from chronik.broker.share_sessions import Sharer, ShareRound
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
-from chronik.listeners.handlers.sharing import acknowledge, outcomes, said, sharer
-from chronik.listeners.slices import SLICE_SECONDS
+from chronik.listeners.handlers.sharing import acknowledge, outcomes, places, said, sharer
+from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.model import PartitionId, uuid_to_text
+from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
 from chronik.wire.codec import Buffer
 from chronik.wire.messages.share_fetch import (
@@ -73,6 +74,7 @@ class ShareFetchHandler:
         max_wait_ms: int,
         answers: AnswerBacklog,
         throttles: Throttles,
+        slices: Slices,
     ) -> None:
         self._shares = shares
         self._reactor = reactor
@@ -80,6 +82,7 @@ class ShareFetchHandler:
         self._max_wait_ms = max_wait_ms
         self._answers = answers
         self._throttles = throttles
+        self._slices = slices
 
     def handle(self, request: ShareFetchRequest, context: RequestContext) -> Coroutine[Any, Any, ShareFetchResponse]:
         """Answered when there are records, when `max_wait_ms` have passed, and not before acknowledgements are in the log."""
@@ -91,21 +94,15 @@ class ShareFetchHandler:
 
     async def _fetch(self, request: ShareFetchRequest, context: RequestContext) -> ShareFetchResponse:
         who = sharer(request.group_id, request.member_id)
-        acknowledgements = said(request.topics)
+        acknowledgements = await self._slices.take(said(request.topics))
+        wanted = await self._slices.take(places(request.topics))
+        forgotten = await self._slices.take(places(request.forgotten_topics_data))
         try:
             fetch_round = self._shares.sessions.fetch(
                 who,
                 request.share_session_epoch,
-                [
-                    PartitionId(bytes(topic.topic_id), each.partition_index)
-                    for topic in request.topics
-                    for each in topic.partitions
-                ],
-                [
-                    PartitionId(bytes(topic.topic_id), index)
-                    for topic in request.forgotten_topics_data
-                    for index in topic.partitions
-                ],
+                wanted,
+                forgotten,
                 bool(acknowledgements),
                 (context.listener, context.peer.connection_id),
             )
@@ -113,16 +110,16 @@ class ShareFetchHandler:
             if error.code is ErrorCode.SHARE_SESSION_LIMIT_REACHED:  # its client would ask again at once
                 await deferLater(self._reactor, self._wait_seconds(request))
             raise
-        begun = await acknowledge(self._shares, who, acknowledgements, self._reactor)
+        begun = await acknowledge(self._shares, who, acknowledgements, self._slices)
         found = _Found() if fetch_round is None else await self._round(fetch_round, who, request, context)
-        codes = await outcomes(begun)
+        codes = await outcomes(begun, self._slices)
         if fetch_round is None:
             self._shares.close_session(who)
         pause_ms = self._throttles.gave(context, found.size) if self._throttles.active and found.size else 0
         return ShareFetchResponse(
             throttle_time_ms=pause_ms,
             acquisition_lock_timeout_ms=self._shares.lock_ms(who.group_id),
-            responses=_responses(fetch_round, found, codes),
+            responses=await self._slices.take(_responses(fetch_round, found, codes)),
         )
 
     def _wait_seconds(self, request: ShareFetchRequest) -> float:
@@ -193,10 +190,9 @@ class ShareFetchHandler:
         found = _Found()
         acquirable: list[LedShare] = []
         missing = 0 if is_last or request.min_bytes <= 1 else request.min_bytes
-        until = self._reactor.seconds() + SLICE_SECONDS
+        pace = self._slices.pace()
         for target in targets:
-            if self._reactor.seconds() > until:
-                until = await self._next_slice()
+            await pace.turn()
             target = self._found(who, target, check)
             current.append(target)
             led = target.led
@@ -216,18 +212,12 @@ class ShareFetchHandler:
         if self._answers.full or missing > 0 or request.max_records <= 0:
             return found, current
         for led in acquirable:
-            if self._reactor.seconds() > until:
-                until = await self._next_slice()
+            await pace.turn()
             if found.records >= request.max_records:
                 break
             if not led.gone:
                 self._take(led, who, request, max_bytes // len(acquirable), max_bytes, committed_only, found)
         return found, current
-
-    async def _next_slice(self) -> float:
-        """Let others have a turn; when the next slice ends."""
-        await deferLater(self._reactor, 0)
-        return float(self._reactor.seconds()) + SLICE_SECONDS
 
     def _readable(self, led: LedShare, limit: int, committed_only: bool) -> int:
         assert led.share is not None
@@ -272,11 +262,12 @@ class ShareFetchHandler:
 
 def _responses(
     fetch_round: ShareRound | None, found: _Found, codes: dict[PartitionId, KafkaError | None]
-) -> list[ShareFetchableTopicResponse]:
+) -> Steps[list[ShareFetchableTopicResponse]]:
     """What is told of each partition: records, errors, and how its acknowledgements went."""
     topics: dict[bytes, ShareFetchableTopicResponse] = {}
     answers: dict[PartitionId, PartitionData] = {}
     for place in [] if fetch_round is None else fetch_round.targets:
+        yield
         taken, error = found.taken.get(place), found.errors.get(place)
         if taken is None and error is None:
             continue
@@ -285,11 +276,13 @@ def _responses(
         if fetch_round.select(place, data.error_code, bool(data.acquired_records)):
             answers[place] = data
     for place, refusal in codes.items():
+        yield
         data = answers.setdefault(place, _data(place, None, None))
         if refusal is not None:
             data.acknowledge_error_code = refusal.code
             data.acknowledge_error_message = refusal.message
     for place, data in answers.items():
+        yield
         topic = topics.get(place.topic_id)
         if topic is None:
             topic = topics[place.topic_id] = ShareFetchableTopicResponse(topic_id=place.topic_id)

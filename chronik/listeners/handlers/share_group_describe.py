@@ -9,6 +9,7 @@ from chronik.coordinator.runtime import Coordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.listeners.handlers.describe_groups import ALL_OPERATIONS
+from chronik.steps import Steps, each
 from chronik.wire.apis import ApiKey
 from chronik.wire.messages.share_group_describe import (
     DescribedGroup,
@@ -27,14 +28,16 @@ class ShareGroupDescribeHandler:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
 
-    def handle(self, request: ShareGroupDescribeRequest, context: RequestContext) -> ShareGroupDescribeResponse:
+    def handle(self, request: ShareGroupDescribeRequest, context: RequestContext) -> Steps[ShareGroupDescribeResponse]:
         """Each group, or why it cannot be described."""
-        groups = [self._describe(group_id) for group_id in request.group_ids]
-        if request.include_authorized_operations:
-            for group in groups:
-                if not group.error_code:
-                    group.authorized_operations = ALL_OPERATIONS
-        return ShareGroupDescribeResponse(groups=groups)
+
+        def describe(group_id: str) -> DescribedGroup:
+            group = self._describe(group_id)
+            if request.include_authorized_operations and not group.error_code:
+                group.authorized_operations = ALL_OPERATIONS
+            return group
+
+        return ShareGroupDescribeResponse(groups=(yield from each(request.group_ids, describe)))
 
     def _describe(self, group_id: str) -> DescribedGroup:
         try:
@@ -42,9 +45,12 @@ class ShareGroupDescribeHandler:
         except KafkaError as error:
             return _refused(group_id, error)
 
-    def refuse(self, request: ShareGroupDescribeRequest, version: int, error: KafkaError) -> ShareGroupDescribeResponse:
+    def refuse(
+        self, request: ShareGroupDescribeRequest, version: int, error: KafkaError
+    ) -> Steps[ShareGroupDescribeResponse]:
         """The error for each group."""
-        return ShareGroupDescribeResponse(groups=[_refused(group_id, error) for group_id in request.group_ids])
+        groups = yield from each(request.group_ids, lambda group_id: _refused(group_id, error))
+        return ShareGroupDescribeResponse(groups=groups)
 
 
 def _refused(group_id: str, error: KafkaError) -> DescribedGroup:

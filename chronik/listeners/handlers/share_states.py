@@ -6,19 +6,18 @@ Leaders of partitions and group coordinators of other nodes ask these.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from chronik.coordinator.share_coordinator import ShareCoordinator
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.parts import joined_topics, topics_in_parts
+from chronik.listeners.slices import Slices
 from chronik.model import SharePartitionKey
-
-_SLICE = 32
-"""Share partitions begun with before the reactor gets its turn: about 3 ms."""
+from chronik.steps import Steps
 
 
 class ShareStateHandler(ABC):
@@ -30,9 +29,11 @@ class ShareStateHandler(ABC):
     topic_result: ClassVar[Any]
     partition_result: ClassVar[Any]
 
-    def __init__(self, shares: ShareCoordinator, reactor: Any) -> None:
+    in_turn = False
+
+    def __init__(self, shares: ShareCoordinator, slices: Slices) -> None:
         self._shares = shares
-        self._reactor = reactor
+        self._slices = slices
 
     @abstractmethod
     def ask(self, key: SharePartitionKey, asked: Any) -> Deferred[Any]:
@@ -50,14 +51,12 @@ class ShareStateHandler(ABC):
         if not request.group_id or not all(topic.partitions for topic in request.topics):
             return self.response()
         begun: list[tuple[bytes, list[Deferred[Any]]]] = []
-        count = 0
+        pace = self._slices.pace()
         for topic in request.topics:
             answers: list[Deferred[Any]] = []
             begun.append((topic.topic_id, answers))
             for asked in topic.partitions:
-                count += 1
-                if count % _SLICE == 0:
-                    await deferLater(self._reactor, 0)
+                await pace.turn()
                 answers.append(self._begin(request.group_id, topic, asked))
         return self.response(
             results=[
@@ -65,6 +64,17 @@ class ShareStateHandler(ABC):
                 for topic_id, answers in begun
             ]
         )
+
+    def parts(self, request: Any) -> Iterator[Any]:
+        """Requests about some share partitions each."""
+        return topics_in_parts(request, "topics", "partitions")
+
+    def joined(self, answers: Sequence[Any]) -> Steps[Any]:
+        """One answer of those to the parts."""
+        results = yield from joined_topics(
+            [answer.results for answer in answers], lambda topic: topic.topic_id, "partitions"
+        )
+        return self.response(results=results)
 
     def _begin(self, group_id: str, topic: Any, asked: Any) -> Deferred[Any]:
         index = asked.partition

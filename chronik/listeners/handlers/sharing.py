@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from chronik.broker.share_partitions import SharePartitions
 from chronik.broker.share_sessions import Sharer
-from chronik.broker.share_tiles import GAP, REJECT, Acknowledgement
+from chronik.broker.share_tiles import GAP, REJECT, Acknowledgement, runs
 from chronik.errors import ErrorCode, KafkaError
+from chronik.listeners.slices import Slices
 from chronik.model import PartitionId, uuid_from_text, uuid_to_text
+from chronik.steps import Steps
 
-_SLICE = 16
-"""Partitions acknowledged before the reactor gets its turn: about 3 ms."""
+_STRETCHES = 250
+"""Stretches of records of which different things are said that are decided and written in one piece: about 3 ms."""
 
 Said = dict[PartitionId, "Deferred[KafkaError | None]"]
 """What becomes of the acknowledgements for each partition."""
@@ -33,48 +33,81 @@ def sharer(group_id: str | None, member_id: str | None) -> Sharer:
         raise KafkaError(ErrorCode.INVALID_REQUEST, text) from None
 
 
-def said(topics: Iterable[Any]) -> dict[PartitionId, list[Acknowledgement]]:
+def places(topics: Iterable[Any]) -> Steps[list[PartitionId]]:
+    """The partitions that a request names."""
+    found = []
+    for topic in topics:
+        topic_id = bytes(topic.topic_id)
+        for partition in topic.partitions:
+            index = partition if isinstance(partition, int) else partition.partition_index
+            found.append(PartitionId(topic_id, index))
+            yield
+    return found
+
+
+def said(topics: Iterable[Any]) -> Steps[dict[PartitionId, list[Acknowledgement]]]:
     """The acknowledgements of a request's topics, for each partition that has any; of one that is named twice, the last."""
-    return {
-        PartitionId(bytes(topic.topic_id), partition.partition_index): [
-            Acknowledgement(batch.first_offset, batch.last_offset, batch.acknowledge_types)
-            for batch in partition.acknowledgement_batches
-        ]
-        for topic in topics
-        for partition in topic.partitions
-        if partition.acknowledgement_batches
-    }
+    found: dict[PartitionId, list[Acknowledgement]] = {}
+    for topic in topics:
+        topic_id = bytes(topic.topic_id)
+        for partition in topic.partitions:
+            yield
+            if partition.acknowledgement_batches:
+                batches = found[PartitionId(topic_id, partition.partition_index)] = []
+                for batch in partition.acknowledgement_batches:
+                    batches.append(Acknowledgement(batch.first_offset, batch.last_offset, batch.acknowledge_types))
+                    yield
+    return found
 
 
 async def acknowledge(
-    shares: SharePartitions, who: Sharer, acknowledgements: dict[PartitionId, list[Acknowledgement]], reactor: Any
+    shares: SharePartitions, who: Sharer, acknowledgements: dict[PartitionId, list[Acknowledgement]], slices: Slices
 ) -> Said:
-    """Take all that is said, as it is now; each partition's answer comes when it is in the log."""
+    """Take all that is said; each partition's answer comes when it is in the log."""
     member = uuid_to_text(who.member_id)
+    pace = slices.pace()
     begun: Said = {}
-    for number, (place, batches) in enumerate(acknowledgements.items()):
-        if number and number % _SLICE == 0:
-            await deferLater(reactor, 0)
-        begun[place] = _one(shares, who.group_id, member, place, batches).addErrback(_refusal)
+    for place, batches in acknowledgements.items():
+        begun[place] = Deferred.fromCoroutine(_one(shares, who.group_id, member, place, batches, slices))
+        await pace.turn()
     return begun
 
 
-def _one(
-    shares: SharePartitions, group_id: str, member: str, place: PartitionId, batches: Sequence[Acknowledgement]
-) -> Deferred[None]:
+async def _one(
+    shares: SharePartitions,
+    group_id: str,
+    member: str,
+    place: PartitionId,
+    batches: Sequence[Acknowledgement],
+    slices: Slices,
+) -> KafkaError | None:
     try:
         _check(batches)
         shares.exists(place)
-        return shares.acknowledge(shares.known(group_id, place), member, batches)
+        led = shares.known(group_id, place)
+        pace = slices.pace()
+        for piece in _pieces(batches):
+            await shares.acknowledge(led, member, piece)
+            await pace.turn()
     except KafkaError as error:
-        return fail(error)
+        return error
+    return None
 
 
-def _refusal(failure: Failure) -> KafkaError:
-    if not isinstance(failure.value, KafkaError):
-        failure.raiseException()
-    assert isinstance(failure.value, KafkaError)
-    return failure.value
+def _pieces(batches: Sequence[Acknowledgement]) -> Iterator[Sequence[Acknowledgement]]:
+    """What counts together: all of it, unless it is much. Then each piece counts by itself, up to one that is refused."""
+    if sum(len(types) for _, _, types in batches) <= _STRETCHES:
+        yield batches
+        return
+    piece = []
+    for first, last, types in batches:
+        for span, kind in runs(first, last, types):
+            piece.append(Acknowledgement(span.first, span.last, (kind,)))
+            if len(piece) == _STRETCHES:
+                yield piece
+                piece = []
+    if piece:
+        yield piece
 
 
 def _check(batches: Sequence[Acknowledgement]) -> None:
@@ -97,6 +130,11 @@ def _check(batches: Sequence[Acknowledgement]) -> None:
         before = last
 
 
-async def outcomes(begun: Said) -> dict[PartitionId, KafkaError | None]:
+async def outcomes(begun: Said, slices: Slices) -> dict[PartitionId, KafkaError | None]:
     """How it went, once all of it has."""
-    return {place: await answer for place, answer in begun.items()}
+    pace = slices.pace()
+    found = {}
+    for place, answer in begun.items():
+        found[place] = await answer
+        await pace.turn()
+    return found

@@ -14,6 +14,9 @@ from chronik.wire.messages.write_share_group_state import (
     WriteStateResult,
 )
 
+_AT_ONCE = 500
+"""Stretches of records that are written in one piece: some milliseconds."""
+
 
 class WriteShareGroupStateHandler(ShareStateHandler):
     """Serves WriteShareGroupState."""
@@ -25,8 +28,14 @@ class WriteShareGroupStateHandler(ShareStateHandler):
 
     def ask(self, key: SharePartitionKey, asked: PartitionData) -> Deferred[None]:
         """Begin with one share partition."""
-        batches = [
-            StateBatch(each.first_offset, each.last_offset, each.delivery_state, each.delivery_count)
-            for each in asked.state_batches
-        ]
-        return self._shares.write_now(key, asked.state_epoch, asked.leader_epoch, asked.start_offset, batches)
+        return Deferred.fromCoroutine(self._write(key, asked))
+
+    async def _write(self, key: SharePartitionKey, asked: PartitionData) -> None:
+        pace = self._slices.pace()
+        for start in range(0, max(1, len(asked.state_batches)), _AT_ONCE):
+            batches = [
+                StateBatch(each.first_offset, each.last_offset, each.delivery_state, each.delivery_count)
+                for each in asked.state_batches[start : start + _AT_ONCE]
+            ]
+            await self._shares.write_now(key, asked.state_epoch, asked.leader_epoch, asked.start_offset, batches)
+            await pace.turn()

@@ -13,6 +13,7 @@ from tests.differential.session import Session
 
 GAP, ACCEPT, RELEASE, REJECT = range(4)
 GROUP_RESOURCE = 32
+SHARES = "share.version"
 
 
 def member_id(name: str) -> str:
@@ -134,8 +135,22 @@ def _topics(topics: dict[bytes, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def serve(s: Session) -> None:
+    """Have share groups served, from now on."""
+    client = {"client_software_name": "differential", "client_software_version": "1.0"}
+
+    def served(answer: Any) -> bool:
+        return any(each.name == SHARES and each.max_version_level == 1 for each in answer.finalized_features)
+
+    if not served(s.ask("", ApiKey.API_VERSIONS, 4, client, unrecorded=True)):
+        update = {"feature": SHARES, "max_version_level": 1, "upgrade_type": 1}
+        s.ask("", ApiKey.UPDATE_FEATURES, 2, {"timeout_ms": 10_000, "feature_updates": [update]}, unrecorded=True)
+        s.wait_until(ApiKey.API_VERSIONS, 4, client, served)
+
+
 def earliest(s: Session, group: str, **configs: str) -> None:
-    """Have a group begin at the beginning, and have it coordinated."""
+    """Have a group begin at the beginning, and have it coordinated; have share groups served."""
+    serve(s)
     values = {"share.auto.offset.reset": "earliest", **configs}
     body = {
         "resources": [
@@ -159,6 +174,22 @@ def records(s: Session, topic: str, *counts: int, partition: int = 0) -> None:
 
 
 # -- scenarios ---------------------------------------------------------------------------------------------------------
+
+
+@scenario
+def share_groups_without_their_version(s: Session) -> None:
+    """At level 0, where all clusters begin, members are refused. It comes first: the others raise the level."""
+    group, topic_id = "sharing-not-yet", bytes(15) + b"x"
+    member = Sharer(s, group, "member", ["sharing-nowhere"])
+    member.beat("joins")
+    member.beat("beats", member_epoch=1)
+    s.ask("described", ApiKey.SHARE_GROUP_DESCRIBE, 1, {"group_ids": [group, ""]})
+    member.fetch("fetches", {topic_id: {0: []}}, max_wait_ms=50)
+    member.acknowledge("acknowledges", {topic_id: {0: [(0, 0, ACCEPT)]}}, share_session_epoch=1)
+    _described(s, "where it starts", group)
+    _alter(s, "to start elsewhere", group, ("sharing-nowhere", {0: 1}))
+    body = {"group_id": group, "topics": [{"topic_name": "sharing-nowhere"}]}
+    s.ask("to start anywhere", ApiKey.DELETE_SHARE_GROUP_OFFSETS, 0, body)
 
 
 @scenario
@@ -446,6 +477,7 @@ def _transaction(s: Session, transactional_id: str, topic: str, commit: bool) ->
 def share_state(s: Session) -> None:
     group, topic = "sharing-state", "sharing-state-topic"
     topic_id = create(s, topic, 2)
+    serve(s)
     key = f"{group}:{base64.urlsafe_b64encode(topic_id).decode().rstrip('=')}"
     for partition in (0, 1, 5):
         body = {"key_type": 2, "coordinator_keys": [f"{key}:{partition}"]}

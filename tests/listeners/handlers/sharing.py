@@ -114,8 +114,9 @@ class Sharing:
             lambda: NOW,
         )
         self.hosting.replicas.add_host(self.shares)
-        self.fetcher = ShareFetchHandler(self.shares, clock, 1 << 20, 60_000, self.answers, self.throttles)
-        self.acknowledger = ShareAcknowledgeHandler(self.shares, clock)
+        slices = self.hosting.slices
+        self.fetcher = ShareFetchHandler(self.shares, clock, 1 << 20, 60_000, self.answers, self.throttles, slices)
+        self.acknowledger = ShareAcknowledgeHandler(self.shares, slices)
         self.set_up("g", start=0)
 
     def set_up(self, group: str, start: int = -1) -> None:

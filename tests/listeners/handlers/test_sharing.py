@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from chronik.broker.share_tiles import ACCEPT, REJECT, RELEASE
 from chronik.errors import ErrorCode
 from chronik.interfaces import IPartitionHost, IRequestHandler, IShareStates
-from chronik.listeners.handlers import share_fetch
+from chronik.listeners import slices
 from chronik.model import PartitionId, SharePartitionKey, ShareState, StateBatch
 from chronik.wire.batches import split_batches
 from chronik.wire.messages.share_fetch import ShareFetchResponse
@@ -108,7 +108,7 @@ class FetchTests(SharingCase):
         self.assertEqual(given(self.opened(0).fetch(batch_size=2)), {0: [(0, 1, 1), (2, 3, 1), (4, 4, 1)]})
 
     def test_many_partitions_take_turns(self) -> None:
-        self.patch(share_fetch, "SLICE_SECONDS", -1)
+        self.patch(slices, "SLICE_SECONDS", -1)
         self.sharing.append(1)
         self.sharing.append(1, partition=1)
         member = self.opened(0, 1)
@@ -344,6 +344,21 @@ class AcknowledgeTests(SharingCase):
         self.assertEqual(self.member.acknowledge({0: ((0, 9, ACCEPT),)}), [ErrorCode.NOT_LEADER_OR_FOLLOWER])
         self.assertEqual(self.member.acknowledge({0: ((0, 9, ACCEPT),)}), [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
         self.assertEqual(given(self.member.fetch(max_wait_ms=100)), {0: [(4, 9, 1)]})
+
+    def test_much_that_is_said_of_one_partition_counts_piece_by_piece(self) -> None:
+        """In pieces of 250 stretches of records, up to one that is refused; each piece counts as a whole, or not at all."""
+        self.member.acknowledge({0: ((0, 9, ACCEPT),)})
+        self.sharing.append(600)
+        self.assertEqual(given(self.member.fetch()), {0: [(10, 609, 1)]})
+        self.states.written.clear()
+        self.member.acknowledge({0: ((310, 310, ACCEPT),)})
+        said = tuple((n, n, ACCEPT if n % 2 else REJECT) for n in range(10, 610))
+        self.assertEqual(self.member.acknowledge({0: said}), [ErrorCode.INVALID_RECORD_STATE])
+        self.assertEqual([len(batches) for _, batches in self.states.written], [1, 250])
+        self.assertEqual(self.member.acknowledge({0: said[250:300]}), [ErrorCode.NONE])
+        self.assertEqual(self.member.acknowledge({0: said[301:]}), [ErrorCode.NONE])
+        self.assertEqual([len(batches) for _, batches in self.states.written], [1, 250, 50, 250, 49])
+        self.assertEqual(given(self.opened(0, name="b").fetch()), {})
 
     def test_no_answer_is_lost_when_many_are_on_their_way(self) -> None:
         self.states.held = []
