@@ -82,7 +82,11 @@ class _ShareCase(ConformanceCase):
     def starts(self, group: str) -> dict[str, list[int]]:
         """The start offsets of a group, by topic."""
         body = {"groups": [{"group_id": group, "topics": None}]}
-        (found,) = self.ask(ApiKey.DESCRIBE_SHARE_GROUP_OFFSETS, 0, body).groups
+        code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS  # right after a start
+        while code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            (found,) = self.ask(ApiKey.DESCRIBE_SHARE_GROUP_OFFSETS, 0, body).groups
+            code = found.error_code
+        self.assertEqual(code, ErrorCode.NONE, found.error_message)
         return {topic.topic_name: [each.start_offset for each in topic.partitions] for topic in found.topics}
 
     def state_of(self, group: str) -> str:
