@@ -45,6 +45,8 @@ from chronik.model import PartitionId, SharePartitionKey, StateBatch, TopicParti
 _UNKNOWN = -1
 _AT_ONCE = 500
 """Stretches of records that are written in one piece: some milliseconds."""
+_AGAIN_SECONDS = 0.05
+_MAX_AGAIN_SECONDS = 1.0
 
 _UNAVAILABLE = frozenset(
     {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
@@ -163,26 +165,36 @@ class SharePartitions:
         )
 
     async def _load(self, led: LedShare) -> None:
-        try:
-            state = await self._states.read(led.key, led.leader_epoch)
-            start = state.start_offset
-            if start == _UNKNOWN:
-                # Written before anything is given out: after a restart it must not be somewhere else.
-                start = self._first_offset(led)
-                await self._states.write(led.key, state.state_epoch, led.leader_epoch, start, ())
-            led.state_epoch, led.kept_start = state.state_epoch, start
-            share = SharePartition(start, state.batches, self.limits.max_deliveries)
-        except (KafkaError, ValueError) as error:
-            led.error = (
-                _for_client(error)
-                if isinstance(error, KafkaError)
-                else KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"what is kept of {led.key} makes no sense: {error}")
-            )
-            self.log.warn("share partition {key} is not loaded: {error}", key=str(led.key), error=str(error))
+        """Waits for a coordinator that is not there yet: a member that is told so gives up (Kafka's leaders wait too)."""
+        delay = _AGAIN_SECONDS
+        while not led.gone:
+            try:
+                led.share = await self._begin(led)
+            except KafkaError as error:
+                if error.code in _UNAVAILABLE:
+                    self.log.debug("share partition {key} waits: {error}", key=str(led.key), error=str(error))
+                    await deferLater(self._clock, delay)
+                    delay = min(2 * delay, _MAX_AGAIN_SECONDS)
+                    continue
+                led.error = _for_client(error)
+            except ValueError as error:
+                text = f"what is kept of {led.key} makes no sense: {error}"
+                led.error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, text)
+            break
+        if led.error is not None:
+            self.log.warn("share partition {key} is not loaded: {error}", key=str(led.key), error=str(led.error))
             self._drop(led)
-        else:
-            led.share = share
         led.wake()
+
+    async def _begin(self, led: LedShare) -> SharePartition:
+        state = await self._states.read(led.key, led.leader_epoch)
+        start = state.start_offset
+        if start == _UNKNOWN:
+            # Written before anything is given out: after a restart it must not be somewhere else.
+            start = self._first_offset(led)
+            await self._states.write(led.key, state.state_epoch, led.leader_epoch, start, ())
+        led.state_epoch, led.kept_start = state.state_epoch, start
+        return SharePartition(start, state.batches, self.limits.max_deliveries)
 
     async def _check(self, led: LedShare) -> None:
         """A write would be fenced too, but there may be nothing to write as long as what is known is of old.

@@ -422,8 +422,6 @@ class LoadingTests(SharingCase):
 
     def test_errors(self) -> None:
         for code, told in (
-            (ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE),
-            (ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE),
             (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.NOT_LEADER_OR_FOLLOWER),
             (ErrorCode.GROUP_ID_NOT_FOUND, ErrorCode.GROUP_ID_NOT_FOUND),
             (ErrorCode.INVALID_REQUEST, ErrorCode.UNKNOWN_SERVER_ERROR),
@@ -434,6 +432,22 @@ class LoadingTests(SharingCase):
         self.states.error = None
         self.sharing.append(1)
         self.assertEqual(given(self.sharing.member().fetch(0, max_wait_ms=1000)), {0: [(0, 0, 1)]})
+
+    def test_waits_for_the_coordinator(self) -> None:
+        """A client that hears of a coordinator that isn't there ends with an exception."""
+        self.sharing.append(1)
+        for name, code in (("a", ErrorCode.COORDINATOR_LOAD_IN_PROGRESS), ("b", ErrorCode.NOT_COORDINATOR)):
+            self.states.error = code
+            member = self.sharing.member(name)
+            answer = member.begin(0, max_wait_ms=1000)
+            self.sharing.clock.pump([0.1] * 9)
+            self.assertFalse(answer.called)
+            self.sharing.clock.advance(0.2)
+            self.assertEqual(self.errors(done(answer, self.sharing)), {})
+            self.states.error = None
+            self.sharing.clock.pump([0.1] * 10)
+            self.assertEqual(given(member.fetch()), {0: [(0, 0, 1)]}, code)
+            self.sharing.shares.stop()
 
     def test_state_that_makes_no_sense(self) -> None:
         for batches in ((StateBatch(5, 3, 2, 1),), (StateBatch(1, 3, 9, 1),)):
