@@ -34,6 +34,9 @@ class Processes(Protocol):
     def stopService(self) -> Any:
         """End them all; fires when they are gone."""
 
+    def has_begun(self, place: int) -> bool:
+        """Whether the one in this place is there: if not, it knows nothing that could be saved."""
+
 
 class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
@@ -63,7 +66,8 @@ class SearchService(Service):
 
     async def _stop(self) -> None:
         self._following.stopService()
-        saving = [self._ask(place, Save(), _SAVE_SECONDS) for place in self._following.busy_places()]
+        places = [place for place in self._following.busy_places() if self._processes.has_begun(place)]
+        saving = [self._ask(place, Save(), _SAVE_SECONDS) for place in places]
         for outcome in saving:
             outcome.addTimeout(_SAVE_SECONDS, self._clock)
         for done, result in await DeferredList(saving, consumeErrors=True):
