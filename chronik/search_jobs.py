@@ -16,6 +16,8 @@ from chronik.interfaces import IDisk
 from chronik.search.messages import (
     Answer,
     AskState,
+    Finish,
+    Finished,
     Follow,
     Forget,
     Hits,
@@ -39,6 +41,8 @@ SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
 READ = JobKind("read", Read, Saved, ReadResult)
 """What does a request ask for?"""
+FINISH = JobKind("finish", Finish, Hits, Finished)
+"""What do the aggregations come to?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
 
@@ -47,8 +51,10 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     """What a process that searches does. `tell` gets lines for the operator."""
     from chronik.native.scanner import make_scanner
     from chronik.search.answering import answer
+    from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
@@ -62,6 +68,11 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def finish(asked: Finish) -> Steps:
+        for piece in pieces(finished(asked.aggs, asked.mapping, asked.now_ms, asked.counted)):
+            yield Hits((), aggs=piece)
+        return Finished()
+
     def read_request(asked: Read) -> Steps:
         return read(asked)
         yield
@@ -70,7 +81,7 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, SAVE: save, STATE: state},
+        {SEARCH: search, READ: read_request, FINISH: finish, SAVE: save, STATE: state},
         {FOLLOW: engine.follow, FORGET: engine.forget},
         engine.step,
         send,
