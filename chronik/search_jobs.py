@@ -26,6 +26,7 @@ from chronik.search.messages import (
     Search,
     States,
 )
+from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
 
@@ -41,6 +42,10 @@ READ = JobKind("read", Read, Saved, ReadResult)
 """What does a request ask for?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
+SELECT = JobKind("select", Select, Piece, Selected)
+"""Which records does the topic of a saved search have?"""
+COUNT = JobKind("count", CountMatches, Saved, Counted)
+"""How many does it have, by windows of time?"""
 
 
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
@@ -49,6 +54,7 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.search.answering import answer
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.selecting import count, select
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
@@ -70,7 +76,14 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, SAVE: save, STATE: state},
+        {
+            SEARCH: search,
+            READ: read_request,
+            SAVE: save,
+            STATE: state,
+            SELECT: lambda request: select(engine, request, time.monotonic),
+            COUNT: lambda request: count(engine, request, time.monotonic),
+        },
         {FOLLOW: engine.follow, FORGET: engine.forget},
         engine.step,
         send,

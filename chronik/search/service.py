@@ -16,6 +16,7 @@ from chronik.search.following import Following
 from chronik.search.gathering import Found, FoundHit, Options, Wanted, narrowed
 from chronik.search.messages import AskState, Hits, PartitionState, Read, ReadResult, Save, Search, SearchedPart, States
 from chronik.search.query import Query, QueryError
+from chronik.search.saved_service import Selecting
 
 _SILENCE_SECONDS = 10.0
 _AT_ONCE = 100
@@ -39,6 +40,7 @@ class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
 
     `ask(place, request, silence seconds[, progress])` asks one of them; it fails with QueryError where the query is at fault.
+    What `selecting` asks them is about saved searches.
     """
 
     log = Logger()
@@ -48,8 +50,10 @@ class SearchService(Service):
         processes: Processes,
         following: Following,
         ask: Callable[..., Deferred[Any]],
+        selecting: Selecting,
         clock: Any,
     ) -> None:
+        self.selecting = selecting
         self._processes = processes
         self._following = following
         self._ask = ask
