@@ -28,6 +28,7 @@ from chronik.search.messages import (
     Search,
     States,
 )
+from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
 
@@ -45,6 +46,10 @@ FINISH = JobKind("finish", Finish, Hits, Finished)
 """What do the aggregations come to?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
+SELECT = JobKind("select", Select, Piece, Selected)
+"""Which records does the topic of a saved search have?"""
+COUNT = JobKind("count", CountMatches, Saved, Counted)
+"""How many does it have, by windows of time?"""
 
 
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
@@ -54,6 +59,7 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.selecting import count, select
     from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
@@ -81,7 +87,15 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, FINISH: finish, SAVE: save, STATE: state},
+        {
+            SEARCH: search,
+            READ: read_request,
+            FINISH: finish,
+            SAVE: save,
+            STATE: state,
+            SELECT: lambda request: select(engine, request, time.monotonic),
+            COUNT: lambda request: count(engine, request, time.monotonic),
+        },
         {FOLLOW: engine.follow, FORGET: engine.forget},
         engine.step,
         send,

@@ -26,8 +26,10 @@ from chronik.search.following import Following
 from chronik.search.mapping import parse_mapping
 from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
 from chronik.search.query import QueryError
+from chronik.search.saved_messages import CountMatches, Select
+from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
-from chronik.search_jobs import FINISH, FOLLOW, FORGET, READ, SAVE, SEARCH, STATE, furnish
+from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, SAVE, SEARCH, SELECT, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
@@ -38,7 +40,15 @@ from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
 _NEWS = {Follow: FOLLOW, Forget: FORGET}
-_JOBS = {Search: SEARCH, Read: READ, Finish: FINISH, Save: SAVE, AskState: STATE}
+_JOBS = {
+    Search: SEARCH,
+    Read: READ,
+    Finish: FINISH,
+    Save: SAVE,
+    AskState: STATE,
+    Select: SELECT,
+    CountMatches: COUNT,
+}
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
 _CLIENT_S_FAULTS = (QueryError.__name__, TooManyBuckets.__name__)
@@ -75,7 +85,7 @@ def searching(
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
     following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
     replicas.add_host(following)
-    return SearchService(processes, following, ask, reactor)
+    return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor)
 
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:

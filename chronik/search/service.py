@@ -28,6 +28,7 @@ from chronik.search.messages import (
     States,
 )
 from chronik.search.query import Query, QueryError
+from chronik.search.saved_service import Selecting
 
 _SILENCE_SECONDS = 10.0
 _AT_ONCE = 100
@@ -54,6 +55,7 @@ class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
 
     `ask(place, request, silence seconds[, progress])` asks one of them; it fails with QueryError where the query is at fault.
+    What `selecting` asks them is about saved searches.
     """
 
     log = Logger()
@@ -63,8 +65,10 @@ class SearchService(Service):
         processes: Processes,
         following: Following,
         ask: Callable[..., Deferred[Any]],
+        selecting: Selecting,
         clock: Any,
     ) -> None:
+        self.selecting = selecting
         self._processes = processes
         self._following = following
         self._ask = ask
