@@ -19,8 +19,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
+from chronik.alerting import alerting
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
+from chronik.broker.saved_topics import SavedTopics
 from chronik.broker.share_partitions import ShareLimits, SharePartitions
 from chronik.compacting import compacting
 from chronik.config import Config
@@ -48,6 +50,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
+from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
 from chronik.searching import searching
 from chronik.telemetry.lag import ReactorLagProbe
@@ -63,6 +66,7 @@ class Parts:
     pool: BufferPool
     threads: CompressionThreads
     replicas: Replicas
+    saved: SavedTopics
     coordinator: Coordinator
     transactions: TransactionCoordinator
     shares: ShareCoordinator
@@ -72,6 +76,7 @@ class Parts:
     table: ApiTable
     search: SearchService | None
     settings_for: Callable[[Topic], TopicSettings]
+    alerts: Alerting | None
     background: tuple[IService, ...]
 
 
@@ -151,7 +156,9 @@ def assemble(
         transactions=transactions,
         share_states=shares,
     )
-    shared = SharePartitions(replicas, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
+    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)
+    saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
+    shared = SharePartitions(saved, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
     replicas.add_host(shares)
     replicas.add_host(shared)
     replicas.add_host(coordinator)
@@ -166,6 +173,9 @@ def assemble(
     )
     throttles.refresh()
     slices = Slices(time.monotonic, cooperator)
+    alerts = None
+    if search is not None:
+        alerts = alerting(search, metadata, replicas, coordinator, wall_clock_ms, reactor)
     table: ApiTable = ApiTable(
         served_apis(
             config,
@@ -174,6 +184,7 @@ def assemble(
             slices,
             table=lambda: table,
             replicas=replicas,
+            readable=saved,
             controller=controller,
             metadata=metadata,
             configs=configs,
@@ -188,13 +199,13 @@ def assemble(
         dict.fromkeys(SHARE_APIS, share_gate(config, metadata)),
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
-    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)
     metrics.storage_usage = replicas.topic_sizes
     return Parts(
         flusher=flusher,
         pool=pool,
         threads=threads,
         replicas=replicas,
+        saved=saved,
         coordinator=coordinator,
         transactions=transactions,
         shares=shares,
@@ -204,12 +215,14 @@ def assemble(
         table=table,
         search=search,
         settings_for=configs.topic_settings,
+        alerts=alerts,
         background=(
             trash,
             retention,
             ReactorLagProbe(reactor, metrics.reactor_lag),
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
             *((search,) if search is not None else ()),
+            *((alerts,) if alerts is not None else ()),
         ),
     )
 

@@ -16,6 +16,8 @@ from chronik.interfaces import IDisk
 from chronik.search.messages import (
     Answer,
     AskState,
+    Finish,
+    Finished,
     Follow,
     Forget,
     Hits,
@@ -26,6 +28,7 @@ from chronik.search.messages import (
     Search,
     States,
 )
+from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
 
@@ -39,16 +42,25 @@ SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
 READ = JobKind("read", Read, Saved, ReadResult)
 """What does a request ask for?"""
+FINISH = JobKind("finish", Finish, Hits, Finished)
+"""What do the aggregations come to?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
+SELECT = JobKind("select", Select, Piece, Selected)
+"""Which records does the topic of a saved search have?"""
+COUNT = JobKind("count", CountMatches, Saved, Counted)
+"""How many does it have, by windows of time?"""
 
 
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
     """What a process that searches does. `tell` gets lines for the operator."""
     from chronik.native.scanner import make_scanner
     from chronik.search.answering import answer
+    from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.selecting import count, select
+    from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
@@ -62,6 +74,11 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def finish(asked: Finish) -> Steps:
+        for piece in pieces(finished(asked.aggs, asked.mapping, asked.now_ms, asked.counted)):
+            yield Hits((), aggs=piece)
+        return Finished()
+
     def read_request(asked: Read) -> Steps:
         return read(asked)
         yield
@@ -70,7 +87,15 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, SAVE: save, STATE: state},
+        {
+            SEARCH: search,
+            READ: read_request,
+            FINISH: finish,
+            SAVE: save,
+            STATE: state,
+            SELECT: lambda request: select(engine, request, time.monotonic),
+            COUNT: lambda request: count(engine, request, time.monotonic),
+        },
         {FOLLOW: engine.follow, FORGET: engine.forget},
         engine.step,
         send,

@@ -21,12 +21,15 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IDisk
 from chronik.log.disk import RealDisk
 from chronik.model import PartitionId, uuid_to_text
+from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import parse_mapping
-from chronik.search.messages import AskState, Follow, Forget, Read, Save, Search
+from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
 from chronik.search.query import QueryError
+from chronik.search.saved_messages import CountMatches, Select
+from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
-from chronik.search_jobs import FOLLOW, FORGET, READ, SAVE, SEARCH, STATE, furnish
+from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, SAVE, SEARCH, SELECT, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
@@ -37,9 +40,18 @@ from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
 _NEWS = {Follow: FOLLOW, Forget: FORGET}
-_JOBS = {Search: SEARCH, Read: READ, Save: SAVE, AskState: STATE}
+_JOBS = {
+    Search: SEARCH,
+    Read: READ,
+    Finish: FINISH,
+    Save: SAVE,
+    AskState: STATE,
+    Select: SELECT,
+    CountMatches: COUNT,
+}
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
+_CLIENT_S_FAULTS = (QueryError.__name__, TooManyBuckets.__name__)
 _log = Logger(namespace="chronik.search")
 
 
@@ -73,7 +85,7 @@ def searching(
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
     following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
     replicas.add_host(following)
-    return SearchService(processes, following, ask, reactor)
+    return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor)
 
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:
@@ -83,7 +95,7 @@ def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residenc
 def _query_error(failure: Failure) -> Failure:
     """A query that the process refused is the client's fault, as one that is refused here."""
     error = failure.value
-    if isinstance(error, JobFailedError) and error.error == QueryError.__name__:
+    if isinstance(error, JobFailedError) and error.error in _CLIENT_S_FAULTS:
         raise QueryError(str(error))
     return failure
 

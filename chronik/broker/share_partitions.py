@@ -20,9 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chronik.broker.partition import Partition
+from chronik.broker.interfaces import IReadablePartition, IReadablePartitions
 from chronik.broker.purgatory import WaitingFetch
-from chronik.broker.replicas import Replicas
 from chronik.broker.share_partition import SharePartition
 from chronik.broker.share_sessions import Sharer, ShareSessions
 from chronik.broker.share_tiles import Acknowledgement
@@ -39,7 +38,7 @@ from chronik.group_config import (
     Bounded,
     reset_duration_ms,
 )
-from chronik.interfaces import IClusterMetadata, IPartitionHost, IShareStates
+from chronik.interfaces import IClusterMetadata, IPartitionHost, IShareStates, MetadataDelta
 from chronik.model import PartitionId, SharePartitionKey, StateBatch, TopicPartition, uuid_to_text
 
 _UNKNOWN = -1
@@ -68,7 +67,7 @@ class ShareLimits:
 class LedShare:
     """One share partition that is led here. `share` is None until it is loaded; `waiters` wait for it, or for records of it."""
 
-    def __init__(self, key: SharePartitionKey, partition: Partition) -> None:
+    def __init__(self, key: SharePartitionKey, partition: IReadablePartition) -> None:
         self.key = key
         self.partition = partition
         self.leader_epoch = partition.leader_epoch
@@ -89,13 +88,13 @@ class LedShare:
 
 @implementer(IPartitionHost)
 class SharePartitions:
-    """The share partitions of `replicas`, and the sessions of those who fetch them."""
+    """The share partitions over `partitions`, and the sessions of those who fetch them."""
 
     log = Logger()
 
     def __init__(
         self,
-        replicas: Replicas,
+        partitions: IReadablePartitions,
         states: IShareStates,
         metadata: IClusterMetadata,
         limits: ShareLimits,
@@ -104,13 +103,14 @@ class SharePartitions:
     ) -> None:
         self.sessions = ShareSessions(limits.max_sessions)
         self.limits = limits
-        self._replicas = replicas
+        self._partitions = partitions
         self._states = states
         self._metadata = metadata
         self._clock = clock
         self._wall_clock_ms = wall_clock_ms
         self._led: dict[SharePartitionKey, LedShare] = {}
         self._by_group: dict[str, set[SharePartitionKey]] = {}
+        metadata.subscribe(self._changed)
 
     @property
     def now(self) -> int:
@@ -138,7 +138,7 @@ class SharePartitions:
         key = SharePartitionKey(group_id, *partition_id)
         led = self._led.get(key)
         if led is None:
-            led = self._led[key] = LedShare(key, self._replicas.partition_by_id(*partition_id))
+            led = self._led[key] = LedShare(key, self._partitions.partition_by_id(*partition_id))
             self._by_group.setdefault(group_id, set()).add(key)
             self._run(self._load(led), led)
         elif check and led.share is not None:
@@ -147,7 +147,7 @@ class SharePartitions:
 
     def exists(self, partition_id: PartitionId) -> None:
         """Raises KafkaError(UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION) unless the partition is here."""
-        self._replicas.partition_by_id(*partition_id)
+        self._partitions.partition_by_id(*partition_id)
 
     def known(self, group_id: str, partition_id: PartitionId) -> LedShare:
         """One that was fetched before. Raises KafkaError(UNKNOWN_TOPIC_OR_PARTITION)."""
@@ -240,6 +240,13 @@ class SharePartitions:
         """Let go of what groups have of a partition."""
         for led in [led for key, led in self._led.items() if key[1:] == partition]:
             self._drop(led)
+
+    def _changed(self, delta: MetadataDelta) -> None:
+        """Let go of what groups have of saved searches that are deleted: nobody resigns these."""
+        gone = {topic.topic_id for topic in delta.deleted if topic.search is not None}
+        if gone:
+            for led in [led for key, led in self._led.items() if key.topic_id in gone]:
+                self._drop(led)
 
     def stop(self) -> None:
         """Let go of all."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from chronik.broker.interfaces import IReadablePartition
 from chronik.broker.outcomes import Fetched
-from chronik.broker.partition import Partition
 from chronik.broker.share_partition import SharePartition
 from chronik.broker.share_tiles import Acquired, Span
 from chronik.errors import ErrorCode, KafkaError
@@ -56,7 +56,7 @@ class Taken(NamedTuple):
         return sum(each.last - each.first + 1 for each in self.acquired)
 
 
-def take(share: SharePartition, partition: Partition, wanted: Wanted, at_least_one: bool) -> Taken:
+def take(share: SharePartition, partition: IReadablePartition, wanted: Wanted, at_least_one: bool) -> Taken:
     """Give out of `partition` what `wanted` asks for. With `at_least_one`, one batch whatever its size.
 
     Raises KafkaError: KAFKA_STORAGE_ERROR and the like.
@@ -85,14 +85,14 @@ def take(share: SharePartition, partition: Partition, wanted: Wanted, at_least_o
     return taken._replace(passed=passed)
 
 
-def readable(share: SharePartition, partition: Partition, limit: int, committed_only: bool) -> int:
+def readable(share: SharePartition, partition: IReadablePartition, limit: int, committed_only: bool) -> int:
     """How many bytes `take` would find, up to about `limit`."""
     fetched = _read(share, partition, limit, committed_only, True)
     return 0 if fetched is None else len(fetched.records)
 
 
 def _read(
-    share: SharePartition, partition: Partition, limit: int, committed_only: bool, at_least_one: bool
+    share: SharePartition, partition: IReadablePartition, limit: int, committed_only: bool, at_least_one: bool
 ) -> Fetched | None:
     """Batches from the next offset on; None where the log has nothing there yet. The log may have lost its beginning."""
     share.log_starts_at(partition.log_start_offset)

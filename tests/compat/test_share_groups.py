@@ -7,9 +7,11 @@ ever given out again, and every record is accepted or rejected in the end.
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.compat.node import ON_KAFKA, WHOLE, BrokerTestCase, started
 from tests.compat.test_java_tools import ToolTestCase
 from tests.peers import java
+from tests.peers.chronik_node import ChronikNode
 from tests.peers.process import PeerProcess
 
 SHARER = Path(__file__).parent / "java" / "Sharer.java"
@@ -103,6 +106,18 @@ class ShareCase(BrokerTestCase):
         for number, value in enumerate(values):
             producer.produce(topic, value.encode(), partition=number % partitions)
         self.assertEqual(producer.flush(60), 0)
+
+    def save_search(self, name: str, source: str, query: str) -> None:
+        """A saved search over the topic `source`."""
+        self.rest("POST", "/v1/searches", {"name": name, "source": source, "query": query})
+
+    def rest(self, method: str, path: str, body: object = None) -> None:
+        """A request of the admin listener, which must succeed."""
+        assert isinstance(self.broker, ChronikNode)
+        data = None if body is None else json.dumps(body).encode()
+        place = f"http://127.0.0.1:{self.broker.admin_port}{path}"
+        request = urllib.request.Request(place, data, {"content-type": "application/json"}, method=method)
+        urllib.request.urlopen(request).close()
 
     def member(self, topic: str, group: str, rule: str = "mixed") -> Member:
         """Another member, running."""
@@ -215,6 +230,38 @@ class Sharing(ShareCase):
         self.assertLessEqual({event.place for event in last.events() if event.value != "end"}, self.maybe())
         self.members.remove(last)
         self.check(values)
+
+    def test_a_saved_search(self) -> None:
+        """Members share what matches, through the death of the node. Saved anew under its name, it is another topic."""
+        if ON_KAFKA:
+            self.skipTest("Kafka has no saved searches")
+        topic, group = "searched", "finders"
+        self.create(topic)
+        self.save_search("errors", topic, "level:error")
+        self.configure(group)
+        wanted: list[str] = []
+        for number in range(2):
+            values = [
+                f'{{"level":"{"error" if each % 7 == 0 else "info"}","n":{number * 1000 + each}}}'
+                for each in range(400)
+            ]
+            wanted += [value for value in values if "error" in value]
+            self.produce(topic, *values)
+            for _ in range(2):
+                self.member("errors", group)
+            self.until(len(wanted), "what matches is read")
+            if not number:
+                self.broker.kill()
+                self.broker.start()
+        self.check(wanted)
+        for member in self.members:
+            member.process.stop()  # they would have the topic created
+        self.members.clear()
+        self.rest("DELETE", "/v1/searches/errors")
+        self.save_search("errors", topic, "level:error")
+        self.member("errors", group)
+        self.until(len(wanted), "the new one is read from its beginning")
+        self.check(wanted)
 
     def test_read_committed(self) -> None:
         """What a transaction aborted is never given out."""
