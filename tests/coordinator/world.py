@@ -27,6 +27,7 @@ from chronik.interfaces import (
 )
 from chronik.model import (
     OFFSETS_TOPIC,
+    Alert,
     Broker,
     Endpoint,
     PartitionId,
@@ -214,6 +215,10 @@ class OneNode:
 
     def feature_level(self, name: str) -> int:
         return self.levels.get(name, default_level(name))
+
+    def alerts(self) -> list[Alert]:
+        """See `IClusterMetadata`."""
+        return []
 
     def subscribe(self, listener: Any) -> Any:
         self.listeners.append(listener)
