@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface
 from chronik.model import (
     Alert,
     Broker,
+    ContinuousQuery,
     PartitionId,
     SavedSearch,
     SharePartitionKey,
@@ -183,6 +184,9 @@ class IClusterMetadata(Interface):
 
     def alerts() -> Sequence[Alert]:
         """All alerts, in the order of their names. No delta tells of them: who acts on them looks here."""
+
+    def queries() -> Sequence[ContinuousQuery]:
+        """All continuous queries, likewise."""
 
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""

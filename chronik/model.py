@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -188,6 +188,31 @@ class Alert:
     over: int
     per_ms: int
     to: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousQuery:
+    """A query, as its `text` says, over topic `source_id`; its results go to one topic, late records to another.
+
+    `fields` is a JSON object: the SQL type of each field of the source, by dotted path, as it was when the query was saved.
+    """
+
+    query_id: Uuid
+    name: str
+    text: str
+    fields: str
+    source_id: Uuid
+    into_id: Uuid
+    late_id: Uuid
+    paused: bool
+
+    def needs(self, topic_id: Uuid) -> bool:
+        """Whether it reads this topic or writes to it."""
+        return topic_id in (self.source_id, self.into_id, self.late_id)
+
+    def resting(self, paused: bool) -> ContinuousQuery:
+        """The same, paused or not."""
+        return replace(self, paused=paused)
 
 
 @dataclass(frozen=True, slots=True)
