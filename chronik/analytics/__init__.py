@@ -1,1 +1,1 @@
-"""Analytics over the log: SQL on any topic, and windows that are kept up to date."""
+"""SQL over topics: statements are parsed, planned and run in worker processes; the node's side finds the logs and asks."""
