@@ -1,14 +1,11 @@
-"""Carries out the SQL of a plan on batches of records: parsed once, then grouped by pane and key, by columns.
+"""Carries out the SQL of a plan on batches of records: projected once, then grouped by pane and key, by columns.
 
-A batch is a table with the columns `_partition`, `_offset`, `_timestamp` (ms), `_key`, `_value` (text), `_headers`. First it
-is projected: each record's fields, event time and keys, and whether it passes the WHERE, go to a table of the engine's own.
-What is asked of the batch then is asked of that: the groups, how far each partition has come, which records are late.
+A batch has the columns that `chronik.analytics.columns` makes, behind the topic's view (`chronik.analytics.tables`), as SQL
+statements have. It is projected first: each record's columns, event time and keys, and whether it passes the WHERE, go to a
+table of the engine's own. What is asked of the batch then is asked of that: the groups, how far each partition has come, which
+records are late.
 
-JSON that isn't JSON has no fields, and a value of another type than declared is null, as in the whole of SQL here; both pass on
-as any record, so nothing is lost silently: records without a time are counted (`Batch.untimed`), and those without JSON
-(`Batch.unparsed`).
-
-Only this module and the SQL of `chronik.analytics.plan` know which engine it is.
+Records without a time are counted (`Batch.untimed`), and so are those whose time is none that can be (`Batch.outside`).
 """
 
 from __future__ import annotations
@@ -19,24 +16,17 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from chronik.analytics.aggregate import Aggregates, plain
-from chronik.analytics.plan import JSON, WINDOW_COLUMNS, Plan
+from chronik.analytics.columns import table_schema
+from chronik.analytics.plan import WINDOW_COLUMNS, Plan
+from chronik.analytics.schema import Schema
 from chronik.analytics.statement import StatementError
+from chronik.analytics.tables import make_view
 from chronik.analytics.window import Fixed, Part, Row
 
-SCHEMA = pa.schema(
-    [
-        ("_partition", pa.int32()),
-        ("_offset", pa.int64()),
-        ("_timestamp", pa.int64()),
-        ("_key", pa.string()),
-        ("_value", pa.string()),
-        ("_headers", pa.map_(pa.string(), pa.string())),
-    ]
-)
+_ROWS, _SOURCE = "_rows", "_records"
 _WHOLE = ("BIGINT", "INTEGER", "UBIGINT", "UINTEGER", "SMALLINT", "USMALLINT", "TINYINT", "UTINYINT", "HUGEINT")
 _RESULT_TYPES = {
     "count": pa.int64(),
@@ -57,7 +47,6 @@ class Batch:
 
     records: int = 0
     passed: int = 0
-    unparsed: int = 0
     untimed: int = 0
     outside: int = 0
     reached: dict[int, int] | None = None
@@ -65,10 +54,14 @@ class Batch:
 
 
 class Execution:
-    """A plan on a connection of its own, which is in UTC. Raises StatementError for SQL that the engine refuses."""
+    """A plan on a connection of its own, over a topic with this `schema`. StatementError: the engine refuses its SQL."""
 
-    def __init__(self, plan: Plan, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, plan: Plan, schema: Schema, connection: duckdb.DuckDBPyConnection) -> None:
         self.plan = plan
+        needed = {"_partition", "_offset", *plan.columns}
+        self.columns = [each for each in schema.columns if each.name in needed]
+        """The columns of the topic that batches must have."""
+        self._nothing = table_schema(self.columns).empty_table()
         self.aggregates = Aggregates([call.aggregate() for call in plan.calls])
         self._db = connection
         self._keys = [key.name for key in plan.keys]
@@ -83,8 +76,8 @@ class Execution:
     def _bind(self) -> None:
         """Have the engine look at all SQL, with no records, and learn the types."""
         plan = self.plan
-        self._db.register("_rows", SCHEMA.empty_table())
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE _parsed AS {self._parsed()}")
+        self._db.register(_SOURCE, self._nothing)
+        make_view(self._db, _ROWS, Schema(tuple(self.columns), 0, 0), self.columns, _SOURCE)
         if plan.where is not None and (found := self._type(plan.where)) != "BOOLEAN":
             raise StatementError(f"WHERE is true or false; this one is {found}")
         if plan.window is None:
@@ -92,7 +85,7 @@ class Execution:
             return
         assert plan.time is not None
         self._event_time = _to_ms(plan.time, self._type(plan.time))
-        self._project(SCHEMA.empty_table(), 0, 0)
+        self._project(self._nothing, 0, 0)
         partials = self._groups().schema
         columns = [(name, partials.field(name).type) for name in self._keys]
         at = 0
@@ -103,7 +96,7 @@ class Execution:
         self._select_results(self._results_schema.empty_table())
 
     def _type(self, sql: str) -> str:
-        return str(self._db.sql(f"SELECT {sql} AS x FROM _parsed").types[0])
+        return str(self._db.sql(f"SELECT {sql} AS x FROM {_ROWS}").types[0])
 
     # -- batches ------------------------------------------------------------------------------------------------------
 
@@ -115,22 +108,22 @@ class Execution:
         self._project(rows, earliest, latest)
         found = self._db.sql(
             "SELECT _partition, count(*), count(*) FILTER (WHERE _passed AND _event_time IS NOT NULL),"
-            " count(*) FILTER (WHERE _unparsed), count(*) FILTER (WHERE _untimed), count(*) FILTER (WHERE _outside),"
+            " count(*) FILTER (WHERE _untimed), count(*) FILTER (WHERE _outside),"
             " max(_event_time) FROM _projected GROUP BY _partition"
         ).fetchall()
-        counts = [sum(row[column] for row in found) for column in range(1, 6)]
-        reached = {row[0]: row[6] for row in found if row[6] is not None}
+        counts = [sum(row[column] for row in found) for column in range(1, 5)]
+        reached = {row[0]: row[5] for row in found if row[5] is not None}
         return Batch(*counts, reached, self._parts(self._groups()) if counts[1] else ())
 
     def select(self, rows: pa.Table) -> tuple[Batch, list[tuple[int, int, dict[str, Any]]]]:
         """The results of a batch of a plan without windows: each with its record's partition and offset."""
-        self._db.register("_rows", rows)
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE _parsed AS {self._parsed()}")
-        results = self._db.sql(self._mapped()).fetchall()
-        (unparsed,) = self._db.sql("SELECT count(*) FROM _parsed WHERE _unparsed").fetchall()[0]
+        self._db.register(_SOURCE, rows)
         names = [output.name for output in self.plan.outputs]
-        made = [(row[0], row[1], dict(zip(names, map(plain, row[2:]), strict=True))) for row in results]
-        return Batch(records=len(rows), passed=len(made), unparsed=unparsed), made
+        made = [
+            (partition, offset, dict(zip(names, map(plain, values), strict=True)))
+            for partition, offset, *values in self._db.sql(self._mapped()).fetchall()
+        ]
+        return Batch(records=len(rows), passed=len(made)), made
 
     def late(self, parts: Iterable[Part]) -> list[tuple[int, int]]:
         """The records of the last batch that are in these parts: partition and offset, in their order."""
@@ -152,31 +145,21 @@ class Execution:
             if any(first <= time <= last for first, last in spans.get(tuple(key), ()))
         ]
 
-    def _parsed(self) -> str:
-        """The records with their JSON."""
-        if not self.plan.fields:
-            return f"SELECT *, NULL AS {JSON}, false AS _unparsed FROM _rows"
-        shape = msgspec.json.encode(_nested(self.plan.fields)).decode().replace("'", "''")
-        return (
-            f"SELECT *, {JSON} IS NULL AND _value IS NOT NULL AS _unparsed"
-            f" FROM (SELECT *, TRY(from_json(_value, '{shape}')) AS {JSON} FROM _rows)"
-        )
-
     def _mapped(self) -> str:
         outputs = ", ".join(f'{each.sql} AS "{each.name.replace(chr(34), chr(34) * 2)}"' for each in self.plan.outputs)
         where = f" WHERE {self.plan.where}" if self.plan.where is not None else ""
-        return f"SELECT _partition, _offset, {outputs} FROM _parsed{where} ORDER BY _partition, _offset"
+        return f"SELECT _partition, _offset, {outputs} FROM {_ROWS}{where} ORDER BY _partition, _offset"
 
     def _project(self, rows: pa.Table, earliest: int, latest: int) -> None:
         plan = self.plan
-        self._db.register("_rows", rows)
+        self._db.register(_SOURCE, rows)
         keys = self._after("", [f"{key.sql} AS {key.name}" for key in plan.keys])
         self._db.execute(
-            f"CREATE OR REPLACE TEMP TABLE _projected AS SELECT * EXCLUDE (_at),"
+            "CREATE OR REPLACE TEMP TABLE _projected AS SELECT * EXCLUDE (_at),"
             f" CASE WHEN _at BETWEEN {earliest} AND {latest} THEN _at END AS _event_time,"
             f" _at IS NULL AS _untimed, _at NOT BETWEEN {earliest} AND {latest} AS _outside"
-            f" FROM (SELECT _partition, _offset, {JSON}, _timestamp, _key, _value, _headers, _unparsed,"
-            f" {self._event_time} AS _at, coalesce({plan.where or 'true'}, false) AS _passed{keys} FROM ({self._parsed()}))"
+            f" FROM (SELECT *, {self._event_time} AS _at, coalesce({plan.where or 'true'}, false) AS _passed{keys}"
+            f" FROM {_ROWS})"
         )
 
     def _groups(self) -> pa.Table:
@@ -250,22 +233,6 @@ def _to_ms(sql: str, kind: str) -> str:
     if kind == "VARCHAR":
         return f"epoch_ms(TRY_CAST({sql} AS TIMESTAMPTZ))"
     raise StatementError(f"a window's time is ms since 1970, or a time as text; this one is {kind}")
-
-
-def _nested(fields: dict[str, str]) -> dict[str, Any]:
-    """The shape of the JSON that has these fields, by dotted path. Raises StatementError for one within another."""
-    shape: dict[str, Any] = {}
-    for path, kind in sorted(fields.items()):
-        *outer, name = path.split(".")
-        place = shape
-        for each in outer:
-            place = place.setdefault(each, {})
-            if not isinstance(place, dict):
-                raise StatementError(f"field {path} is within another field that is used as a whole")
-        if name in place:
-            raise StatementError(f"field {path} has fields of its own that are used too")
-        place[name] = kind
-    return shape
 
 
 def _values(column: pa.ChunkedArray) -> Sequence[Any]:

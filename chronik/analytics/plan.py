@@ -3,8 +3,8 @@
 SQL is parsed by a library; what it means is decided here, and everything that isn't meant is refused. A plan has three layers,
 each in SQL over the columns of the one before, so that an engine can carry it out by columns:
 
-1. *rows*: the records, their JSON fields in the struct `_json`, and `_offset`, `_partition`, `_timestamp`, `_key`, `_value`;
-   `where`, `time` and `keys` are over these, and so are the arguments of the aggregates.
+1. *rows*: the records, with the columns that the topic has for all of SQL (`chronik.analytics.schema`); `where`, `time` and
+   `keys` are over these, and so are the arguments of the aggregates.
 2. *groups*: `_k0`, `_k1`, ... (keys) and the partial aggregates of each batch, which `chronik.analytics.window` merges.
 3. *results*: `_k0`, ..., `_a0`, ... (what the aggregates come to), `window_start`, `window_end`; `outputs` and `having` are
    over these.
@@ -17,7 +17,7 @@ Pure. Texts in SQL are DuckDB's.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,8 +30,6 @@ from chronik.analytics.statement import Statement, StatementError, interval_ms, 
 from chronik.analytics.window import Fixed, Session
 
 DIALECT = "duckdb"
-RESERVED = ("_offset", "_partition", "_timestamp", "_key", "_value", "_headers")
-JSON = "_json"
 WINDOW_COLUMNS = ("window_start", "window_end")
 MAX_KEYS = 16
 MAX_AGGREGATES = 64
@@ -49,13 +47,13 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A continuous query. `grace` in ms; `fields` are those of the JSON that are read, with their SQL types."""
+    """A continuous query. `grace` in ms; `columns` are those of the topic that are read."""
 
     name: str
     source: str
     into: str
     where: str | None
-    fields: dict[str, str]
+    columns: tuple[str, ...]
     outputs: tuple[Output, ...]
     having: str | None = None
     window: Fixed | Session | None = None
@@ -66,13 +64,10 @@ class Plan:
     grace: int = 0
 
 
-def plan_query(text: str, fields: Mapping[str, str]) -> Plan:
-    """Plan a CREATE CONTINUOUS QUERY over a topic whose JSON has `fields`: SQL types by dotted path.
-
-    Raises StatementError.
-    """
+def plan_query(text: str, columns: Iterable[str]) -> Plan:
+    """Plan a CREATE CONTINUOUS QUERY over a topic with these columns. Raises StatementError."""
     statement = read_statement(text)
-    return _Planner(statement, fields, _select(statement.select)).plan()
+    return _Planner(statement, {name.lower(): name for name in columns}, _select(statement.select)).plan()
 
 
 def source_of(text: str) -> str:
@@ -128,9 +123,9 @@ def _source(select: exp.Select) -> tuple[str, str]:
 @dataclass
 class _Planner:
     statement: Statement
-    declared: Mapping[str, str]
+    there: Mapping[str, str]
     select: exp.Select
-    fields: dict[str, str] = field(default_factory=dict)
+    read: dict[str, None] = field(default_factory=dict)
     keys: list[Output] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     window: Fixed | Session | None = None
@@ -165,7 +160,7 @@ class _Planner:
             source=source,
             into=self.statement.into,
             where=where_sql,
-            fields=self.fields,
+            columns=tuple(self.read),
             outputs=outputs,
             having=having_sql,
             window=self.window,
@@ -225,7 +220,7 @@ class _Planner:
             if not 1 <= number <= len(self.select.expressions):
                 raise StatementError(f"GROUP BY {expression.name}: there is no such column")
             expression = self.select.expressions[number - 1].unalias()
-        elif isinstance(expression, exp.Column) and not expression.table and expression.name not in self.declared:
+        elif isinstance(expression, exp.Column) and not expression.table and expression.name.lower() not in self.there:
             named = [each for each in self.select.expressions if each.alias == expression.name]
             expression = named[0].unalias() if named else expression
         if any(is_aggregate(node) for node in expression.walk()):
@@ -301,20 +296,18 @@ class _Planner:
         return node
 
     def _field(self, parts: list[str]) -> exp.Expression:
-        path = ".".join(parts)
-        if path not in self.declared and len(parts) > 1 and parts[0] == self.alias:
+        """A column of the topic, or a member of one that is a structure."""
+        if len(parts) > 1 and parts[0].lower() not in self.there and parts[0] == self.alias:
             parts = parts[1:]
-            path = ".".join(parts)
-        if path in RESERVED:
-            return exp.column(path)
-        if path not in self.declared:
-            known = ", ".join(sorted(self.declared)[:20]) or "none"
+        name = self.there.get(parts[0].lower())
+        if name is None:
+            known = ", ".join(sorted(self.there.values())[:30])
             raise StatementError(
-                f"the topic has no field {path}; it has {known}; others can be declared in its search.mapping"
+                f"the topic has no field {parts[0]}; it has {known}; others can be declared in search.mapping"
             )
-        self.fields[path] = self.declared[path]
-        names = [exp.to_identifier(JSON), *(exp.to_identifier(part, quoted=True) for part in parts)]
-        return exp.Dot.build(names)
+        self.read[name] = None
+        names = [exp.to_identifier(each, quoted=True) for each in (name, *parts[1:])]
+        return exp.column(names[0]) if len(names) == 1 else exp.Dot.build(names)
 
 
 _SESSION = re.compile(r"\bSESSION\s*\(", re.IGNORECASE)

@@ -32,7 +32,7 @@ class Progress(msgspec.Struct):
     records: int = 0
     passed: int = 0
     late: int = 0
-    unparsed: int = 0
+    not_json: int = 0
     untimed: int = 0
     outside: int = 0
 
@@ -85,10 +85,18 @@ class WindowTask:
         """How many states are held in memory."""
         return len(self._windows)
 
-    def step(self, rows: pa.Table | None, offsets: Mapping[int, int], waiting: Mapping[int, bool], now: int) -> Step:
+    def step(
+        self,
+        rows: pa.Table | None,
+        offsets: Mapping[int, int],
+        waiting: Mapping[int, bool],
+        now: int,
+        not_json: int = 0,
+    ) -> Step:
         """Take a batch, or None where only time has passed; it ends before `offsets`.
 
-        `waiting`: of each partition of the source, whether more is there than was read.
+        `waiting`: of each partition of the source, whether more is there than was read. `not_json`: how many values of the
+        batch are none.
         """
         step = Step()
         progress = self.progress
@@ -98,6 +106,7 @@ class WindowTask:
             batch = self._execution.take(rows, self._times.earliest, now + self._times.ahead)
             self._take(batch, step, now)
         progress.offsets.update(offsets)
+        progress.not_json += not_json
         if self._execution.plan.changes:
             step.results += self._results(self._windows.changed())
         progress.watermark = self._watermarks.watermark(now)
@@ -113,7 +122,6 @@ class WindowTask:
     def _take(self, batch: Batch, step: Step, now: int) -> None:
         progress = self.progress
         progress.records += batch.records
-        progress.unparsed += batch.unparsed
         progress.untimed += batch.untimed
         progress.outside += batch.outside
         late = self._windows.add(batch.parts)
