@@ -63,6 +63,12 @@ class Plan:
     changes: bool = False
     grace: int = 0
 
+    @property
+    def key_labels(self) -> tuple[str, ...]:
+        """What the keys are called in results: as in the SELECT, or else by their SQL."""
+        names = {output.sql: output.name for output in reversed(self.outputs)}
+        return tuple(names.get(key.name, key.sql) for key in self.keys)
+
 
 def plan_query(text: str, columns: Iterable[str]) -> Plan:
     """Plan a CREATE CONTINUOUS QUERY over a topic with these columns. Raises StatementError."""

@@ -21,6 +21,8 @@ from chronik.analytics.execution import Batch, Execution
 from chronik.analytics.watermark import Watermarks
 from chronik.analytics.window import NEVER, Kept, Key, Row, windows_of
 
+_LEAST_PAUSE_MS = 200
+
 
 class Progress(msgspec.Struct):
     """How far a query has come. Offsets are those of the next record to read; counts are of all records since it began."""
@@ -36,6 +38,10 @@ class Progress(msgspec.Struct):
     untimed: int = 0
     outside: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """What it has counted, by name."""
+        return {name: getattr(self, name) for name in ("records", "passed", "late", "not_json", "untimed", "outside")}
+
 
 class Result(NamedTuple):
     """A result of a window; `values` None: the window is there no more, since it became part of another one."""
@@ -48,9 +54,14 @@ class Result(NamedTuple):
 
 @dataclass
 class Step:
-    """What a batch came to. `late` are (partition, offset)."""
+    """What a batch came to. `late` are (partition, offset), and windows that end at `closed_before` were closed for them.
+
+    `rows` are the results of a query without windows: (partition, offset, values).
+    """
 
     results: list[Result] = field(default_factory=list)
+    rows: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    closed_before: int = NEVER
     late: list[tuple[int, int]] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
 
@@ -98,8 +109,8 @@ class WindowTask:
         `waiting`: of each partition of the source, whether more is there than was read. `not_json`: how many values of the
         batch are none.
         """
-        step = Step()
         progress = self.progress
+        step = Step(closed_before=progress.closed_to)
         for partition, more in waiting.items():
             self._watermarks.has(partition, more, now)
         if rows is not None:
@@ -135,6 +146,13 @@ class WindowTask:
         gone = [Result(row.key, row.start, row.end, None) for row in rows if row.state is None]
         found = self._execution.results(rows)
         return gone + [Result(row.key, row.start, row.end, values) for row, values in found]
+
+    def again_ms(self, now: int) -> int:
+        """In how many ms a step without records may bring something; -1 if not before records come."""
+        left = self._watermarks.idle_in(now)
+        if left is None or not len(self._windows):
+            return -1
+        return max(left, _LEAST_PAUSE_MS)
 
     def open_results(self, key: Key | None = None) -> list[Result]:
         """The open windows as they are now."""

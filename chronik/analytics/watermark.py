@@ -66,10 +66,13 @@ class Watermarks:
         self._watermark = max(self._watermark, found)
         return self._watermark
 
-    def next_look(self, now: int) -> int | None:
-        """In how many ms the watermark may move by time alone; None if not before something comes."""
-        times = [each for each in self._partitions.values() if not each.waiting]
-        if not any(each.time != NEVER for each in self._partitions.values()) or len(times) < len(self._partitions):
+    def idle_in(self, now: int) -> int | None:
+        """In how many ms another partition is idle, or 0 where all are; None where time alone changes nothing."""
+        partitions = self._partitions.values()
+        if not any(each.time != NEVER for each in partitions):
             return None
-        left = max(each.heard + self._idle - now for each in times)
-        return max(left, 0)
+        left = [each.heard + self._idle - now for each in partitions if not each.waiting]
+        coming = [each for each in left if each > 0]
+        if coming:
+            return min(coming)
+        return 0 if left and len(left) == len(self._partitions) else None
