@@ -355,6 +355,9 @@ class IFollowedLogs(Interface):
         Raises KafkaError when the partition isn't here, or its aborted transactions cannot be read.
         """
 
+    def end(partition: PartitionId) -> int:
+        """The high watermark. Raises KafkaError when the partition isn't here."""
+
     def when_more(partition: PartitionId, told: Callable[[], None]) -> Callable[[], None]:
         """Call `told` once, when more of the log can be read; returns what takes that back. Raises KafkaError."""
 

@@ -195,7 +195,7 @@ class ApproximateDistinct:
     """approx_count_distinct(x): how many different values there are, by their text."""
 
     needs_value = True
-    partials = ("list(DISTINCT CAST({0} AS VARCHAR))",)
+    partials: tuple[str, ...] = ("list(DISTINCT CAST({0} AS VARCHAR))",)
 
     def begin(self, values: Sequence[Any]) -> Any:
         """See `Aggregate`."""
@@ -232,7 +232,7 @@ class ApproximatePercentile:
     """approx_percentile(x, fraction)"""
 
     needs_value = True
-    partials = ("list(CAST({0} AS DOUBLE))",)
+    partials: tuple[str, ...] = ("list(CAST({0} AS DOUBLE))",)
 
     def __init__(self, fraction: float) -> None:
         self.fraction = fraction
@@ -270,7 +270,7 @@ class ApproximateTopK:
     """approx_top_k(x, k): the most frequent values, by their text, with how often they came at most; most frequent first."""
 
     needs_value = True
-    partials = ("histogram(CAST({0} AS VARCHAR))",)
+    partials: tuple[str, ...] = ("histogram(CAST({0} AS VARCHAR))",)
 
     def __init__(self, k: int) -> None:
         self.k = k

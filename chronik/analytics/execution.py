@@ -111,9 +111,9 @@ class Execution:
             " count(*) FILTER (WHERE _untimed), count(*) FILTER (WHERE _outside),"
             " max(_event_time) FROM _projected GROUP BY _partition"
         ).fetchall()
-        counts = [sum(row[column] for row in found) for column in range(1, 5)]
+        records, passed, untimed, outside = (sum(row[column] for row in found) for column in range(1, 5))
         reached = {row[0]: row[5] for row in found if row[5] is not None}
-        return Batch(*counts, reached, self._parts(self._groups()) if counts[1] else ())
+        return Batch(records, passed, untimed, outside, reached, self._parts(self._groups()) if passed else ())
 
     def select(self, rows: pa.Table) -> tuple[Batch, list[tuple[int, int, dict[str, Any]]]]:
         """The results of a batch of a plan without windows: each with its record's partition and offset."""
@@ -202,7 +202,7 @@ class Execution:
         rows = [row for row in rows if row.state is not None]
         if not rows:
             return []
-        columns: list[list[Any]] = [list(each) for each in zip(*(row.key for row in rows), strict=True)]  # type: ignore[call-overload]
+        columns: list[list[Any]] = [list(each) for each in zip(*(row.key for row in rows), strict=True)]
         columns += [
             list(each) for each in zip(*(self.aggregates.results(row.state or ()) for row in rows), strict=True)
         ]

@@ -71,12 +71,12 @@ class Call(NamedTuple):
         return [partial.format(self.argument) + end for partial in aggregate.partials]
 
 
-def is_aggregate(node: exp.Expression) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     """Whether the node is a call of an aggregate function, one of ours or not."""
     return isinstance(node, exp.AggFunc | exp.Filter) or _name(node) in NAMES
 
 
-def call_of(node: exp.Expression, row_sql: Callable[[exp.Expression], str]) -> Call:
+def call_of(node: exp.Expr, row_sql: Callable[[exp.Expr], str]) -> Call:
     """The call that `node` is. Raises StatementError for what isn't one of ours."""
     if isinstance(node, exp.Filter):
         if not is_aggregate(node.this):
@@ -99,7 +99,7 @@ def call_of(node: exp.Expression, row_sql: Callable[[exp.Expression], str]) -> C
     return Call(name, row_sql(arguments[0]), tuple(_constant(name, each) for each in arguments[1:]))
 
 
-def _constant(name: str, node: exp.Expression) -> float:
+def _constant(name: str, node: exp.Expr) -> float:
     text = node.name if isinstance(node, exp.Literal) and not node.is_string else ""
     try:
         value = float(text)
@@ -112,16 +112,20 @@ def _constant(name: str, node: exp.Expression) -> float:
     return value
 
 
-def _name(node: exp.Expression) -> str:
+def _name(node: exp.Expr) -> str:
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
     if isinstance(node, exp.Func):
-        named = {exp.ApproxDistinct: "approx_count_distinct", exp.ApproxTopK: "approx_top_k"}.get(type(node))
+        names: dict[type[exp.Expr], str] = {
+            exp.ApproxDistinct: "approx_count_distinct",
+            exp.ApproxTopK: "approx_top_k",
+        }
+        named = names.get(type(node))
         return named or node.sql_name().lower()
     return ""
 
 
-def _arguments(node: exp.Expression) -> list[exp.Expression]:
+def _arguments(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, exp.Anonymous):
         return list(node.expressions)
     found = [node.this, node.args.get("expression"), *node.args.get("expressions", ())]

@@ -64,7 +64,8 @@ class Outgoing:
         return {partition: tuple(self._encoded(records)) for partition, records in sorted(self._records.items())}
 
     def _encoded(self, records: Sequence[_Outgoing]) -> Iterator[bytes]:
-        sequence, some, size = 0, [], 0
+        sequence, size = 0, 0
+        some: list[Record] = []
         for key, timestamp, value, headers in records:
             some.append(Record(len(some), timestamp, key, value, headers))
             size += len(key or b"") + len(value or b"")

@@ -220,7 +220,7 @@ class _Planner:
                     f"HOP: a window is merged of panes of {self.window.pane} ms here, at most {MAX_PANES}"
                 )
 
-    def _read_key(self, expression: exp.Expression) -> None:
+    def _read_key(self, expression: exp.Expr) -> None:
         if isinstance(expression, exp.Literal) and not expression.is_string:
             number = int(expression.name) if expression.name.isdigit() else 0
             if not 1 <= number <= len(self.select.expressions):
@@ -245,11 +245,11 @@ class _Planner:
             outputs.append(Output(name, self._result_sql(inner) if grouped else self._row_sql(inner)))
         return tuple(outputs)
 
-    def _result_sql(self, expression: exp.Expression) -> str:
+    def _result_sql(self, expression: exp.Expr) -> str:
         """An expression over keys, aggregates and the window's bounds."""
         return self._over_results(expression.copy()).sql(DIALECT)
 
-    def _over_results(self, node: exp.Expression) -> exp.Expression:
+    def _over_results(self, node: exp.Expr) -> exp.Expr:
         key = self._key_of(node)
         if key is not None:
             return exp.column(key)
@@ -260,15 +260,13 @@ class _Planner:
                 return exp.column(node.name)
             raise StatementError(f"{node.sql(DIALECT)} must be in the GROUP BY, or within an aggregate")
         for name, value in list(node.args.items()):
-            if isinstance(value, exp.Expression):
+            if isinstance(value, exp.Expr):
                 node.set(name, self._over_results(value))
             elif isinstance(value, list):
-                node.set(
-                    name, [self._over_results(each) if isinstance(each, exp.Expression) else each for each in value]
-                )
+                node.set(name, [self._over_results(each) if isinstance(each, exp.Expr) else each for each in value])
         return node
 
-    def _key_of(self, node: exp.Expression) -> str | None:
+    def _key_of(self, node: exp.Expr) -> str | None:
         if not self.keys or isinstance(node, exp.Literal | exp.Identifier) or is_aggregate(node):
             return None
         try:
@@ -277,7 +275,7 @@ class _Planner:
             return None
         return next((key.name for key in self.keys if key.sql == sql), None)
 
-    def _aggregate(self, node: exp.Expression) -> str:
+    def _aggregate(self, node: exp.Expr) -> str:
         call = call_of(node, self._row_sql)
         if call not in self.calls:
             if len(self.calls) == MAX_AGGREGATES:
@@ -287,21 +285,21 @@ class _Planner:
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def _row_sql(self, expression: exp.Expression) -> str:
+    def _row_sql(self, expression: exp.Expr) -> str:
         """An expression over the columns of a record."""
         for node in expression.walk():
             if is_aggregate(node):
                 raise StatementError(f"{node.sql(DIALECT)}: an aggregate is not possible here")
         return expression.copy().transform(self._column).sql(DIALECT)
 
-    def _column(self, node: exp.Expression) -> exp.Expression:
+    def _column(self, node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Dot):
             return self._field(_dotted(node))
         if isinstance(node, exp.Column):
             return self._field([part.name for part in node.parts])
         return node
 
-    def _field(self, parts: list[str]) -> exp.Expression:
+    def _field(self, parts: list[str]) -> exp.Expr:
         """A column of the topic, or a member of one that is a structure."""
         if len(parts) > 1 and parts[0].lower() not in self.there and parts[0] == self.alias:
             parts = parts[1:]
@@ -309,7 +307,8 @@ class _Planner:
         if name is None:
             known = ", ".join(sorted(self.there.values())[:30])
             raise StatementError(
-                f"the topic has no field {parts[0]}; it has {known}; others can be declared in search.mapping"
+                f"the topic has no field {parts[0]}; by a sample of its records it has {known}; others can be declared in"
+                " search.mapping"
             )
         self.read[name] = None
         names = [exp.to_identifier(each, quoted=True) for each in (name, *parts[1:])]
@@ -321,13 +320,13 @@ _SESSION = re.compile(r"\bSESSION\s*\(", re.IGNORECASE)
 _WINDOWS = {"TUMBLE": 1, "HOP": 2, "SESSION": 1}
 
 
-def _interval(node: exp.Expression) -> int:
+def _interval(node: exp.Expr) -> int:
     if not isinstance(node, exp.Interval) or not isinstance(node.this, exp.Literal):
         raise StatementError(f"{node.sql(DIALECT)[:100]} is no interval; write INTERVAL '1 minute'")
     return interval_ms(f"{node.this.name} {node.unit.name if node.unit is not None else ''}")
 
 
-def _dotted(node: exp.Expression) -> list[str]:
+def _dotted(node: exp.Expr) -> list[str]:
     if isinstance(node, exp.Dot):
         return [*_dotted(node.this), *_dotted(node.expression)]
     if isinstance(node, exp.Column):

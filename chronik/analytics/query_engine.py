@@ -13,19 +13,33 @@ from typing import Any
 import duckdb
 import msgspec
 
-from chronik.analytics.column_text import read_columns
+from chronik.analytics.column_text import columns_text, read_columns
 from chronik.analytics.columns import ColumnMaker
 from chronik.analytics.connection import open_connection
 from chronik.analytics.execution import Execution
 from chronik.analytics.messages import Counts, Limits, PartitionFiles, SqlFault
 from chronik.analytics.output import Outgoing, result_records, result_value, row_value
 from chronik.analytics.piece import Piece, StoredRecords
-from chronik.analytics.plan import Plan, plan_query
-from chronik.analytics.query_messages import Close, Closed, Found, LookUp, Open, Opened, Stepped, TakeStep
-from chronik.analytics.reading import EVERYTHING, LogReading
+from chronik.analytics.plan import Plan, plan_query, source_of
+from chronik.analytics.query_messages import (
+    Checked,
+    CheckQuery,
+    Close,
+    Closed,
+    Found,
+    LookUp,
+    Open,
+    Opened,
+    QueryNames,
+    ReadQuery,
+    Stepped,
+    TakeStep,
+)
+from chronik.analytics.reading import EVERYTHING, LogReading, sample
+from chronik.analytics.schema import infer
 from chronik.analytics.select_task import SelectTask
 from chronik.analytics.state import StateCodec, StateError, entries_of
-from chronik.analytics.statement import StatementError
+from chronik.analytics.statement import StatementError, read_statement
 from chronik.analytics.task import Times, WindowTask
 from chronik.analytics.window import NEVER
 from chronik.errors import KafkaError
@@ -33,6 +47,8 @@ from chronik.interfaces import IDisk
 from chronik.native.scanner import make_scanner
 from chronik.native.value_scanner import make_value_scanner
 
+SAMPLE = 1000
+"""Values that are looked at for a topic's columns."""
 STEP_RECORDS = 100_000
 LIMITS = Limits(rows=0, seconds=60.0, memory_bytes=512 << 20, threads=1)
 MAX_STATES = 2_000_000
@@ -54,6 +70,24 @@ class QueryEngine:
         self._scanner = make_scanner()
         self._values = make_value_scanner()
         self._running: dict[bytes, _Running] = {}
+
+    def read(self, asked: ReadQuery) -> QueryNames:
+        """Read a statement, without looking at its topic."""
+        try:
+            statement = read_statement(asked.text)
+            return QueryNames(statement.name, source_of(asked.text), statement.into)
+        except StatementError as problem:
+            return QueryNames(fault=str(problem))
+
+    def check(self, asked: CheckQuery) -> Checked:
+        """Plan a query, without running it."""
+        try:
+            schema = infer(sample(self._disk, asked.table.partitions, self._scanner, SAMPLE), asked.table.declared)
+            plan = plan_query(asked.text, [column.name for column in schema.columns])
+            execution = Execution(plan, schema, open_connection(LIMITS))
+        except (StatementError, SqlFault, duckdb.Error, KafkaError, OSError) as problem:
+            return Checked(fault=str(problem))
+        return Checked(columns_text(execution.columns), plan.window is not None)
 
     def open(self, asked: Open) -> Generator[None, None, Opened]:
         """Begin to run a query."""

@@ -4,10 +4,44 @@ from __future__ import annotations
 
 import msgspec
 
-from chronik.analytics.messages import PartitionFiles
+from chronik.analytics.messages import PartitionFiles, Table
 
 Batches = dict[int, tuple[bytes, ...]]
 """By partition: record batches of one producer, in the order in which they are to be appended."""
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """What these jobs tell on their way."""
+
+
+class ReadQuery(msgspec.Struct, frozen=True):
+    """What is this query called, and which topics does it name?"""
+
+    text: str
+
+
+class QueryNames(msgspec.Struct, frozen=True):
+    """They are these. `fault`: why it is no query."""
+
+    name: str = ""
+    source: str = ""
+    into: str = ""
+    fault: str = ""
+
+
+class CheckQuery(msgspec.Struct, frozen=True):
+    """Is this a query that can run over this topic? Its columns are taken from a sample of it."""
+
+    text: str
+    table: Table
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What the query is, and the text of the columns that it reads. `fault`: why it can't be."""
+
+    columns: str = ""
+    windowed: bool = False
+    fault: str = ""
 
 
 class Open(msgspec.Struct, frozen=True):

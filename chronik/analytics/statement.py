@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlglot
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 MAX_CHARACTERS = 20_000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")

@@ -242,7 +242,7 @@ class FixedWindows:
                     else:
                         self._merging.merge(known, states[key])
         found = merged.keys() if keys is None else keys & merged.keys()
-        return [Row(start, end, key, merged[key]) for key in sorted(found, key=self._order)]  # type: ignore[arg-type, type-var]
+        return [Row(start, end, key, merged[key]) for key in sorted(found, key=self._order)]  # type: ignore[arg-type]
 
 
 class _Activity:
@@ -319,7 +319,7 @@ class SessionWindows:
             else:
                 rows.append(Row(first, session.last + self._gap, key, session.state))
         self._changed = {}
-        return sorted(rows, key=lambda row: (row.state is not None, row.start, self._order(row.key)))  # type: ignore[arg-type, return-value]
+        return sorted(rows, key=lambda row: (row.state is not None, row.start, self._order(row.key)))
 
     def close(self, watermark: int) -> list[Row]:
         """See `Windows`."""
@@ -336,7 +336,7 @@ class SessionWindows:
                 rows.append(Row(session.first, session.last + self._gap, key, session.state))
             if not sessions:
                 self._sessions.pop(key, None)
-        return sorted(rows, key=lambda row: (row.end, row.start, self._order(row.key)))  # type: ignore[arg-type, return-value]
+        return sorted(rows, key=lambda row: (row.end, row.start, self._order(row.key)))
 
     def kept(self) -> list[Kept]:
         """See `Windows`."""
