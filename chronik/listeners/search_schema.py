@@ -102,7 +102,7 @@ class SqlAnswer(Struct, frozen=True):
 
 
 class NewQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """A CREATE CONTINUOUS QUERY. Late records go to topic `late`, by default that of the results with `-late` behind its name."""
+    """A CREATE CONTINUOUS QUERY. Late records go to topic `late`, by default the name of the results with `-late` behind it."""
 
     query: str
     late: str | None = None
