@@ -53,7 +53,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
-from chronik.querying import querying
+from chronik.querying import declared_types, querying
 from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
 from chronik.searching import searching
@@ -215,6 +215,7 @@ def assemble(
         groups=coordinator,
         transactions=transactions,
         create_topic=create_topic,
+        declared=declared_types,
         wall_clock_ms=wall_clock_ms,
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)

@@ -6,7 +6,7 @@ the state, and the source's offsets, as those of group `chronik-query-<name>`, w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,9 +29,8 @@ from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, IDisk
 from chronik.log.disk import RealDisk
-from chronik.model import QUERY_STATE_TOPIC, ContinuousQuery, uuid_to_text
+from chronik.model import QUERY_STATE_TOPIC, ContinuousQuery, Topic, TopicPartition, uuid_to_text
 from chronik.query_jobs import KINDS
-from chronik.querying import declared_types
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.wire.batches import read_header
 from chronik.wire.messages.txn_offset_commit import (
@@ -70,9 +69,10 @@ def continuous(
     groups: Coordinator,
     transactions: TransactionCoordinator,
     create_topic: Callable[[str], Deferred[Any]],
+    declared: Callable[[Topic], dict[str, str]],
     wall_clock_ms: Callable[[], int],
 ) -> tuple[QueryRunner | None, list[IService]]:
-    """The service, and what is to be started for it, in this order.
+    """The service, and what is to be started for it, in this order. `declared` tells the types of a topic's fields.
 
     None with query_workers=0, and where data is in memory: a process needs files to read.
     """
@@ -96,7 +96,7 @@ def continuous(
         processes.size,
         writer,
         ensure_state_topic,
-        declared_types,
+        declared,
         times,
         wall_clock_ms,
         reactor,
@@ -139,6 +139,19 @@ class StepWriter:
             partial(self._transactions.end, transactional_id, Identity(producer.producer_id, producer.epoch), True, V2)
         )
         return Producer(identity.producer_id, identity.epoch)
+
+    async def forget(self, query: ContinuousQuery) -> None:
+        """See `QueryWriter`."""
+        try:
+            await self._groups.delete(GROUP_PREFIX + query.name)
+        except KafkaError as error:
+            if error.code not in (ErrorCode.GROUP_ID_NOT_FOUND, ErrorCode.NOT_COORDINATOR):
+                raise
+
+    async def erase(self, topic: str, partition: int, batches: Sequence[bytes]) -> None:
+        """See `QueryWriter`."""
+        for batch in batches:
+            await self._replicas.append(TopicPartition(topic, partition), bytearray(batch))
 
     async def _append(self, transactional_id: str, step: Written) -> None:
         """Append all batches; return when they are committed."""

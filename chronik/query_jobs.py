@@ -21,6 +21,8 @@ from chronik.analytics.query_messages import (
     QueryNames,
     ReadQuery,
     Stepped,
+    Sweep,
+    Swept,
     TakeStep,
 )
 from chronik.interfaces import IDisk
@@ -37,10 +39,12 @@ STEP = JobKind("step", TakeStep, Nothing, Stepped)
 """What does the next piece of the log come to?"""
 CLOSE = JobKind("close", Close, Nothing, Closed)
 """Forget a query."""
+SWEEP = JobKind("sweep", Sweep, Nothing, Swept)
+"""Which states are of no query?"""
 LOOK_UP = JobKind("look up", LookUp, Nothing, Found)
 """Which windows are open?"""
 
-KINDS = {ReadQuery: READ, CheckQuery: CHECK, Open: OPEN, TakeStep: STEP, Close: CLOSE, LookUp: LOOK_UP}
+KINDS = {ReadQuery: READ, CheckQuery: CHECK, Open: OPEN, TakeStep: STEP, Close: CLOSE, Sweep: SWEEP, LookUp: LOOK_UP}
 
 
 def furnish_queries(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:
@@ -69,7 +73,15 @@ def furnish_queries(disk: IDisk, send: Callable[[FromWorker], object]) -> Reside
         yield
 
     return Residence(
-        {READ: read, CHECK: check, OPEN: engine.open, STEP: engine.step, CLOSE: close, LOOK_UP: look_up},
+        {
+            READ: read,
+            CHECK: check,
+            OPEN: engine.open,
+            STEP: engine.step,
+            CLOSE: close,
+            SWEEP: engine.sweep,
+            LOOK_UP: look_up,
+        },
         {},
         lambda: False,
         send,

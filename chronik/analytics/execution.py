@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from chronik.analytics.aggregate import Aggregates, plain
 from chronik.analytics.columns import table_schema
+from chronik.analytics.connection import parse
 from chronik.analytics.plan import WINDOW_COLUMNS, Plan
 from chronik.analytics.schema import Schema
 from chronik.analytics.statement import StatementError
@@ -54,7 +55,10 @@ class Batch:
 
 
 class Execution:
-    """A plan on a connection of its own, over a topic with this `schema`. StatementError: the engine refuses its SQL."""
+    """A plan on a connection of its own, over a topic with this `schema`.
+
+    Raises StatementError for SQL that the engine refuses, and SqlFault for functions that no statement may use.
+    """
 
     def __init__(self, plan: Plan, schema: Schema, connection: duckdb.DuckDBPyConnection) -> None:
         self.plan = plan
@@ -76,6 +80,11 @@ class Execution:
     def _bind(self) -> None:
         """Have the engine look at all SQL, with no records, and learn the types."""
         plan = self.plan
+        over_rows = [plan.where, plan.time, *(key.sql for key in plan.keys)]
+        over_rows += [sql for call in plan.calls for sql in (call.argument, call.condition)]
+        over_results = [plan.having, *(output.sql for output in plan.outputs)]
+        for expressions in (over_rows, over_results):
+            parse(self._db, f"SELECT {', '.join(sql for sql in (*expressions, '1') if sql is not None)} FROM topic")
         self._db.register(_SOURCE, self._nothing)
         make_view(self._db, _ROWS, Schema(tuple(self.columns), 0, 0), self.columns, _SOURCE)
         if plan.where is not None and (found := self._type(plan.where)) != "BOOLEAN":

@@ -29,9 +29,9 @@ _json = msgspec.json.Encoder(decimal_format="number")
 
 
 class Outgoing:
-    """Records on their way to the partitions of one topic, all of one transaction."""
+    """Records on their way to the partitions of one topic, all of one transaction; of none where there is no producer."""
 
-    def __init__(self, producer: Producer, partitions: int) -> None:
+    def __init__(self, producer: Producer | None, partitions: int) -> None:
         self._producer = producer
         self._count = partitions
         self._records: dict[int, list[_Outgoing]] = {}
@@ -76,10 +76,13 @@ class Outgoing:
             yield self._batch(some, sequence)
 
     def _batch(self, records: list[Record], sequence: int) -> bytes:
+        codec = Codec.LZ4 if len(records) > 1 else Codec.NONE
+        if self._producer is None:
+            return bytes(encode_batch(records, codec=codec))
         return bytes(
             encode_batch(
                 records,
-                codec=Codec.LZ4 if len(records) > 1 else Codec.NONE,
+                codec=codec,
                 producer_id=self._producer.producer_id,
                 producer_epoch=self._producer.epoch,
                 base_sequence=sequence,

@@ -33,12 +33,14 @@ from chronik.analytics.query_messages import (
     QueryNames,
     ReadQuery,
     Stepped,
+    Sweep,
+    Swept,
     TakeStep,
 )
 from chronik.analytics.reading import EVERYTHING, LogReading, sample
 from chronik.analytics.schema import infer
 from chronik.analytics.select_task import SelectTask
-from chronik.analytics.state import StateCodec, StateError, entries_of
+from chronik.analytics.state import StateCodec, StateError, entries_of, unowned
 from chronik.analytics.statement import StatementError, read_statement
 from chronik.analytics.task import Times, WindowTask
 from chronik.analytics.window import NEVER
@@ -117,6 +119,14 @@ class QueryEngine:
         self._running.pop(asked.query_id, None)
         return Closed()
 
+    def sweep(self, asked: Sweep) -> Generator[None, None, Swept]:
+        """Tombstones for the states of queries that were dropped. Raises KafkaError, OSError."""
+        entries = yield from _entries(self._disk, asked.state, self._scanner, self._values)
+        gone = Outgoing(None, 1)
+        for key in unowned(entries, frozenset(asked.known)):
+            gone.add(0, key, asked.now_ms, None)
+        return Swept(gone.batches().get(0, ()))
+
     def look_up(self, asked: LookUp) -> Found:
         """The open windows."""
         running = self._running.get(asked.query_id)
@@ -143,11 +153,7 @@ class _Running:
 
     def load(self, files: PartitionFiles) -> Generator[None, None, None]:
         """Read the state. Raises StateError, KafkaError, OSError."""
-        entries: list[tuple[bytes, bytes | None]] = []
-        for chunk in LogReading(self._disk, files, EVERYTHING, self._scanner, Counts()).chunks():
-            stored = StoredRecords(chunk, self._values)
-            entries += [(stored.key(row) or b"", stored.value(row)) for row in range(len(chunk.offsets))]
-            yield
+        entries = yield from _entries(self._disk, files, self._scanner, self._values)
         progress, kept = self._codec.read(entries)
         make = SelectTask if self.plan.window is None else WindowTask
         self.task = make(self._execution, self._times, self._now, progress, kept)
@@ -221,3 +227,15 @@ class _Running:
         ]
         windows = b",".join(result_value(result) for result in found[: asked.most])
         return Found(b"[" + windows + b"]", len(found) > asked.most)
+
+
+def _entries(
+    disk: IDisk, files: PartitionFiles, scanner: Any, values: Any
+) -> Generator[None, None, list[tuple[bytes, bytes | None]]]:
+    """All records of a partition of the state topic."""
+    entries: list[tuple[bytes, bytes | None]] = []
+    for chunk in LogReading(disk, files, EVERYTHING, scanner, Counts()).chunks():
+        stored = StoredRecords(chunk, values)
+        entries += [(stored.key(row) or b"", stored.value(row)) for row in range(len(chunk.offsets))]
+        yield
+    return entries

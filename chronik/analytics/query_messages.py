@@ -114,6 +114,20 @@ class Closed(msgspec.Struct, frozen=True):
     """It is forgotten."""
 
 
+class Sweep(msgspec.Struct, frozen=True):
+    """Which states in a partition are of queries that there are no more? `known` are the ids of those that there are."""
+
+    state: PartitionFiles
+    known: tuple[bytes, ...]
+    now_ms: int
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """Batches of tombstones that take them away."""
+
+    batches: tuple[bytes, ...] = ()
+
+
 class LookUp(msgspec.Struct, frozen=True):
     """The open windows of a query as they are now, of a key (its values in the order of the GROUP BY, as JSON) or of all."""
 

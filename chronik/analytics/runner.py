@@ -10,7 +10,7 @@ A query that fails by itself (an overflow, a state that is too large) is tried a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +34,8 @@ from chronik.analytics.query_messages import (
     QueryNames,
     ReadQuery,
     Stepped,
+    Sweep,
+    Swept,
     TakeStep,
     Targets,
 )
@@ -64,6 +66,12 @@ class QueryWriter(Protocol):
 
     async def commit(self, query: ContinuousQuery, producer: Producer, step: Written) -> Producer:
         """Write a step as one transaction; the producer of the next one."""
+
+    async def forget(self, query: ContinuousQuery) -> None:
+        """A query was dropped: its offsets are not needed any more."""
+
+    async def erase(self, topic: str, partition: int, batches: Sequence[bytes]) -> None:
+        """Append tombstones."""
 
 
 class Written(NamedTuple):
@@ -149,6 +157,7 @@ class QueryRunner(Service):
         """Begin to run what there is."""
         super().startService()
         self._looking.start(PERIOD_SECONDS, now=True)
+        self._sweep(None)
 
     def stopService(self) -> None:
         """Let all queries rest: what isn't written of a step is done again by the next life."""
@@ -168,6 +177,8 @@ class QueryRunner(Service):
                 self._end(running)
                 del self._running[query_id]
                 self._forget(running.query)
+                if query is None:
+                    self._sweep(running.query)
         for query_id, query in queries.items():
             if query_id not in self._running:
                 running = self._running[query_id] = _Running(query)
@@ -218,6 +229,26 @@ class QueryRunner(Service):
 
     def _forget(self, query: ContinuousQuery) -> None:
         self._ask(self._place(query), Close(query.query_id), _SILENCE_SECONDS).addErrback(lambda _: None)
+
+    def _sweep(self, dropped: ContinuousQuery | None) -> None:
+        """Take away what is left of a query, or of all that there are no more."""
+        sweeping = Deferred.fromCoroutine(self._swept(dropped))
+        sweeping.addErrback(lambda failure: self.log.warn("states of queries stay for now: {why}", why=failure.value))
+
+    async def _swept(self, dropped: ContinuousQuery | None) -> None:
+        topic = self._metadata.topic(QUERY_STATE_TOPIC)
+        if topic is None:
+            return
+        if dropped is not None:
+            await self._writer.forget(dropped)
+        wanted = range(len(topic.partitions)) if dropped is None else [_state_partition(dropped, topic)]
+        for partition in wanted:
+            files = self._files(topic, partition, 0)
+            if files.start == files.stable:
+                continue
+            known = tuple(query.query_id for query in self._metadata.queries())
+            swept: Swept = await self._ask(0, Sweep(files, known, self._now_ms()), _SILENCE_SECONDS)
+            await self._writer.erase(topic.name, partition, swept.batches)
 
     def _broken(self, failure: Any, running: _Running) -> None:
         if not failure.check(CancelledError):
@@ -298,7 +329,7 @@ class QueryRunner(Service):
         """Where the state is, when all that was written of it can be read: others write there too, and may hold it back."""
         topic = self._metadata.topic(QUERY_STATE_TOPIC)
         assert topic is not None
-        partition = int.from_bytes(query.query_id[4:8], "big") % len(topic.partitions)
+        partition = _state_partition(query, topic)
         end = self._logs.end(PartitionId(topic.topic_id, partition))
         while (files := self._files(topic, partition, 0)).stable < end:
             await deferLater(self._clock, _STABLE_SECONDS)
@@ -331,3 +362,7 @@ class QueryRunner(Service):
         left = begun + self._times.interval / 1000 - self._clock.seconds()
         if left > 0:
             await deferLater(self._clock, left)
+
+
+def _state_partition(query: ContinuousQuery, topic: Topic) -> int:
+    return int.from_bytes(query.query_id[4:8], "big") % len(topic.partitions)

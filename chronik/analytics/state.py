@@ -11,7 +11,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -83,6 +83,25 @@ class StateCodec:
         return progress, list(kept.values())
 
 
+def unowned(entries: Iterable[tuple[bytes, bytes | None]], known: Collection[bytes]) -> list[bytes]:
+    """The keys that have a value and belong to no query of these. A key that cannot be read is nobody's."""
+    left: dict[bytes, None] = {}
+    for key, value in entries:
+        if value is None:
+            left.pop(key, None)
+        elif _owner(key) not in known:
+            left[key] = None
+    return list(left)
+
+
+def _owner(key: bytes) -> bytes | None:
+    try:
+        owner = _decode(key)[0]
+    except (msgspec.MsgspecError, ValueError, TypeError, IndexError):
+        return None
+    return owner if isinstance(owner, bytes) else None
+
+
 def entries_of(codec: StateCodec, progress: Progress, kept: Iterable[Kept]) -> Iterator[Entry]:
     """What a step writes."""
     for each in kept:
@@ -105,8 +124,25 @@ _EXTENSIONS: dict[int, tuple[type, Callable[[Any], str], Callable[[str], Any]]] 
 """Values of SQL that MessagePack has no kind for, as text; integers beyond 64 bits among them."""
 
 
-def _encode(value: Any) -> bytes:
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+
+
+def _encode(value: Sequence[Any]) -> bytes:
+    if _is_plain(value):
+        try:
+            return msgspec.msgpack.encode(value)
+        except OverflowError:  # an integer beyond 64 bits
+            pass
     return msgspec.msgpack.encode(_packed(value))
+
+
+def _is_plain(value: Sequence[Any]) -> bool:
+    """Whether MessagePack has all of it, but for integers that are too large."""
+    for each in value:
+        kind = type(each)
+        if kind not in _PLAIN and not (kind in (list, tuple) and _is_plain(each)):
+            return False
+    return True
 
 
 def _packed(value: Any) -> Any:

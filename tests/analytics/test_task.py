@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.analytics.columns import ColumnMaker
 from chronik.analytics.connection import PARSING, open_connection
 from chronik.analytics.execution import Execution
-from chronik.analytics.messages import Counts
+from chronik.analytics.messages import Counts, SqlFault
 from chronik.analytics.plan import plan_query
 from chronik.analytics.reading import Chunk
 from chronik.analytics.schema import infer
@@ -300,3 +300,5 @@ class ResultTests(SynchronousTestCase):
         ):
             error = self.assertRaises(StatementError, made, select)
             self.assertIn(why, str(error))
+        for function in ("current_setting('threads')", "getvariable('x')", "nextval('x')"):
+            self.assertRaises(SqlFault, made, f"SELECT {function} AS x FROM t")

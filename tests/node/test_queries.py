@@ -84,13 +84,13 @@ class QueryCase(SynchronousTestCase):
         state = self.state()
         return state["state"] == "running" and state["lag"] == 0
 
-    def read(self, topic: str, isolation: str = "read_committed") -> list[Any]:
+    def read(self, topic: str, partitions: int = PARTITIONS) -> list[Any]:
         """All records of a topic."""
         consumer = Consumer(
-            {"bootstrap.servers": self.node.bootstrap, "group.id": "r", "isolation.level": isolation,
+            {"bootstrap.servers": self.node.bootstrap, "group.id": "r", "isolation.level": "read_committed",
              "enable.partition.eof": True, **QUIET}
         )  # fmt: skip
-        places = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
+        places = [TopicPartition(topic, number, 0) for number in range(partitions)]
         consumer.assign(places)
         found, ended = [], set()
         while len(ended) < len(places):
@@ -141,6 +141,19 @@ class Queries(QueryCase):
         self.until("it goes on", self.caught_up)
         self.assertEqual(self.http("DELETE", "/v1/queries/counts")[0], 200)
         self.assertEqual(self.http("GET", "/v1/queries/counts")[0], 404)
+        self.until("its state is taken away", lambda: not self.state_keys())
+        groups = self.admin.list_consumer_groups().result(20).valid
+        self.assertNotIn("chronik-query-counts", {group.group_id for group in groups})
+
+    def state_keys(self) -> set[bytes]:
+        """The keys that have a value in the topic of states."""
+        left: dict[bytes, bytes] = {}
+        for message in self.read("__chronik_query_state", partitions=16):
+            if message.value() is None:
+                left.pop(message.key(), None)
+            else:
+                left[message.key()] = message.value()
+        return set(left)
 
     def test_open_windows_can_be_looked_at(self) -> None:
         self.first()
