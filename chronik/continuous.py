@@ -45,6 +45,8 @@ from chronik.workers.residents import ResidentWorkers
 GROUP_PREFIX = "chronik-query-"
 _TRANSACTION_TIMEOUT_MS = 60_000
 _ALL = -1
+_AT_ONCE = 8
+"""Batches that are appended in one turn of the reactor: some 100 us each."""
 _TRIES = 100
 _AGAIN_SECONDS = 0.05
 _LATER = frozenset(
@@ -80,8 +82,10 @@ def continuous(
         return None, []
     processes = ResidentWorkers(reactor, config.query_workers, metrics.workers, main_of("queries"), lambda place: ())
 
-    def ask(place: int, request: msgspec.Struct, silence_seconds: float) -> Deferred[Any]:
-        return processes.ask(place, KINDS[type(request)], request, silence_seconds=silence_seconds)
+    def ask(
+        place: int, request: msgspec.Struct, silence_seconds: float, progress: Callable[[Any], object] = lambda _: None
+    ) -> Deferred[Any]:
+        return processes.ask(place, KINDS[type(request)], request, silence_seconds=silence_seconds, progress=progress)
 
     def ensure_state_topic() -> Deferred[Any]:
         return succeed(None) if metadata.topic(QUERY_STATE_TOPIC) is not None else create_topic(QUERY_STATE_TOPIC)
@@ -155,18 +159,19 @@ class StepWriter:
 
     async def _append(self, transactional_id: str, step: Written) -> None:
         """Append all batches; return when they are committed."""
-        pending: list[PendingBatch] = []
         waiting: list[Deferred[None]] = []
-        for topic, by_partition in step.batches.items():
-            for index, batches in by_partition.items():
+        for start in range(0, len(step.batches), _AT_ONCE):
+            if start:
+                await deferLater(self._clock, 0)
+            pending: list[PendingBatch] = []
+            for topic, index, batch in step.batches[start : start + _AT_ONCE]:
                 partition = self._replicas.partition(topic, index)
-                for batch in batches:
-                    committed: Deferred[None] = Deferred()
-                    waiting.append(committed)
-                    data = bytearray(batch)
-                    done = partial(_appended, partition, committed)
-                    pending.append(PendingBatch(partition, data, read_header(data), self._now_ms(), _ALL, done))
-        self._appends.append(pending, transactional_id, implicit=True)
+                committed: Deferred[None] = Deferred()
+                waiting.append(committed)
+                data = bytearray(batch)
+                done = partial(_appended, partition, committed)
+                pending.append(PendingBatch(partition, data, read_header(data), self._now_ms(), _ALL, done))
+            self._appends.append(pending, transactional_id, implicit=True)
         outcomes: list[tuple[bool, Any]] = await DeferredList(waiting, consumeErrors=True)
         for is_committed, problem in outcomes:
             if not is_committed:

@@ -18,6 +18,7 @@ from chronik.analytics.query_messages import (
     Nothing,
     Open,
     Opened,
+    Outcome,
     QueryNames,
     ReadQuery,
     Stepped,
@@ -35,7 +36,7 @@ CHECK = JobKind("check", CheckQuery, Nothing, Checked)
 """What would this query do?"""
 OPEN = JobKind("open", Open, Nothing, Opened)
 """Begin to run a query."""
-STEP = JobKind("step", TakeStep, Nothing, Stepped)
+STEP = JobKind("step", TakeStep, Outcome, Stepped)
 """What does the next piece of the log come to?"""
 CLOSE = JobKind("close", Close, Nothing, Closed)
 """Forget a query."""

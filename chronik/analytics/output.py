@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from chronik.analytics.plan import Plan
-from chronik.analytics.query_messages import Batches, Producer
+from chronik.analytics.query_messages import Producer
 from chronik.analytics.task import Result
 from chronik.client.partitioner import partition_for_key
 from chronik.wire.compression import Codec
@@ -59,9 +59,11 @@ class Outgoing:
         partition = instead % self._count if key is None else partition_for_key(key, self._count)
         self.add(partition, key, timestamp, value, headers)
 
-    def batches(self) -> Batches:
-        """All of it, with the sequence numbers of a producer that writes first to each partition."""
-        return {partition: tuple(self._encoded(records)) for partition, records in sorted(self._records.items())}
+    def batches(self) -> Iterator[tuple[int, bytes]]:
+        """All of it, by partition; with the sequence numbers of a producer that writes to each for the first time."""
+        for partition, records in sorted(self._records.items()):
+            for batch in self._encoded(records):
+                yield partition, batch
 
     def _encoded(self, records: Sequence[_Outgoing]) -> Iterator[bytes]:
         sequence, size = 0, 0

@@ -55,8 +55,11 @@ class StoredRecords:
 class Piece:
     """Chunks of several partitions. `offsets`: the next to be read; `waiting`: whether there is more."""
 
-    def __init__(self, values: IValueScanner) -> None:
+    def __init__(self, values: IValueScanner, most_records: int, most_bytes: int) -> None:
         self._values = values
+        self._most_records = most_records
+        self._most_bytes = most_bytes
+        self._size = 0
         self._chunks: dict[int, list[Chunk]] = {}
         self._batches: list[Any] = []
         self.records = 0
@@ -68,7 +71,13 @@ class Piece:
         self._chunks.setdefault(partition, []).append(chunk)
         self._batches.append(batch)
         self.records += len(chunk.offsets)
+        self._size += len(chunk.content)
         self.offsets[partition] = chunk.following
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as much as it may."""
+        return self.records >= self._most_records or self._size >= self._most_bytes
 
     @property
     def rows(self) -> Any:

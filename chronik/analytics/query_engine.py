@@ -30,6 +30,7 @@ from chronik.analytics.query_messages import (
     LookUp,
     Open,
     Opened,
+    Outcome,
     QueryNames,
     ReadQuery,
     Stepped,
@@ -51,7 +52,8 @@ from chronik.native.value_scanner import make_value_scanner
 
 SAMPLE = 1000
 """Values that are looked at for a topic's columns."""
-STEP_RECORDS = 100_000
+STEP_RECORDS, STEP_BYTES = 100_000, 32 << 20
+"""What a step reads, at most by about a chunk more."""
 LIMITS = Limits(rows=0, seconds=60.0, memory_bytes=512 << 20, threads=1)
 MAX_STATES = 2_000_000
 """Keys times panes of one query. Beyond that it stops, and says so: some hundred bytes each."""
@@ -102,8 +104,8 @@ class QueryEngine:
         self._running[asked.query_id] = running
         return Opened(dict(running.task.progress.offsets))
 
-    def step(self, asked: TakeStep) -> Generator[None, None, Stepped]:
-        """Take a step."""
+    def step(self, asked: TakeStep) -> Generator[Outcome | None, None, Stepped]:
+        """Take a step; what it comes to is told on the way."""
         running = self._running.get(asked.query_id)
         if running is None:
             return Stepped(fault="the query is not open")
@@ -125,7 +127,7 @@ class QueryEngine:
         gone = Outgoing(None, 1)
         for key in unowned(entries, frozenset(asked.known)):
             gone.add(0, key, asked.now_ms, None)
-        return Swept(gone.batches().get(0, ()))
+        return Swept(tuple(batch for _, batch in gone.batches()))
 
     def look_up(self, asked: LookUp) -> Found:
         """The open windows."""
@@ -158,7 +160,7 @@ class _Running:
         make = SelectTask if self.plan.window is None else WindowTask
         self.task = make(self._execution, self._times, self._now, progress, kept)
 
-    def step(self, asked: TakeStep) -> Generator[None, None, Stepped]:
+    def step(self, asked: TakeStep) -> Generator[Outcome | None, None, Stepped]:
         """See `QueryEngine.step`."""
         piece = yield from self._read(asked.source)
         not_json, self._counts.not_json = self._counts.not_json, 0
@@ -168,7 +170,7 @@ class _Running:
                 f"there are {len(self.task)} keys in open windows, and at most {MAX_STATES} are possible: group by less, or"
                 " take shorter windows"
             )
-        yield
+        yield None
         into, late, state = (Outgoing(asked.producer, count) for count in (asked.targets.into, asked.targets.late, 1))
         for key, timestamp, value in result_records(self.plan, step.results):
             into.by_key(key, timestamp, value)
@@ -184,10 +186,13 @@ class _Running:
         if piece.rows is not None or step.results or step.kept:
             for entry in entries_of(self._codec, progress, step.kept):
                 state.add(0, entry.key, asked.now_ms, entry.value)
+        for partition, batch in into.batches():
+            yield Outcome("into", partition, batch)
+        for partition, batch in late.batches():
+            yield Outcome("late", partition, batch)
+        for _, batch in state.batches():
+            yield Outcome("state", 0, batch)
         return Stepped(
-            into=into.batches(),
-            late=late.batches(),
-            state=state.batches().get(0, ()),
             offsets=dict(progress.offsets),
             more=any(piece.waiting.values()),
             again_ms=self.task.again_ms(asked.now_ms),
@@ -198,12 +203,12 @@ class _Running:
     def _read(self, source: Iterable[PartitionFiles]) -> Generator[None, None, Piece]:
         """A piece of what there is, of the partitions first that are furthest behind in event time."""
         progress = self.task.progress
-        piece = Piece(self._values)
+        piece = Piece(self._values, STEP_RECORDS, STEP_BYTES)
         for files in sorted(source, key=lambda each: progress.reached.get(each.partition, NEVER)):
             number = files.partition
             start = max(files.start, progress.offsets.get(number, files.start))
             piece.offsets[number], piece.waiting[number] = start, start < files.stable
-            if not piece.waiting[number] or piece.records >= STEP_RECORDS:
+            if not piece.waiting[number] or piece.is_full:
                 continue
             reading = LogReading(
                 self._disk, msgspec.structs.replace(files, start=start), EVERYTHING, self._scanner, self._counts
@@ -211,7 +216,7 @@ class _Running:
             for chunk in reading.chunks():
                 piece.add(number, chunk, self._maker.batch(chunk, number))
                 yield
-                if piece.records >= STEP_RECORDS:
+                if piece.is_full:
                     break
             else:
                 piece.offsets[number], piece.waiting[number] = files.stable, False

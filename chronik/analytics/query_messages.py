@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from chronik.analytics.messages import PartitionFiles, Table
-
-Batches = dict[int, tuple[bytes, ...]]
-"""By partition: record batches of one producer, in the order in which they are to be appended."""
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -87,15 +86,21 @@ class TakeStep(msgspec.Struct, frozen=True):
     now_ms: int
 
 
-class Stepped(msgspec.Struct, frozen=True):
-    """What is to be written, all of it or nothing; then the next step may come. `offsets` are the next to be read.
+class Outcome(msgspec.Struct, frozen=True):
+    """A record batch that a step comes to, to be appended behind those before it: `to` the results, late records, or states."""
 
-    `more`: there is more to read. `again_ms`: in so many ms time alone may bring results; -1 for never.
+    to: Literal["into", "late", "state"]
+    partition: int
+    batch: bytes
+
+
+class Stepped(msgspec.Struct, frozen=True):
+    """That were all outcomes: they are to be written, all or nothing; then the next step may come.
+
+    `offsets` are the next to be read. `more`: there is more to read. `again_ms`: in so many ms time alone may bring results;
+    -1 for never.
     """
 
-    into: Batches = {}
-    late: Batches = {}
-    state: tuple[bytes, ...] = ()
     offsets: dict[int, int] = {}
     more: bool = False
     again_ms: int = -1

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 
 from chronik.analytics.messages import PartitionFiles, Table
 from chronik.analytics.query_messages import (
-    Batches,
     Checked,
     CheckQuery,
     Close,
@@ -30,6 +29,7 @@ from chronik.analytics.query_messages import (
     LookUp,
     Open,
     Opened,
+    Outcome,
     Producer,
     QueryNames,
     ReadQuery,
@@ -75,9 +75,9 @@ class QueryWriter(Protocol):
 
 
 class Written(NamedTuple):
-    """A step, as topics by name: batches by partition; `offsets` of the topic `source`."""
+    """A step: topic, partition and batch, in the order in which they are appended; `offsets` of the topic `source`."""
 
-    batches: Mapping[str, Batches]
+    batches: Sequence[tuple[str, int, bytes]]
     source: str
     offsets: Mapping[int, int]
 
@@ -117,9 +117,9 @@ class _Running:
 class QueryRunner(Service):
     """Runs the queries of `metadata` whose topics are led here.
 
-    `ask(place, request, silence seconds)` asks a process, of which there are `places`; it fails with `lost` where that ends.
-    `ensure_state_topic` fires when there is a topic for states; `declared` tells the types of a topic's fields. `clock` is
-    the reactor's.
+    `ask(place, request, silence seconds[, progress])` asks a process, of which there are `places`; it fails with `lost` where
+    that ends. `ensure_state_topic` fires when there is a topic for states; `declared` tells the types of a topic's fields.
+    `clock` is the reactor's.
     """
 
     log = Logger()
@@ -128,7 +128,7 @@ class QueryRunner(Service):
         self,
         metadata: IClusterMetadata,
         logs: IFollowedLogs,
-        ask: Callable[[int, msgspec.Struct, float], Deferred[Any]],
+        ask: Callable[..., Deferred[Any]],
         lost: type[Exception],
         places: int,
         writer: QueryWriter,
@@ -298,13 +298,14 @@ class QueryRunner(Service):
             begun = self._clock.seconds()
             files = [self._files(source, each.partition, offsets.get(each.partition, 0)) for each in source.partitions]
             targets = Targets(len(into.partitions), len(late.partitions))
-            step: Stepped = await self._ask(
-                place, TakeStep(query.query_id, tuple(files), producer, targets, self._now_ms()), _SILENCE_SECONDS
-            )
+            outcomes: list[Outcome] = []
+            request = TakeStep(query.query_id, tuple(files), producer, targets, self._now_ms())
+            step: Stepped = await self._ask(place, request, _SILENCE_SECONDS, outcomes.append)
             if step.fault:
                 raise QueryFailed(step.fault)
-            batches = {into.name: step.into, late.name: step.late, state_topic.name: {state.partition: step.state}}
-            if any(some for each in batches.values() for some in each.values()):
+            if outcomes:
+                places = {"into": (into.name, 0), "late": (late.name, 0), "state": (state_topic.name, state.partition)}
+                batches = [(places[each.to][0], places[each.to][1] + each.partition, each.batch) for each in outcomes]
                 producer = await self._writer.commit(query, producer, Written(batches, source.name, step.offsets))
             offsets = step.offsets
             status.counts, status.offsets, status.watermark = step.counts, step.offsets, step.watermark

@@ -56,16 +56,14 @@ class Queries:
         """A step; what it comes to is written, or lost."""
         source = self.topics.table("events").partitions
         asked = TakeStep(QUERY, source, Producer(7, self.epoch), Targets(into=1, late=1), self.now)
-        stepped = last(self.engine.step(asked))
+        told = []
+        stepped = last(self.engine.step(asked), told)
         if write and not stepped.fault:
             self.epoch += 1
-            for topic, batches in (("results", stepped.into), ("late", stepped.late), ("state", {0: stepped.state})):
-                for partition, some in batches.items():
-                    for batch in some:
-                        header = check_produced(batch)
-                        assert (header.producer_id, header.transactional) == (7, True)
-                        plain = bytearray(batch)
-                        self.write(topic, partition, plain)
+            for each in told:
+                header = check_produced(each.batch)
+                assert (header.producer_id, header.transactional) == (7, True)
+                self.write({"into": "results"}.get(each.to, each.to), each.partition, bytearray(each.batch))
         return stepped
 
     def write(self, topic, partition, batch):
@@ -103,10 +101,12 @@ class Queries:
         return found
 
 
-def last(steps):
+def last(steps, told=None):
     while True:
         try:
-            next(steps)
+            something = next(steps)
+            if something is not None:
+                told.append(something)
         except StopIteration as end:
             return end.value
 
