@@ -150,7 +150,9 @@ class SqlTests(SynchronousTestCase):
             [["n", "level", "user"], ["0", "error", '{"id":0}'], ["1", "info", '{"id":1}']],
         )
         self.assertIn("text/csv", answer.headers["content-type"])
-        self.assertEqual(json.loads(answer.headers["chronik-sql"])["row_count"], 2)
+        about = json.loads(answer.headers["chronik-sql"])
+        self.assertEqual((about["row_count"], about["truncated"]), (2, False))
+        self.assertEqual(about["snapshot"]["events"]["0"], [0, EVENTS // 3])
 
     def test_arrow(self) -> None:
         answer = self.post("SELECT n, user FROM events ORDER BY n", format="arrow", max_rows=100)
