@@ -66,8 +66,9 @@ class SqlEngine:
         ends = time.monotonic() + asked.limits.seconds
         running = _Running(self._disk, self._records, self._values, asked, tell, ends)
         try:
+            running.open()
             return running.run()
-        except (SqlFault, duckdb.Error, MemoryError, OSError, KafkaError, RecursionError, pa.ArrowException) as problem:
+        except (SqlFault, duckdb.Error, MemoryError, OSError, KafkaError, RuntimeError, pa.ArrowException) as problem:
             return Ran(counts=running.counts, fault=running.fault(problem).fault)
         finally:
             running.close()
@@ -121,10 +122,14 @@ class _Running:
         self._asked = asked
         self._tell = tell
         self._ends = ends
+        self._connection: Any = None
         self._scans: list[Scan] = []
         self._all = 0
         self.counts = Counts()
-        self._connection = open_connection(asked.limits)
+
+    def open(self) -> None:
+        """Have a connection for it."""
+        self._connection = open_connection(self._asked.limits)
 
     def run(self) -> Ran:
         """See `SqlEngine.run`."""
@@ -179,18 +184,14 @@ class _Running:
                 return fault_of(scan.failure)
         if isinstance(problem, (OSError, KafkaError)):
             return _log_fault(problem)
-        return (
-            SqlFault("timeout", "the statement took longer than it may", 408)
-            if self._is_late(problem)
-            else fault_of(problem)
-        )
-
-    def _is_late(self, problem: BaseException) -> bool:
-        return time.monotonic() > self._ends and not isinstance(problem, SqlFault)
+        if time.monotonic() > self._ends and not isinstance(problem, SqlFault):
+            return SqlFault("timeout", "the statement took longer than it may", 408)
+        return fault_of(problem)
 
     def close(self) -> None:
         """Give everything back."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
 
 def _schema(disk: IDisk, table: Table, records: Any) -> Schema:

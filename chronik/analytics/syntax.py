@@ -112,9 +112,7 @@ def read_statement(document: Node) -> Statement:
     shared |= {str(node["cte_name"]) for node in nodes if "cte_name" in node}
     folded = {name.lower() for name in shared}
     named = {str(node["table_name"]) for node in nodes if node.get("type") == "BASE_TABLE"}
-    aliases = {
-        str(node.get("alias") or node["table_name"]).lower() for node in nodes if node.get("type") == "BASE_TABLE"
-    }
+    aliases = {str(node.get("alias") or node.get("table_name", "")).lower() for node in nodes if "class" not in node}
     return Statement(
         topics=frozenset(name for name in named if name.lower() not in folded),
         perhaps=frozenset(name for name in named if name.lower() in folded),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ KINDS: dict[str, str] = {
 SUMMARY = "chronik-sql"
 """The header that has what JSON has beside the rows, in the forms that have rows only."""
 _MAX_SUMMARY = 4000
+_MAX_PARTITIONS_TOLD = 200
 _SHOW = re.compile(r"\s*SHOW\s+TOPICS\s*;?\s*", re.IGNORECASE)
 _DESCRIBE = re.compile(r'\s*DESC(?:RIBE)?\s+(?:"([^"]+)"|([a-zA-Z0-9_][a-zA-Z0-9._-]*))\s*;?\s*', re.IGNORECASE)
 _NOTHING_SERVED = (
@@ -176,10 +178,19 @@ def _written(answer: Answer, form: Form, took: int) -> Written:
     if form == "json":
         head, tail = msgspec.json.encode({"columns": ran.columns}), msgspec.json.encode(about)
         return Written([head[:-1], b',"rows":[', *answer.pieces, b"],", tail[1:]], "")
-    summary = msgspec.json.encode(about)
-    if len(summary) > _MAX_SUMMARY:
-        summary = msgspec.json.encode({name: value for name, value in about.items() if name != "snapshot"})
-    return Written(answer.pieces, summary.decode() if len(summary) <= _MAX_SUMMARY and summary.isascii() else "")
+    return Written(answer.pieces, _summary(about, sum(map(len, answer.snapshot.values()))))
+
+
+def _summary(about: dict[str, Any], partitions: int) -> str:
+    """What is about the rows, in ASCII, as much of it as a header may have."""
+    if partitions > _MAX_PARTITIONS_TOLD:
+        about = {name: value for name, value in about.items() if name != "snapshot"}
+    whole: dict[str, Any] = msgspec.to_builtins(about)
+    for left_out in ((), ("snapshot",), ("snapshot", "statistics")):
+        text = json.dumps({name: value for name, value in whole.items() if name not in left_out}, separators=(",", ":"))
+        if len(text) <= _MAX_SUMMARY:
+            break
+    return text
 
 
 def form_of(body: SqlBody, accept: str) -> Wanted:

@@ -161,7 +161,7 @@ class CommittedFiles:
         found: list[tuple[int, int]] = []
         segments = 0
         for base, following in zip(bases, [*bases[1:], None], strict=True):
-            if (following is not None and following <= offset) or base >= upper:
+            if offset >= upper or (following is not None and following <= offset) or base >= upper:
                 continue
             if following is not None and since is not None and self._is_older(base, following, since):
                 continue

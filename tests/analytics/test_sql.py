@@ -128,6 +128,20 @@ class Results(SynchronousTestCase):
         ):
             self.assertEqual(topics.sql(statement).rows, [(expected,)], statement)
 
+    def test_a_whole_row_is_whole(self) -> None:
+        topics = Topics()
+        topics.add_values("t", [{"n": 1, "s": "x"}])
+        for statement in (
+            "SELECT to_json(t) FROM t",
+            "SELECT to_json(a) FROM t a",
+            "SELECT to_json(w) FROM (FROM t) w",
+        ):
+            (row,) = topics.sql(statement).rows[0]
+            self.assertEqual(
+                {name: json.loads(row)[name] for name in ("n", "s", "_offset", "_key")},
+                {"n": 1, "s": "x", "_offset": 0, "_key": "k0"},
+            )
+
     def test_several_partitions_and_topics(self) -> None:
         topics = Topics()
         for partition in range(3):

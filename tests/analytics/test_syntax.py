@@ -50,6 +50,8 @@ class Syntax(SynchronousTestCase):
             ("SELECT COLUMNS('x.*') FROM a", True),
             ("SELECT e FROM a e", True),
             ("SELECT a FROM a", True),
+            ("SELECT to_json(A) FROM a", True),
+            ("SELECT j FROM (a JOIN b USING (x)) j", True),
             ("SELECT count(E) FROM a e", True),
             ("SELECT e.x FROM a e", False),
             ("SELECT 1 FROM a NATURAL JOIN b", True),

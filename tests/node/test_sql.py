@@ -25,6 +25,7 @@ from chronik.testing import Chronik
 from chronik.workers.process import environment
 from tests.analytics.hostile import HOSTILE
 from tests.node.searching import Answer, ask, produce
+from tests.node.test_search_hostile import lag
 
 EVENTS = 3000
 
@@ -150,7 +151,9 @@ class SqlTests(SynchronousTestCase):
             [["n", "level", "user"], ["0", "error", '{"id":0}'], ["1", "info", '{"id":1}']],
         )
         self.assertIn("text/csv", answer.headers["content-type"])
-        self.assertEqual(json.loads(answer.headers["chronik-sql"])["row_count"], 2)
+        about = json.loads(answer.headers["chronik-sql"])
+        self.assertEqual((about["row_count"], about["truncated"]), (2, False))
+        self.assertEqual(about["snapshot"]["events"]["0"], [0, EVENTS // 3])
 
     def test_arrow(self) -> None:
         answer = self.post("SELECT n, user FROM events ORDER BY n", format="arrow", max_rows=100)
@@ -216,6 +219,14 @@ class SqlTests(SynchronousTestCase):
         self.broker.create_topic("x-after")
         produce(self.broker, "x-after", [(None, b"{}")])
         self.assertEqual(self.rows('SELECT count(*) FROM "x-after"'), [[1]])
+
+    def test_large_answers_do_not_hold_the_reactor(self) -> None:
+        self.rows("SELECT 1")
+        for form in ("json", "ndjson", "csv"):
+            with lag() as looking:
+                answer = self.post("SELECT repeat('x', 5000) FROM range(10000)", format=form)
+            self.assertGreater(len(str(answer.body)), 50_000_000)
+            self.assertLess(looking.longest_ms, 25, form)
 
     def test_what_is_no_request(self) -> None:
         for body in (b"", b"{", b"[]", b'{"query":1}', b"{}", b'{"query":"SELECT 1","x":1}', b"\xff"):
