@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections import defaultdict
 
 import duckdb
@@ -37,6 +38,7 @@ EXACT = (
     " max(size) AS hi, min(user.name) AS first_name, first(size) AS f, last(ms) AS l,"
     " count(*) FILTER (WHERE size > 2) AS big"
 )
+EXAMPLES = 500 if os.environ.get("CHRONIK_TEST_SLOW") else 20
 HOUR = 3_600_000
 NOW = 10 * HOUR
 connection = duckdb.connect(config={"threads": "1"})
@@ -56,7 +58,10 @@ def table(execution, records):
     batches = []
     for partition, some in itertools.groupby(sorted(records, key=lambda each: each[0]), key=lambda each: each[0]):
         chosen = list(some)
-        encoded = [Record(number, 1000, None, value and value.encode()) for number, (_, _, value) in enumerate(chosen)]
+        encoded = [
+            Record(number, 1000, None, None if value is None else value.encode())
+            for number, (_, _, value) in enumerate(chosen)
+        ]
         batch = encode_batch(encoded)
         content = memoryview(batch)[HEADER_BYTES:]
         columns = make_scanner().columns(Section(bytes(content), len(chosen)), len(chosen) - 1)
@@ -179,7 +184,7 @@ class TruthTests(SynchronousTestCase):
         self.assertEqual((len(task), stored), (0, {}))
         return results, late, task.progress
 
-    @settings(max_examples=20, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=EXAMPLES, deadline=None, report_multiple_bugs=False)
     @given(
         WINDOWS,
         BATCHES,
@@ -209,7 +214,7 @@ class TruthTests(SynchronousTestCase):
         self.assertEqual(progress.records, len(records))
         self.assertEqual(progress.offsets, dict(offsets))
 
-    @settings(max_examples=20, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=EXAMPLES, deadline=None, report_multiple_bugs=False)
     @given(WINDOWS, BATCHES, st.sets(st.integers(0, 8)), st.integers(0, 50))
     def test_late_records_are_those_that_no_window_has(self, window, batches, cuts, grace):
         execution = made(f"SELECT count(*) AS c FROM t GROUP BY {window} GRACE INTERVAL {grace} MILLISECONDS")
@@ -223,7 +228,7 @@ class TruthTests(SynchronousTestCase):
         if window.startswith(("TUMBLE", "SESSION")):
             self.assertEqual(counted, progress.passed)
 
-    @settings(max_examples=20, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=EXAMPLES, deadline=None, report_multiple_bugs=False)
     @given(WINDOWS, BATCHES, st.sets(st.integers(0, 8)))
     def test_changes_end_where_final_results_are(self, window, batches, cuts):
         select = f"SELECT {EXACT} FROM t GROUP BY path, user.name, {window}"
