@@ -82,5 +82,7 @@ def search_site(
             memory_bytes=config.sql_memory_bytes,
             threads=config.sql_threads,
         ),
+        queries=parts.queries,
+        bounds=parts.saved.bounds,
     )
     return make_search_site(services)
