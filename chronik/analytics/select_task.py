@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from chronik.analytics.execution import Execution
-from chronik.analytics.task import Progress, Result, Step, Times
+from chronik.analytics.progress import Progress
+from chronik.analytics.task import Result, Step, Times
 from chronik.analytics.window import Kept, Key
 
 

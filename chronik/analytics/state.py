@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chronik.analytics.task import Progress
+from chronik.analytics.progress import Progress
 from chronik.analytics.window import Kept
 
 FORMAT = 1

@@ -14,33 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 
 from chronik.analytics.execution import Batch, Execution
+from chronik.analytics.progress import Progress
 from chronik.analytics.watermark import Watermarks
 from chronik.analytics.window import NEVER, Kept, Key, Row, windows_of
 
 _LEAST_PAUSE_MS = 200
-
-
-class Progress(msgspec.Struct):
-    """How far a query has come. Offsets are those of the next record to read; counts are of all records since it began."""
-
-    offsets: dict[int, int] = msgspec.field(default_factory=dict)
-    reached: dict[int, int] = msgspec.field(default_factory=dict)
-    watermark: int = NEVER
-    closed_to: int = NEVER
-    records: int = 0
-    passed: int = 0
-    late: int = 0
-    not_json: int = 0
-    untimed: int = 0
-    outside: int = 0
-
-    def counts(self) -> dict[str, int]:
-        """What it has counted, by name."""
-        return {name: getattr(self, name) for name in ("records", "passed", "late", "not_json", "untimed", "outside")}
 
 
 class Result(NamedTuple):

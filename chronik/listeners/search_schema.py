@@ -286,7 +286,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
     responses: _Object = {"200": {"description": op.summary, "content": kinds}}
     for status in (*op.statuses, 403):
         responses[str(status)] = {"description": "Refused", "content": error}
-    whole = op.path.startswith("/{") or op.path.endswith("}")
+    whole = "{names}" in op.path
     item: _Object = {
         "operationId": f"{op.name}_{'topics' if whole else 'all'}_{method.lower()}",
         "summary": op.summary,
@@ -300,7 +300,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
         item["parameters"] = parameters
     if op.body is not None:
         item["requestBody"] = {
-            "required": method == "PUT" or op.name == "sql",
+            "required": method == "PUT" or op.name in ("sql", "create_query"),
             "content": {"application/json": {"schema": schema_of[op.body]}},
         }
     elif op.name == "msearch":

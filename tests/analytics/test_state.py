@@ -15,8 +15,8 @@ from chronik.analytics.aggregate import (
     First,
     Sum,
 )
+from chronik.analytics.progress import Progress
 from chronik.analytics.state import StateCodec, StateError, entries_of
-from chronik.analytics.task import Progress
 from chronik.analytics.window import NEVER, Kept
 
 AGGREGATES = Aggregates(

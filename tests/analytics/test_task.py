@@ -21,10 +21,11 @@ from chronik.analytics.connection import PARSING, open_connection
 from chronik.analytics.execution import Execution
 from chronik.analytics.messages import Counts, SqlFault
 from chronik.analytics.plan import plan_query
+from chronik.analytics.progress import Progress
 from chronik.analytics.reading import Chunk
 from chronik.analytics.schema import infer
 from chronik.analytics.statement import StatementError
-from chronik.analytics.task import Progress, Times, WindowTask
+from chronik.analytics.task import Times, WindowTask
 from chronik.native.scanner import make_scanner
 from chronik.native.sections import Section
 from chronik.native.value_scanner import make_value_scanner
