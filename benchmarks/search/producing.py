@@ -1,8 +1,8 @@
 """What the index costs a producer: two nodes, one that indexes and one that does not, in turn; and a fixed rate for minutes.
 
 Saturated, each window has a fresh topic, 100-byte messages over 6 partitions, as in `benchmarks.throughput`. After a window the
-index's lag is noted, and how long it takes to drain; during the warm-up, and at the fixed rate, the lag is looked at every second.
-It is in messages that no block covers yet, the unfinished block of each partition among them.
+index's lag is noted, and how long it takes to drain; during the warm-up, and at the fixed rate, the lag is looked at every
+second. It is in messages that no block covers yet, the unfinished block of each partition among them.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def _produce(cells: Cells) -> list[str]:
             lines += [
                 f"- saturated: {median(on):,.0f} msg/s with the index, {median(off):,.0f} without, ratio {interval(ratio)}; at "
                 f"least 0.9 {verdict(ratio.mean >= 0.9)}; steal {steal([*cell['windows'][ON], *cell['windows'][OFF]])}",
-                f"- lag in the warm-up: median {median(cell['lags']):,.0f} messages, worst {max(cell['lags'], default=0):,.0f}; "
-                f"at the end of each window, and seconds until it was drained: {lags}",
+                f"- lag in the warm-up: median {median(cell['lags']):,.0f} messages, worst "
+                f"{max(cell['lags'], default=0):,.0f}; at the end of each window, and seconds until it was drained: {lags}",
             ]
             continue
         windows, calm = cell["windows"][ON], quiet(cell["windows"][ON])
