@@ -24,12 +24,12 @@ from chronik.model import PartitionId, uuid_to_text
 from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import parse_mapping
-from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
+from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Rebuild, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.saved_messages import CountMatches, Select
 from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
-from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, SAVE, SEARCH, SELECT, STATE, furnish
+from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, REBUILD, SAVE, SEARCH, SELECT, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
@@ -46,6 +46,7 @@ _JOBS = {
     Finish: FINISH,
     Save: SAVE,
     AskState: STATE,
+    Rebuild: REBUILD,
     Select: SELECT,
     CountMatches: COUNT,
 }

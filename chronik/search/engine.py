@@ -13,7 +13,7 @@ from chronik.log.cleaning import AbortedRange
 from chronik.log.committed import Bounds, CommittedFiles
 from chronik.model import PartitionId
 from chronik.native.interfaces import IRecordScanner
-from chronik.search.messages import AskState, Follow, Forget, PartitionState, States
+from chronik.search.messages import AskState, Follow, Forget, PartitionState, Rebuild, States
 from chronik.search.partition_index import PartitionIndex, Writing
 from chronik.search.signatures import BLOCK_BYTES
 
@@ -76,6 +76,16 @@ class Engine:
         return States(
             tuple(PartitionState(*each, **index.state._asdict()) for each, index in known if index is not None)
         )
+
+    def rebuild(self, asked: Rebuild) -> States:
+        """Make the indexes of these partitions anew; how far they have come, which is nowhere."""
+        for each in asked.partitions:
+            partition = PartitionId(*each)
+            index = self._indexes.get(partition)
+            if index is not None:
+                index.rebuild()
+                self._due[partition] = None
+        return self.states(AskState(asked.partitions))
 
     def index_of(self, partition: PartitionId) -> PartitionIndex | None:
         """The index of a partition, None where this process does not know of it (yet)."""

@@ -52,8 +52,14 @@ class AskState(msgspec.Struct, frozen=True):
     partitions: tuple[tuple[bytes, int], ...]
 
 
+class Rebuild(msgspec.Struct, frozen=True):
+    """Throw the indexes of these partitions away, and make them anew. (topic id, partition)"""
+
+    partitions: tuple[tuple[bytes, int], ...]
+
+
 class PartitionState(msgspec.Struct, frozen=True):
-    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`. Bytes are those on disk."""
+    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`."""
 
     topic_id: bytes
     partition: int

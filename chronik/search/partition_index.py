@@ -208,6 +208,10 @@ class PartitionIndex:
                 return None if segment < 0 else Place(first, segment, position)
         return None
 
+    def rebuild(self) -> None:
+        """Make all of it anew from the log; what is not signed again yet is the tail, and searched whole."""
+        self._begin_anew("this was asked for")
+
     def distrust(self, group: OpenGroup | WrittenGroup, fault: Exception) -> None:
         """A look-up in the group has failed: it and what follows is made anew; until then it is the tail, and searched
         whole."""
@@ -392,6 +396,7 @@ class PartitionIndex:
         self._pending = _Pending(self._bits)
         self._reading = self._last = self._sealing = None
         self.damage = ""
+        self.undecodable = self._write_from = 0
         self.indexed_to = self.read_to = self.files.bounds.start
 
 

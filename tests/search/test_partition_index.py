@@ -274,6 +274,29 @@ class PartitionIndexTests(SynchronousTestCase):
         self.check(indexed, random.Random(1))
         self.assertEqual(len(indexed.lines), 1)
 
+    def test_it_is_made_anew_when_that_is_asked_for(self):
+        indexed = Indexed()
+        batch = encode_batch([Record(0, 1, None, b"x")])
+        bad = assemble(check_produced(batch), bytes(30))
+        indexed.log.append(memoryview(bad), check_produced(bad), 0, 1000)
+        for number in range(300):
+            indexed.append([b"%d %d" % (number, index) for index in range(400)])
+        indexed.settle()
+        before = indexed.index.state
+        self.assertEqual(before.undecodable, 1)
+        for _ in range(2):
+            indexed.index.rebuild()
+            self.assertEqual(indexed.index.state, before._replace(indexed_to=0, read_to=0, blocks=0, undecodable=0))
+            self.assertEqual(indexed.reached(b"17"), set(range(before.stable)))
+            with self.assertRaises(FileNotFoundError):
+                indexed.disk.list(INDEX)
+            indexed.settle()
+            self.assertEqual(indexed.index.state, before)
+            self.assertLessEqual(set(range(1 + 17 * 400, 1 + 18 * 400)), indexed.reached(b"17"))
+            self.assertLess(len(indexed.reached(b"nowhere")), 2000)
+            self.assertIn("made anew", indexed.lines.pop())
+        self.assertEqual(indexed.lines, [])
+
     def test_a_damaged_log_ends_indexing_there(self):
         indexed = Indexed()
         for _ in range(3):
@@ -360,6 +383,8 @@ class PartitionIndexTests(SynchronousTestCase):
                 indexed.follow()
             elif act < 0.82:
                 indexed.index.drop_tail()
+            elif act < 0.83:
+                indexed.index.rebuild()
             elif act < 0.86 and indexed.later:
                 indexed.later.pop(0).carry_out()
             else:
