@@ -32,7 +32,7 @@ from tests.search.truth.judge import ways
 TOPIC = "events"
 GIVEN_UP = 30
 SHOWN = 10_000
-FORMS = 20
+FORMS = 10
 
 
 class Topic:

@@ -24,7 +24,7 @@ from chronik.native.scanner import make_scanner
 from chronik.search.document import Document
 from chronik.search.engine import Engine
 from chronik.search.mapping import NO_MAPPING, Mapping
-from chronik.search.messages import Follow
+from chronik.search.messages import Follow, Rebuild
 from chronik.search.partition_index import PartitionIndex
 from chronik.wire.batches import HEADER_BYTES, LOG_APPEND_TIME_BIT, assemble
 from chronik.wire.records import Codec, Record, check_produced, encode_batch
@@ -116,9 +116,11 @@ class Partition:
         self.log.delete_oldest(self.log.expired_segments(NOW, self.stable), NOW)
         self._sweep()
 
-    def compact(self) -> None:
-        """Compact what can be, and note what is left."""
+    def compact(self, whole: bool) -> None:
+        """Compact what can be, the active segment too if `whole`, and note what is left."""
         before = self.counting()
+        if whole and self.log.segments[-1].size:
+            self.log.roll(NOW)
         self.log.flush()
         compact(self.log, self._disk, NOW, upper=self.stable)
         left = {offset for offset, _ in by_the_log(self.log, 0, self.stable)}
@@ -205,6 +207,11 @@ class World:
         self._since = {tier: [0] * len(self.partitions) for tier in TIERS}
         self.follow()
 
+    def rebuild(self) -> None:
+        """Throw the index away."""
+        partitions = tuple((TOPIC_ID, each.number) for each in self.partitions)
+        self.engines["signatures"].rebuild(Rebuild(partitions))
+
     def indexes(self) -> list[PartitionIndex]:
         """The indexes of all partitions."""
         engine = self.engines["signatures"]
@@ -221,7 +228,7 @@ class World:
 
 
 def _fail(line: str) -> None:
-    raise AssertionError(line)
+    assert "this was asked for" in line, line
 
 
 def random_world(
@@ -253,7 +260,7 @@ def random_world(
                 partition.end(chance.choice(partition.open), chance.random() < 0.5)
         elif act < 0.85:
             if "compacted" in config:
-                partition.compact()
+                partition.compact(chance.random() < 0.5)
             else:
                 partition.expire()
         elif act < 0.88:
@@ -262,6 +269,8 @@ def random_world(
                 partition.delete_records(log.start_offset + chance.randrange(reach + 1))
         elif act < 0.90:
             world.restart(saved=chance.random() < 0.5)
+        elif act < 0.905:
+            world.rebuild()
         elif act < 0.92:
             for index in world.indexes():
                 index.drop_tail()
