@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import generators, machine
@@ -33,21 +33,22 @@ def run(results: Results, schedule: Schedule, place: str = "disk") -> None:
     with searched(place) as node:
         node.create(_TOPIC, PARTITIONS)
         seconds = schedule.warmup + schedule.pairs * schedule.window
-        load = threading.Thread(target=_load, args=(node, seconds))
-        load.start()
-        prober = Prober(node, _TOPIC)
-        _window(node, prober, schedule.warmup)
-        windows = [_window(node, prober, schedule.window - 1) for _ in range(schedule.pairs)]
-        load.join()
-        lag, _ = node.lag(_TOPIC)
-    results.put(PART, str(RATE), {"rate": RATE, "size": SIZE, "windows": windows, "lag_messages": lag})
+        with ThreadPoolExecutor(1) as beside:
+            load = beside.submit(_load, node, seconds)
+            prober = Prober(node, _TOPIC)
+            _window(node, prober, schedule.warmup)
+            windows = [_window(node, prober, schedule.window - 1) for _ in range(schedule.pairs)]
+            reached = load.result()
+    results.put(PART, str(RATE), {"rate": RATE, "reached": reached, "size": SIZE, "windows": windows})
 
 
-def _load(node: SearchedNode, seconds: float) -> None:
-    generators.run(
+def _load(node: SearchedNode, seconds: float) -> float:
+    """Produce for so long; messages a second that were acknowledged."""
+    (window,) = generators.run(
         node.pid, "librdkafka_load", "produce", "--bootstrap", node.bootstrap, "--topic", _TOPIC, "--partitions", PARTITIONS,
         "--size", SIZE, "--codec", "lz4", "--linger", 5, "--rate", RATE, "--warmup", 0, "--window", seconds, "--windows", 1,
     )  # fmt: skip
+    return window.rate
 
 
 class Prober:

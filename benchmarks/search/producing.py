@@ -47,7 +47,8 @@ def _saturated(schedule: Schedule, place: str) -> dict[str, Any]:
             topic, node = f"load-{count}", nodes[name]
             node.create(topic, PARTITIONS)
             watch = _Watch(node, topic)
-            if name == ON and not lags:
+            watched = name == ON and not lags
+            if watched:
                 watch.start()
             try:
                 found = generators.run(
@@ -55,7 +56,7 @@ def _saturated(schedule: Schedule, place: str) -> dict[str, Any]:
                     "--partitions", PARTITIONS, "--size", SIZE, "--linger", 5, "--warmup", schedule.ramp,
                     "--window", seconds, "--windows", 1,
                 )  # fmt: skip
-                if watch.is_alive():
+                if watched:
                     watch.end()
                     lags.extend(watch.lags)
                 elif name == ON:
@@ -63,8 +64,7 @@ def _saturated(schedule: Schedule, place: str) -> dict[str, Any]:
                     drains.append({"lag": lag, "messages": messages, "drain_seconds": node.drain(topic)})
                 return found
             finally:
-                if watch.is_alive():
-                    watch.end()
+                watch.stop()
                 node.delete(topic)
                 schedule.settle()
 
@@ -84,8 +84,9 @@ def _fixed(schedule: Schedule, place: str) -> dict[str, Any]:
                 "--partitions", PARTITIONS, "--size", SIZE, "--linger", 5, "--rate", RATE, "--warmup", schedule.ramp,
                 "--window", schedule.window, "--windows", count,
             )  # fmt: skip
-        finally:
             watch.end()
+        finally:
+            watch.stop()
         drained = node.drain("fixed")
     return {
         "rate": RATE,
@@ -104,14 +105,25 @@ class _Watch(threading.Thread):
         self._node = node
         self._topic = topic
         self._over = threading.Event()
+        self._failure: Exception | None = None
         self.lags: list[int] = []
 
     def run(self) -> None:
         """Look, again and again."""
-        while not self._over.wait(1.0):
-            self.lags.append(self._node.lag(self._topic)[0])
+        try:
+            while not self._over.wait(1.0):
+                self.lags.append(self._node.lag(self._topic)[0])
+        except Exception as failure:
+            self._failure = failure
+
+    def stop(self) -> None:
+        """Stop looking, whatever has happened."""
+        self._over.set()
+        if self.is_alive():
+            self.join()
 
     def end(self) -> None:
-        """Stop looking."""
-        self._over.set()
-        self.join()
+        """Stop looking. Raises what has kept it from it."""
+        self.stop()
+        if self._failure is not None:
+            raise self._failure
