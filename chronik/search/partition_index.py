@@ -40,6 +40,7 @@ _STEP_BATCHES = 128
 _DELTA_AT = 2
 """Where a record's timestamp delta is, when its length takes one byte."""
 _BLOCKS_TO_TRY_AGAIN = 64
+_REMOVALS = 3
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
@@ -333,7 +334,13 @@ class PartitionIndex:
                 group.close()
         self.groups.clear()
         self._places.clear()
-        self._disk.remove(self._directory)
+        for attempt in range(_REMOVALS):
+            try:
+                self._disk.remove(self._directory)
+                return
+            except OSError:  # a group that is just being written came in between: as a new file, and by its final name
+                if attempt == _REMOVALS - 1:
+                    raise
 
     def _put(self, path: str, content: bytes) -> None:
         self._disk.make_directory(self._directory, durable=False)
@@ -392,12 +399,12 @@ class PartitionIndex:
 
     def _begin_anew(self, why: str) -> None:
         self._tell(f"{self._directory}: {why}; the index is made anew")
-        self.remove()
         self._pending = _Pending(self._bits)
         self._reading = self._last = self._sealing = None
         self.damage = ""
         self.undecodable = self._write_from = 0
         self.indexed_to = self.read_to = self.files.bounds.start
+        self.remove()  # the last: if it fails, nothing is indexed, and all is searched whole
 
 
 class _Pending:

@@ -297,6 +297,31 @@ class PartitionIndexTests(SynchronousTestCase):
             self.assertIn("made anew", indexed.lines.pop())
         self.assertEqual(indexed.lines, [])
 
+    def test_a_group_that_is_being_written_while_it_is_thrown_away(self):
+        """It may appear in the directory that is removed: that is tried again. Where it fails all the same, no hit is lost."""
+        for failures in (2, 9):
+            indexed = Indexed()
+            for number in range(300):
+                indexed.append([b"%d %d" % (number, index) for index in range(400)])
+            indexed.settle()
+            remove, calls = indexed.disk.remove, []
+
+            def busy(path, remove=remove, calls=calls, failures=failures):
+                calls.append(path)
+                if len(calls) <= failures:
+                    raise OSError(39, "Directory not empty")
+                remove(path)
+
+            indexed.disk.remove = busy
+            if failures == 2:
+                indexed.index.rebuild()
+            else:
+                self.assertRaises(OSError, indexed.index.rebuild)
+            self.assertEqual(indexed.reached(b"17"), set(range(indexed.index.state.stable)))
+            indexed.disk.remove = remove
+            indexed.settle()
+            self.check(indexed, random.Random(1))
+
     def test_a_damaged_log_ends_indexing_there(self):
         indexed = Indexed()
         for _ in range(3):
