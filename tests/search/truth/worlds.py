@@ -242,7 +242,7 @@ def random_world(
     def records() -> list[Written]:
         several = [values(chance) for _ in range(chance.choice([1, 2, 10, 15, 30]))]
         if "compacted" in config:
-            several = [(when, b"k%d" % chance.randrange(200), value, headers) for when, _, value, headers in several]
+            several = [(when, b"k%d" % chance.randrange(40), value, headers) for when, _, value, headers in several]
         return several
 
     for _ in range(acts):
@@ -279,4 +279,9 @@ def random_world(
             world.index(chance.randrange(40))
     world.follow()
     world.index(chance.randrange(60, 200))
+    if "compacted" in config and chance.random() < 0.7:  # of what the index has in its tails, something goes
+        for partition in world.partitions:
+            partition.compact(whole=True)
+        world.follow()
+        world.index(chance.randrange(3))
     return world
