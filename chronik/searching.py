@@ -57,9 +57,9 @@ _log = Logger(namespace="chronik.search")
 
 
 def searching(
-    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str
+    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str, clean: bool
 ) -> SearchService | None:
-    """The service, not started; its indexes are under `path`. None with search_workers=0."""
+    """The service, not started, with indexes under `path`. `clean`: the node went down in order. None with search_workers=0."""
     if not config.search_workers:
         return None
 
@@ -84,7 +84,7 @@ def searching(
         processes = ResidentWorkers(reactor, config.search_workers, metrics.workers, main_of("search"), began_anew)
     else:
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
-    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
+    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor, clean)
     replicas.add_host(following)
     return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor)
 

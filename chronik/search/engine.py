@@ -56,7 +56,8 @@ class Engine:
                 self._disk, news.index, files, self.scanner, self._write, self._tell, self._block_bytes
             )
             self._indexes[partition] = index
-        index.follow(Bounds(news.start, news.stable, news.generation), [AbortedRange(*each) for each in news.aborted])
+        bounds = Bounds(news.start, news.stable, news.generation)
+        index.follow(bounds, [AbortedRange(*each) for each in news.aborted], news.limit)
         self._due[partition] = None
 
     def forget(self, news: Forget) -> None:

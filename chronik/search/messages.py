@@ -13,11 +13,14 @@ from chronik.search.rendering import Rendering
 from chronik.search.requests import SearchRequest
 from chronik.search.sorting import After, Sort
 
+NO_LIMIT = 2**63 - 1
+
 
 class Follow(msgspec.Struct, frozen=True):
     """A partition's log is at `log`, its index belongs to `index`; it may be read so far (`chronik.log.committed.Bounds`).
 
-    `aborted` are transactions (producer id, first and last offset) that the process may not know of yet.
+    `aborted` are transactions (producer id, first and last offset) that the process may not know of yet. An index on disk that
+    goes beyond `limit` was made of records that the log has lost since.
     """
 
     topic_id: bytes
@@ -28,6 +31,7 @@ class Follow(msgspec.Struct, frozen=True):
     stable: int
     generation: int
     aborted: tuple[tuple[int, int, int], ...]
+    limit: int = NO_LIMIT
 
 
 class Forget(msgspec.Struct, frozen=True):

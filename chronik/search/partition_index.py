@@ -116,8 +116,12 @@ class PartitionIndex:
 
     # -- following the log --------------------------------------------------------------------------------------------
 
-    def follow(self, bounds: Bounds, aborted: list[AbortedRange]) -> None:
-        """The log reaches so far now, and these transactions were aborted since the last time."""
+    def follow(self, bounds: Bounds, aborted: list[AbortedRange], limit: int = _LATEST) -> None:
+        """The log reaches so far now, and these transactions were aborted since the last time.
+
+        What is on disk is taken up the first time, but for groups that go beyond offset `limit`: the log has lost what they
+        were made of, and has other records there now.
+        """
         if bounds.generation != self.files.bounds.generation:
             self._reading = self._last = None
             for places in self._places:
@@ -126,7 +130,7 @@ class PartitionIndex:
         self.files.follow(bounds, aborted)
         if not self._loaded:
             self._loaded = True
-            self._load()
+            self._load(limit)
         if bounds.stable < self.read_to:
             self._begin_anew(f"the log was cut at {bounds.stable}")
         self._forget_below(bounds.start)
@@ -351,9 +355,9 @@ class PartitionIndex:
 
     # -- starts and cuts ----------------------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        """Take up the groups on disk, as far as they follow each other."""
-        start = self.files.bounds.start
+    def _load(self, limit: int) -> None:
+        """Take up the groups on disk, as far as they follow each other, and go no further than the log did."""
+        start, limit = self.files.bounds.start, min(limit, self.files.bounds.stable)
         self.indexed_to = self.read_to = start
         try:
             names = [name for name in self._disk.list(self._directory) if name.endswith(GROUP_SUFFIX)]
@@ -365,8 +369,10 @@ class PartitionIndex:
                 group = WrittenGroup.open(self._disk, path)
                 first, following = int(group.table["first"][0]), int(group.table["following"][-1])
                 follows = first == self.indexed_to or (not self.groups and first <= self.indexed_to)
-                if not follows or following > self.files.bounds.stable:
-                    raise CorruptLogError(f"{path} has offsets {first} to {following}, {self.indexed_to} is expected")
+                if not follows or following > limit:
+                    raise CorruptLogError(
+                        f"{path} has offsets {first} to {following}, {self.indexed_to} to {limit} at most are expected"
+                    )
                 self._take(group)
             except (CorruptLogError, OSError) as error:
                 self._tell(f"{error}; the index from offset {self.indexed_to} on is made anew")

@@ -346,6 +346,27 @@ class PartitionIndexTests(SynchronousTestCase):
         indexed.settle()
         self.check(indexed)
 
+    def test_the_log_has_lost_records_that_are_indexed(self):
+        """A power cut took the end of the log, not of the index; when this is noticed the log is longer than before."""
+        indexed = Indexed()
+        for number in range(300):
+            indexed.append([b"old%d" % number] * 400)
+        indexed.settle()
+        indexed.index.save()
+        self.assertIsInstance(indexed.index.groups[0], WrittenGroup)
+        for lost in (1000, 30_000):
+            end = 120_000 - lost
+            indexed.log.truncate_to(end, 1000)
+            for number in range(100):
+                indexed.append([b"new%d" % number] * 400)
+            indexed.start()
+            bounds, aborted = told(indexed.log)
+            indexed.index.follow(bounds, aborted, end)
+            self.assertLessEqual(indexed.index.state.indexed_to, end)
+            self.assertEqual(indexed.index.state.blocks, 256 if lost == 1000 else 0)
+            indexed.settle()
+            self.check(indexed)
+
     def test_the_tail_can_be_dropped(self):
         indexed = Indexed()
         indexed.append([b"a"] * 20)
