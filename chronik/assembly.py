@@ -162,7 +162,9 @@ def assemble(
         transactions=transactions,
         share_states=shares,
     )
-    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)
+    search = searching(
+        config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search, clean=directory.was_clean
+    )
     saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
     shared = SharePartitions(saved, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
     replicas.add_host(shares)

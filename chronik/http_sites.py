@@ -49,6 +49,7 @@ def admin_site(
         ready=ready,
         loopback=config.admin_listener.loopback,
         alerting=parts.alerts,
+        search=parts.search,
     )
     return make_site(services)
 

@@ -24,12 +24,12 @@ from chronik.model import PartitionId, uuid_to_text
 from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import parse_mapping
-from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
+from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Rebuild, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.saved_messages import CountMatches, Select
 from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
-from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, SAVE, SEARCH, SELECT, STATE, furnish
+from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, REBUILD, SAVE, SEARCH, SELECT, STATE, furnish
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
@@ -46,6 +46,7 @@ _JOBS = {
     Finish: FINISH,
     Save: SAVE,
     AskState: STATE,
+    Rebuild: REBUILD,
     Select: SELECT,
     CountMatches: COUNT,
 }
@@ -56,9 +57,9 @@ _log = Logger(namespace="chronik.search")
 
 
 def searching(
-    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str
+    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str, clean: bool
 ) -> SearchService | None:
-    """The service, not started; its indexes are under `path`. None with search_workers=0."""
+    """The service, not started, with indexes under `path`. `clean`: the node went down in order. None with search_workers=0."""
     if not config.search_workers:
         return None
 
@@ -83,7 +84,7 @@ def searching(
         processes = ResidentWorkers(reactor, config.search_workers, metrics.workers, main_of("search"), began_anew)
     else:
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
-    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
+    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor, clean)
     replicas.add_host(following)
     return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor)
 
