@@ -20,6 +20,7 @@ from tests.peers.chronik_node import ChronikNode
 from tests.test_node import QUIET
 
 PARTITIONS = 3
+DEATHS = int(os.environ.get("CHRONIK_CRASHES", "6"))
 COUNTS = (
     "CREATE CONTINUOUS QUERY counts AS SELECT path, count(*) AS n, sum(size) AS bytes FROM access"
     " GROUP BY path, TUMBLE(at, INTERVAL 1 SECOND) GRACE INTERVAL 1 HOUR INTO counted"
@@ -186,15 +187,13 @@ class Queries(QueryCase):
 
 
 class Killed(QueryCase):
-    KILLS = 3
-
     def test_the_results_are_those_of_one_go(self) -> None:
         """kill -9 of the node, and of the process that runs the query, while records come."""
         chance = random.Random(11)
         self.first()
         self.create(COUNTS.replace("1 HOUR", "5 SECONDS"))
         at = 0
-        for number in range(2 * self.KILLS):
+        for number in range(DEATHS):
             for _ in range(400):
                 at += chance.randrange(8)
                 self.send(
@@ -210,7 +209,7 @@ class Killed(QueryCase):
                 self.node.start()
             else:
                 self.kill_process()
-        self.until("all is read", self.caught_up, 120)
+        self.until("all is read", self.caught_up, 120 + 3 * DEATHS)
         self.until("the results are there", lambda: len(self.results()) >= len(self.wanted), 120)
         self.assertEqual(self.results(), self.wanted)
         self.assertEqual(self.state()["counts"]["late"], 0)
