@@ -20,7 +20,8 @@ class Progress(msgspec.Struct):
     not_json: int = 0
     untimed: int = 0
     outside: int = 0
+    missed: int = 0
 
     def counts(self) -> dict[str, int]:
         """What it has counted, by name."""
-        return {name: getattr(self, name) for name in ("records", "passed", "late", "not_json", "untimed", "outside")}
+        return {name: getattr(self, name) for name in ("records", "passed", "late", "not_json", "untimed", "outside", "missed")}

@@ -207,6 +207,8 @@ class _Running:
         for files in sorted(source, key=lambda each: progress.reached.get(each.partition, NEVER)):
             number = files.partition
             start = max(files.start, progress.offsets.get(number, files.start))
+            progress.missed += start - progress.offsets.get(number, start)
+            progress.offsets[number] = start
             piece.offsets[number], piece.waiting[number] = start, start < files.stable
             if not piece.waiting[number] or piece.is_full:
                 continue

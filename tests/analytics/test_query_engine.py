@@ -241,6 +241,19 @@ class EngineTests(SynchronousTestCase):
         queries.topics.add("state", [Record(0, 1, key, b"\xc1")])
         self.assertIn("its state cannot be read", queries.open().fault)
 
+    def test_what_retention_took_is_counted(self):
+        queries = Queries(partitions=1)
+        queries.open()
+        queries.produce([event("/a", 10), event("/a", 20)])
+        queries.step()
+        for _ in range(3):
+            queries.produce([event("/a", 30)] * 3)
+        queries.topics.log("events").advance_start(7)
+        self.assertEqual(queries.step().counts["missed"], 5)
+        self.assertEqual(queries.step().counts["missed"], 5)
+        queries.open()
+        self.assertEqual(queries.step().counts["missed"], 5)
+
     def test_too_many_keys(self):
         self.patch(query_engine, "MAX_STATES", 10)
         queries = Queries()
