@@ -24,4 +24,7 @@ class Progress(msgspec.Struct):
 
     def counts(self) -> dict[str, int]:
         """What it has counted, by name."""
-        return {name: getattr(self, name) for name in ("records", "passed", "late", "not_json", "untimed", "outside", "missed")}
+        return {
+            name: getattr(self, name)
+            for name in ("records", "passed", "late", "not_json", "untimed", "outside", "missed")
+        }

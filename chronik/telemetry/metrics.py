@@ -8,7 +8,8 @@ Times are in seconds, sizes in bytes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from chronik.telemetry.requests import RequestMetrics
 
@@ -96,10 +97,22 @@ class CleanerMetrics:
         self.dirtiest_ratio = 0.0
 
 
+class QueryMetrics(NamedTuple):
+    """A continuous query: what it has counted by name, and how it is. `watermark_ms` and `lag` are None where unknown."""
+
+    name: str
+    running: bool
+    counts: Mapping[str, int]
+    states: int
+    lag: int | None
+    watermark_ms: int | None
+
+
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
-    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs; services sets it once the log is open.
+    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `queries` for the continuous queries that run
+    here; they are set when there is something to ask.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -110,6 +123,7 @@ class NodeMetrics:
         self.workers = WorkerMetrics()
         self.cleaner = CleanerMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
+        self.queries: Callable[[], Sequence[QueryMetrics]] = tuple
         self._topics: dict[str, TopicMetrics] = {}
 
     def topic(self, name: str) -> TopicMetrics:
