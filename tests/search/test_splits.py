@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.native.signed import signed_tokens
 from chronik.search.match import QueryError
+from chronik.search.messages import Rebuild
 from chronik.search.query_string import parse
 from chronik.search.scan import Part, Unit, _pieces_of
 from chronik.search.splits import building
@@ -160,6 +161,16 @@ class SplitsTests(SynchronousTestCase):
         searched.start()
         searched.settle()
         self.assertEqual(searched.paths(), [])
+
+    def test_an_index_that_is_to_be_made_anew_gets_new_splits_too(self):
+        searched = self.filled(batches=12)
+        before = len(searched.paths())
+        searched.full.rebuild(Rebuild(((TOPIC, PARTITION),)))
+        self.assertEqual((searched.paths(), searched.splits.ready), ([], []))
+        self.check(searched, parse("error"))
+        searched.settle()
+        self.assertEqual(len(searched.splits.ready), before)
+        self.check(searched, parse("error"))
 
     # -- planning -----------------------------------------------------------------------------------------------------
 
