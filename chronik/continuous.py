@@ -105,7 +105,6 @@ def continuous(
         wall_clock_ms,
         reactor,
     )
-    metrics.queries = runner.metrics
     return runner, [processes, runner]
 
 

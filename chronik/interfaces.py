@@ -370,6 +370,9 @@ class FollowedLog(NamedTuple):
     stable: int
     generation: int
     aborted: Sequence[tuple[int, int, int]]
+    full: bool = False
+    """Whether the topic is to have splits."""
+    compacted: bool = False
 
 
 class ISelector(Interface):

@@ -8,14 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from chronik.interfaces import IDisk
+from chronik.log.disk import RealDisk
 from chronik.search.messages import (
     Answer,
     AskState,
+    AskStatistics,
     Finish,
     Finished,
     Follow,
@@ -30,8 +32,17 @@ from chronik.search.messages import (
     States,
 )
 from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
+from chronik.search.scoring import Statistics
+from chronik.search.splits.messages import AskDue, Building, BuildSplit, Built, Due, SplitBuilt
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import Residence
+
+_Result = TypeVar("_Result")
+_SLICE_SECONDS = 0.004
+"""How long a job that waits for a thread holds up the others."""
+
+if TYPE_CHECKING:
+    from chronik.search.splits.inverted import InvertedIndex
 
 FOLLOW = NewsKind("follow", Follow)
 """A partition can be read so far."""
@@ -45,6 +56,8 @@ SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
 READ = JobKind("read", Read, Saved, ReadResult)
 """What does a request ask for?"""
+STATISTICS = JobKind("statistics", AskStatistics, Saved, Statistics)
+"""What do scores go by?"""
 FINISH = JobKind("finish", Finish, Hits, Finished)
 """What do the aggregations come to?"""
 SAVE = JobKind("save", Save, Saved, Saved)
@@ -54,11 +67,18 @@ SELECT = JobKind("select", Select, Piece, Selected)
 COUNT = JobKind("count", CountMatches, Saved, Counted)
 """How many does it have, by windows of time?"""
 
+DUE = JobKind("due", AskDue, Saved, Due)
+"""Which splits are to be made?"""
+SPLIT_BUILT = NewsKind("split-built", SplitBuilt)
+"""A split that was due is there."""
+BUILD_SPLIT = JobKind("build-split", BuildSplit, Building, Built)
+"""Make one. A job of the pool, not of a process that searches."""
+
 
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
     """What a process that searches does. `tell` gets lines for the operator."""
     from chronik.native.scanner import make_scanner
-    from chronik.search.answering import answer
+    from chronik.search.answering import answer, statistics
     from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
@@ -66,7 +86,20 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
-    engine = Engine(disk, make_scanner(), writer.submit, tell)
+    asking = ThreadPoolExecutor(1, "chronik-search-splits")
+
+    def elsewhere(work: Callable[[], _Result]) -> Generator[None, None, _Result]:
+        """In a thread: tantivy lets go of the interpreter while it searches."""
+        future = asking.submit(work)
+        while True:
+            try:
+                return future.result(_SLICE_SECONDS)
+            except TimeoutError:
+                yield
+
+    # An inverted index is in files, by tantivy's own way to them.
+    open_index = _open_index if isinstance(disk, RealDisk) else None
+    engine = Engine(disk, make_scanner(), writer.submit, tell, open_index=open_index, elsewhere=elsewhere)
 
     def save(_: Save) -> Steps:
         engine.save()
@@ -75,6 +108,10 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
 
     def state(asked: AskState) -> Steps:
         return engine.states(asked)
+        yield
+
+    def due(asked: AskDue) -> Steps:
+        return engine.due(asked)
         yield
 
     def rebuild(asked: Rebuild) -> Steps:
@@ -97,18 +134,34 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         {
             SEARCH: search,
             READ: read_request,
+            STATISTICS: lambda asked: statistics(engine, asked),
             FINISH: finish,
             SAVE: save,
             STATE: state,
+            DUE: due,
             REBUILD: rebuild,
             SELECT: lambda request: select(engine, request, time.monotonic),
             COUNT: lambda request: count(engine, request, time.monotonic),
         },
-        {FOLLOW: engine.follow, FORGET: engine.forget},
+        {FOLLOW: engine.follow, FORGET: engine.forget, SPLIT_BUILT: engine.built},
         engine.step,
         send,
         time.monotonic,
     )
+
+
+def _open_index(path: str) -> InvertedIndex:
+    from chronik.search.splits.inverted import InvertedIndex
+
+    return InvertedIndex(path)
+
+
+def build_split(request: BuildSplit, disk: IDisk, report: Callable[[Building], object]) -> Built:
+    """Make a split, in a process of the pool."""
+    from chronik.native.scanner import make_scanner
+    from chronik.search.splits.building import build
+
+    return build(request, disk, make_scanner(), report)
 
 
 Steps = Generator[Any, None, msgspec.Struct]

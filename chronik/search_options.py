@@ -34,6 +34,13 @@ class SearchOptions:
         "host:port, tcp:port or tcp:port:interface=host, or none",
         flag="search-listen",
     )
+    search_split_messages: int = SEARCH.integer(
+        1_000_000,
+        "Messages of one split of the inverted index, which topics with chronik.search=full have. What is newer than the last "
+        "split is searched without one.",
+        low=1000,
+        high=10_000_000,
+    )
     search_timeout_ms: int = SEARCH.integer(
         30_000,
         "The longest that a search may take, and the time that one has which doesn't say how long.",

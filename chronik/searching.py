@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,28 +25,49 @@ from chronik.model import PartitionId, uuid_to_text
 from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import parse_mapping
-from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Rebuild, Save, Search
+from chronik.search.messages import AskState, AskStatistics, Finish, Follow, Forget, Read, Rebuild, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.saved_messages import CountMatches, Select
 from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
-from chronik.search_jobs import COUNT, FINISH, FOLLOW, FORGET, READ, REBUILD, SAVE, SEARCH, SELECT, STATE, furnish
+from chronik.search.splits.messages import AskDue, BuildSplit, Built, SplitBuilt
+from chronik.search.splitting import Splitting
+from chronik.search_jobs import (
+    BUILD_SPLIT,
+    COUNT,
+    DUE,
+    FINISH,
+    FOLLOW,
+    FORGET,
+    READ,
+    REBUILD,
+    SAVE,
+    SEARCH,
+    SELECT,
+    SPLIT_BUILT,
+    STATE,
+    STATISTICS,
+    furnish,
+)
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
 from chronik.workers.messages import FromWorker
+from chronik.workers.pool import WorkerPool
 from chronik.workers.process import main_of
 from chronik.workers.resident_thread import ResidentThread
 from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
-_NEWS = {Follow: FOLLOW, Forget: FORGET}
+_NEWS = {Follow: FOLLOW, Forget: FORGET, SplitBuilt: SPLIT_BUILT}
 _JOBS = {
     Search: SEARCH,
     Read: READ,
     Finish: FINISH,
     Save: SAVE,
     AskState: STATE,
+    AskDue: DUE,
+    AskStatistics: STATISTICS,
     Rebuild: REBUILD,
     Select: SELECT,
     CountMatches: COUNT,
@@ -53,6 +75,8 @@ _JOBS = {
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
 _CLIENT_S_FAULTS = (QueryError.__name__, TooManyBuckets.__name__)
+_BUILD_SILENCE_SECONDS = 300.0
+"""tantivy may write for some seconds between two signs of life, and a busy machine makes minutes of it."""
 _log = Logger(namespace="chronik.search")
 
 
@@ -67,7 +91,7 @@ def searching(
         following.began_anew(place)
         return ()
 
-    def tell(place: int, news: Follow | Forget) -> None:
+    def tell(place: int, news: Follow | Forget | SplitBuilt) -> None:
         processes.tell(place, _NEWS[type(news)], news)
 
     def ask(
@@ -84,9 +108,20 @@ def searching(
         processes = ResidentWorkers(reactor, config.search_workers, metrics.workers, main_of("search"), began_anew)
     else:
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
-    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor, clean)
+    split_messages = config.search_split_messages if isinstance(disk, RealDisk) else 0
+    logs = FollowedLogs(replicas.partition_by_id)
+    following = Following(logs, processes.size, tell, index_of, reactor, split_messages, clean)
     replicas.add_host(following)
-    return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor)
+    companions: list[IService] = []
+    if split_messages:
+        pool = WorkerPool(reactor, 1, metrics.workers, main_of("jobs"))
+
+        def build(request: BuildSplit) -> Deferred[Built]:
+            return pool.submit(BUILD_SPLIT, request, silence_seconds=_BUILD_SILENCE_SECONDS)
+
+        splitting = Splitting(following.splitting_places, ask, tell, build, metrics.splits, reactor)
+        companions += pool, splitting
+    return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor, companions)
 
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:

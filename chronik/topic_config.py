@@ -20,6 +20,7 @@ from typing import Any
 from chronik.config_def import Check, ConfigDef, ConfigType, ConfigValue, Synonym, at_least, between, one_of
 from chronik.errors import ErrorCode, KafkaError
 
+SEARCH = "chronik.search"
 SEARCH_MAPPING = "chronik.search.mapping"
 
 _MS_PER_HOUR, _MS_PER_MINUTE = 3_600_000, 60_000
@@ -133,6 +134,9 @@ _DEFINITIONS = (
     _define("chronik.durability", _S, "interval", one_of("interval", "fsync"), "chronik.durability",
             "When a write is acknowledged: `interval` from the page cache, synced in the background every second; "
             "`fsync` after it is on disk."),
+    _define(SEARCH, _S, "signatures", one_of("signatures", "full"), "",
+            "What searches go by: `signatures` find anything at once for a few percent of the data's size; `full` adds an "
+            "inverted index, which counts at once, for two fifths of it, and a core for each 50,000 messages a second."),
     _define(SEARCH_MAPPING, _S, "", None, "",
         "How search reads the fields of the topic's messages: a mapping as Elasticsearch has it, in JSON; empty for none. "
         "`PUT /TOPIC/_mapping` on the search listener adds to it."),
@@ -171,6 +175,7 @@ class TopicSettings:
     min_compaction_lag_ms: int
     max_compaction_lag_ms: int
     min_cleanable_dirty_ratio: float
+    search: str
     search_mapping: str
 
     @property

@@ -16,7 +16,8 @@ from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
 from chronik.log.throttle import Throttle
 from chronik.query_jobs import furnish_queries
-from chronik.search_jobs import furnish
+from chronik.search.splits.messages import BuildSplit, Built
+from chronik.search_jobs import BUILD_SPLIT, build_split, furnish
 from chronik.sql_jobs import sql_jobs
 from chronik.workers.jobs import CLEAN
 from chronik.workers.residing import reside
@@ -36,7 +37,10 @@ def do_jobs() -> None:
     def do_clean(request: CleanRequest, report: Report) -> CleanResult:
         return clean_throttled(request, disk, report)
 
-    serve({CLEAN: do_clean})
+    def do_build(request: BuildSplit, report: Report) -> Built:
+        return build_split(request, disk, report)
+
+    serve({CLEAN: do_clean, BUILD_SPLIT: do_build})
 
 
 def search() -> None:

@@ -38,8 +38,10 @@ KAFKA_4_1 = {
 class TopicConfigTests(SynchronousTestCase):
     """Each declaration, and refusals."""
 
-    def test_every_config_of_kafka_is_declared_and_two_of_ours(self) -> None:
-        self.assertEqual(set(TOPIC_CONFIGS), KAFKA_4_1 | {"chronik.durability", "chronik.search.mapping"})
+    def test_every_config_of_kafka_is_declared_and_three_of_ours(self) -> None:
+        self.assertEqual(
+            set(TOPIC_CONFIGS), KAFKA_4_1 | {"chronik.durability", "chronik.search", "chronik.search.mapping"}
+        )
 
     def test_every_default_is_accepted(self) -> None:
         for definition in TOPIC_CONFIGS.values():
@@ -258,4 +260,4 @@ class NodeConfigTests(SynchronousTestCase):
         names = [entry.definition.name for entry in self.config.topic_entries({})]
         self.assertNotIn("internal.segment.bytes", names)
         self.assertEqual(names, sorted(names))
-        self.assertEqual(len(names), 35)
+        self.assertEqual(len(names), 36)

@@ -26,7 +26,10 @@ class FollowedLogs:
         start = log.start_offset
         aborted = log.aborted_between(max(since, start), stable) if max(since, start) < stable else ()
         ranges = [(each.producer_id, each.first_offset, each.last_offset) for each in aborted]
-        return FollowedLog(log.directory, start, stable, log.generation, ranges)
+        settings = found.settings
+        return FollowedLog(
+            log.directory, start, stable, log.generation, ranges, settings.search == "full", settings.compacted
+        )
 
     def end(self, partition: PartitionId) -> int:
         """See `IFollowedLogs`."""

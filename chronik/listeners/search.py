@@ -36,8 +36,8 @@ from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
 from chronik.listeners import search_schema as schema
 from chronik.listeners.http import QuietSite, Refusal, check_caller, send_answer
 from chronik.listeners.query_calls import QueryCalls
-from chronik.listeners.search_calls import NAME_PARAMETERS, Searches, SearchParts
-from chronik.listeners.search_catalog import COLUMNS, Catalog, shown_size, table
+from chronik.listeners.search_calls import NAME_PARAMETERS, Searches, SearchParts, has_splits
+from chronik.listeners.search_catalog import COLUMNS, SPLIT_COLUMNS, Catalog, shown_size, table
 from chronik.listeners.search_field_caps import field_caps
 from chronik.listeners.search_http import (
     JSON,
@@ -79,6 +79,7 @@ class SearchServices:
     sql: SqlService | None
     sql_limits: Limits
     queries: QueryRunner | None
+    bounds: Callable[[TopicPartition], tuple[int, int]]
 
 
 def make_search_site(services: SearchServices) -> Site:
@@ -103,7 +104,7 @@ class SearchApi:
             services.clock,
             services.node_id,
         )
-        self._queries = QueryCalls(services.queries, services.metadata, services.controller)
+        self._queries = QueryCalls(services.queries, services.metadata, services.controller, services.bounds)
         self.app = Klein()
         for operation in schema.OPERATIONS:
             if operation.name != "sql":  # it has answers of several kinds: see `route_sql`
@@ -214,10 +215,14 @@ class SearchApi:
             raise Refusal(400, "bytes is b: sizes in plain bytes")
         if direction not in ("", "asc", "desc"):
             raise Refusal(400, f"s is a column, with :desc for the greatest first, not {order[:80]!r}")
+        every = (*COLUMNS, *SPLIT_COLUMNS)
         for name in (*columns, by):
-            if name not in COLUMNS:
-                raise Refusal(400, f"there is no column {name[:80]!r}: {', '.join(COLUMNS)}")
-        rows = await self._catalog.rows(await self._searches.topics(call.names, about_names))
+            if name not in every:
+                raise Refusal(400, f"there is no column {name[:80]!r}: {', '.join(every)}")
+        topics = await self._searches.topics(call.names, about_names)
+        about_splits = any(name in SPLIT_COLUMNS for name in (*columns, by))
+        states = await self._searches.states([each for each in topics if has_splits(each)]) if about_splits else []
+        rows = await self._catalog.rows(topics, states)
         rows.sort(key=lambda row: _sortable(row[by]), reverse=direction == "desc")
         if "bytes" not in rest:
             rows = [

@@ -14,6 +14,7 @@ import msgspec
 from chronik.model import Topic, uuid_to_text
 from chronik.search.gathering import Found, FoundHit
 from chronik.search.requests import ALL_HITS, SearchRequest, TopicState, Vector
+from chronik.search.sorting import BY_SCORE
 
 _PIECE_BYTES = 64 * 1024
 _AT_ONCE = 2000
@@ -35,7 +36,7 @@ def search_answer(
         inside["total"] = found.total
     elif request.count_to:
         inside["total"] = total(found, request.count_to)
-    inside["max_score"] = None
+    inside["max_score"] = _best_score(found, request)
     left_out = sum(not each.hit.whole for each in hits)
     if left_out:
         extras = {**extras, "without_source": left_out}
@@ -50,6 +51,15 @@ def search_answer(
         pieces += (b',"aggregations":', *found.aggregations)
     pieces += (b',"chronik":', _encode(extras), b"}")
     return pieces
+
+
+def _best_score(found: Found, request: SearchRequest) -> float | None:
+    """The score of the best hit, where those with the best are the first, and none was left out before."""
+    sort = request.sort
+    if sort is None or not found.hits or request.after is not None or sort.fields[:1] != BY_SCORE.fields:
+        return None
+    best = found.hits[0].hit.values[0]
+    return float(best) if isinstance(best, int | float) else None
 
 
 def _row(hits: Sequence[FoundHit]) -> list[bytes]:

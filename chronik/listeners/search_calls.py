@@ -23,13 +23,13 @@ from chronik.model import PartitionId, Topic, uuid_to_text
 from chronik.search.explaining import Explanation
 from chronik.search.gathering import Found, Options, Wanted
 from chronik.search.mapping import NO_MAPPING, Mapping, parse_mapping
-from chronik.search.messages import Read, ReadResult
+from chronik.search.messages import PartitionState, Read, ReadResult
 from chronik.search.names import Choice, choose
 from chronik.search.query import ALL, Query
 from chronik.search.reading import read
 from chronik.search.rendering import Rendering
 from chronik.search.requests import ALL_HITS, TUNING, SearchRequest, Vector
-from chronik.topic_config import SEARCH_MAPPING
+from chronik.topic_config import SEARCH, SEARCH_MAPPING
 
 NAME_PARAMETERS = ("ignore_unavailable", "allow_no_indices", "expand_wildcards")
 """Parameters that say what the names in a path mean."""
@@ -55,6 +55,9 @@ class ISearches(Protocol):
 
     async def search(self, query: Query, wanted: Sequence[Wanted], options: Options) -> Found:
         """Search partitions."""
+
+    async def states(self, partitions: Sequence[PartitionId]) -> list[PartitionState]:
+        """How far indexes have come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +114,17 @@ class Searches:
         began, now_ms = self._parts.clock.seconds(), self._parts.wall_clock_ms()
         asked = await self._read("explain", call._replace(parameters=rest), topics, now_ms)
         found, extras = await self._run(asked, topics, now_ms, began, asked.request.shape)
+        full = {topic.name for topic in topics if has_splits(topic)}
         answer = {
             "took": self._since(began),
             "timed_out": found.timed_out,
             "_shards": shards(found),
             "explanations": [
-                {"topics": names, "tier": "signatures", **msgspec.structs.asdict(explanation)}
+                {
+                    "topics": names,
+                    "full": [name for name in names if name in full],
+                    **msgspec.structs.asdict(explanation),
+                }
                 for names, explanation in asked.explanations
             ],
             "hits": {"total": total(found, asked.request.count_to or ALL_HITS), "shown": len(found.hits)},
@@ -130,6 +138,11 @@ class Searches:
             self._parts.wall_clock_ms(), self._parts.longest_ms / 1000, size=size, sources=False, shape=shape
         )
         return await self._counted(self._parts.search.search(ALL, _wanted(topics, None, {}), options))
+
+    async def states(self, topics: Sequence[Topic]) -> list[PartitionState]:
+        """How far the indexes of some topics have come. Raises Refusal."""
+        partitions = [PartitionId(topic.topic_id, each.partition) for topic in topics for each in topic.partitions]
+        return await self._counted(self._parts.search.states(partitions))
 
     async def topics(self, names: str, parameters: dict[str, str]) -> list[Topic]:
         """The topics of these names. Raises NamesError, Refusal."""
@@ -175,8 +188,9 @@ class Searches:
         queries: dict[bytes, msgspec.Raw] = {}
         explanations = []
         size = len(call.content) + sum(len(name) + len(text) for name, text in call.parameters.items())
+        scores = bool(topics) and all(map(has_splits, topics))
         for text, of_it in by_mapping.items() if by_mapping else (("", []),):
-            asked = Read(kind, call.parameters, call.content, now_ms, mapping_of(text))
+            asked = Read(kind, call.parameters, call.content, now_ms, mapping_of(text), scores)
             if size <= INLINE_BYTES:
                 result = await self._turns.run(self._read_here, asked)
             else:
@@ -221,6 +235,7 @@ class Searches:
             sort=request.sort,
             after=request.after,
             aggs=request.aggs,
+            scored=request.scored,
             sources=False,
             shape=shape,
             skip=request.skip,
@@ -292,6 +307,11 @@ def _expect_whole(found: Found) -> None:
     if found.failures:
         topic, partition, why = found.failures[0]
         raise Refusal(503, f"partition {partition} of {topic} failed: {why}")
+
+
+def has_splits(topic: Topic) -> bool:
+    """Whether the topic is to have splits."""
+    return topic.configs.get(SEARCH) == "full"
 
 
 @lru_cache(256)

@@ -20,9 +20,10 @@ from chronik.errors import KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
 from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.http import Refusal
-from chronik.listeners.search_calls import mapping_of
+from chronik.listeners.search_calls import has_splits, mapping_of
 from chronik.model import Topic, TopicPartition, uuid_to_text
 from chronik.search.mapping import Mapping, extend_mapping, mapping_body, parse_mapping
+from chronik.search.messages import PartitionState
 from chronik.search.requests import json_body
 from chronik.topic_config import SEARCH_MAPPING
 
@@ -42,6 +43,8 @@ COLUMNS = (
     "store.size",
     "pri.store.size",
 )
+SPLIT_COLUMNS = ("search", "splits", "splits.docs", "splits.size", "splits.unverified")
+"""Shown where they are asked for: it takes asking the processes that search."""
 
 _DECIDE_MS = 30_000
 _AT_ONCE = 500
@@ -166,13 +169,17 @@ class Catalog:
 
     # -- lists --------------------------------------------------------------------------------------------------------
 
-    async def rows(self, topics: Sequence[Topic]) -> list[dict[str, str | None]]:
+    async def rows(self, topics: Sequence[Topic], states: Sequence[PartitionState] = ()) -> list[dict[str, str | None]]:
         """`_cat/indices`: a row for each topic; sizes and counts are numbers in digits."""
         sizes = dict(self._sizes())
         rows: list[dict[str, str | None]] = []
         done = 0
+        of_topic: dict[bytes, list[PartitionState]] = {}
+        for state in states:
+            of_topic.setdefault(state.topic_id, []).append(state)
         for topic in topics:
             count = size = 0
+            known = of_topic.get(topic.topic_id, [])
             for each in topic.partitions:
                 place = TopicPartition(topic.name, each.partition)
                 try:
@@ -194,6 +201,11 @@ class Catalog:
                     "docs.deleted": "0",
                     "store.size": str(size),
                     "pri.store.size": str(size),
+                    "search": "full" if has_splits(topic) else "signatures",
+                    "splits": str(sum(each.splits for each in known)),
+                    "splits.docs": str(sum(each.split_records for each in known)),
+                    "splits.size": str(sum(each.split_bytes for each in known)),
+                    "splits.unverified": str(sum(each.splits_unverified for each in known)),
                 }
             )
             if done >= _AT_ONCE:

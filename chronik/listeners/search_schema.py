@@ -153,6 +153,7 @@ class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
     skip: Annotated[int, Meta(ge=0, le=10_000)] | None = msgspec.field(name="from", default=None)
     source: bool | str | list[str] | _Object | None = msgspec.field(name="_source", default=None)
     sort: str | list[Any] | _Object | None = None
+    track_scores: bool | None = None
     track_total_hits: bool | Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     timeout: str | None = None
     fields: list[Any] | None = None
@@ -200,8 +201,8 @@ class Operation(NamedTuple):
 
 _NAMES = ("ignore_unavailable", "allow_no_indices")
 _SEARCH = (
-    *_NAMES, "q", "df", "default_operator", "size", "from", "sort", "_source", "track_total_hits", "timeout",
-    "rest_total_hits_as_int",
+    *_NAMES, "q", "df", "default_operator", "size", "from", "sort", "_source", "track_scores", "track_total_hits",
+    "timeout", "rest_total_hits_as_int",
 )  # fmt: skip
 _GET, _BOTH = ("GET",), ("GET", "POST")
 _RUN = (400, 404, 406, 408, 413, 415, 429, 503)
@@ -257,7 +258,7 @@ _TYPES: dict[str, _Object] = {
     "wait_for_status": {"enum": ["green", "yellow", "red"]},
     **{
         name: {"enum": ["true", "false", ""]}
-        for name in ("ignore_unavailable", "allow_no_indices", "v", "rest_total_hits_as_int")
+        for name in ("ignore_unavailable", "allow_no_indices", "v", "rest_total_hits_as_int", "track_scores")
     },
 }
 

@@ -84,6 +84,15 @@ class AbortedTransactionsTold:
         index = bisect_right(known, (header.base_offset, 2**63)) - 1
         return index >= 0 and header.base_offset <= known[index][1]
 
+    def within(self, first: int, following: int) -> list[AbortedRange]:
+        """Those that have anything from offset `first` on and below `following`; of each producer in their order."""
+        return [
+            AbortedRange(producer_id, begun, ended)
+            for producer_id, known in self._by_producer.items()
+            for begun, ended in known
+            if ended >= first and begun < following
+        ]
+
     def forget_below(self, offset: int) -> None:
         """Those that ended below `offset` are not asked for any more."""
         for producer_id, known in list(self._by_producer.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from functools import lru_cache
 
+from chronik.errors import ChronikError
 from chronik.model import PartitionId
 from chronik.search.bounds import Bounds, bounds
 from chronik.search.counting import Counting
@@ -14,12 +15,16 @@ from chronik.search.kept import keeping
 from chronik.search.literals import literals
 from chronik.search.mapping import Mapping
 from chronik.search.match import Scope, compile_query
-from chronik.search.messages import Answer, Hits, Search
+from chronik.search.messages import Answer, AskStatistics, Hits, Search
 from chronik.search.patterns import Patterns
 from chronik.search.query import Query
 from chronik.search.required import Requirement, requirement
-from chronik.search.scan import Limits, Part, Scan
-from chronik.search.sorting import NEWEST_FIRST, OLDEST_FIRST
+from chronik.search.scan import Beforehand, Limits, Part, Scan
+from chronik.search.scoring import Score, Statistics, compile_score, scored_words, together
+from chronik.search.sorting import BY_SCORE, NEWEST_FIRST, OLDEST_FIRST
+from chronik.search.splits.planning import Asked
+from chronik.search.splits.proposals import proposal
+from chronik.search.splits.ranking import ranking
 from chronik.search.writing import pieces, written
 
 Steps = Generator[Hits | None, None, Answer]
@@ -45,14 +50,29 @@ def answer(engine: Engine, request: Search, clock: Callable[[], float]) -> Steps
         if asked.topic_id not in filters:
             filters[asked.topic_id] = _filters(request.query, asked.mapping)
         scope = Scope(asked.topic, asked.partition, request.now_ms, asked.mapping)
-        parts.append(Part(index, start, upper, compile_query(request.query, scope), *filters[asked.topic_id]))
+        matcher = compile_query(request.query, scope)
+        splits = engine.splits_of(PartitionId(asked.topic_id, asked.partition))
+        asking = None
+        if splits is not None and splits.ready:
+            ranked = None
+            if request.statistics is not None and request.sort == BY_SCORE and request.after is None:
+                ranked = ranking(request.query, scope, request.statistics, request.size)
+            asking = Asked(splits, proposal(request.query, scope), ranked)
+        parts.append(Part(index, start, upper, matcher, *filters[asked.topic_id], asking))
         scopes.append(scope)
         numbers.append(number)
     sort = request.sort or (OLDEST_FIRST if request.oldest_first else NEWEST_FIRST)
     counting = Counting(request.aggs, scopes) if request.aggs else None
     count_to = request.count_to if counting is None else -1
-    kept = keeping(sort, scopes, request.size, count_to, request.after)
-    scan = Scan(parts, _limits(within), engine.scanner, clock, newest_first=sort.descending or not sort.by_time)
+    scores: list[Score] = []
+    if request.statistics is not None:
+        scores = [compile_score(request.query, scope, request.statistics) for scope in scopes]
+    kept = keeping(sort, scopes, request.size, count_to, request.after, scores)
+    ahead = None
+    if counting is None:
+        ahead = Beforehand(kept.counted, kept.shown, kept.wanted_shown, bool(request.size), kept.beaten)
+    newest_first = sort.descending or not sort.by_time
+    scan = Scan(parts, _limits(within), engine.scanner, clock, newest_first=newest_first, beforehand=ahead)
 
     def counted(part: int, document: Document) -> None:
         kept.found(part, document)
@@ -65,7 +85,7 @@ def answer(engine: Engine, request: Search, clock: Callable[[], float]) -> Steps
             break
         yield None
     scan.costs.seconds = clock() - began
-    hits = yield from written(kept.in_order(), numbers, scopes, request, 0 if unknown else request.skip)
+    hits = yield from written(kept.in_order(), numbers, scopes, request, 0 if unknown else request.skip, scores)
     finished = counting is not None and request.alone and counting.alone and not unknown
     if counting is not None:
         for piece in pieces(counting.result() if finished else counting.packed()):
@@ -81,6 +101,27 @@ def answer(engine: Engine, request: Search, clock: Callable[[], float]) -> Steps
         aggs_finished=finished,
         costs=scan.costs,
     )
+
+
+def statistics(engine: Engine, asked: AskStatistics) -> Generator[None, None, Statistics]:
+    """What scores go by: of all splits of the partitions, some in each step."""
+    found: list[Statistics] = []
+    words: dict[str, list[str]] = {}
+    for part in asked.parts:
+        splits = engine.splits_of(PartitionId(part.topic_id, part.partition))
+        if splits is None:
+            continue
+        if part.topic not in words:
+            words[part.topic] = scored_words(asked.query, part.mapping)
+        for split in list(splits.ready):
+            try:
+                frequencies = {word: split.inverted.frequency(word) for word in words[part.topic]}
+            except ChronikError as fault:
+                splits.distrust(split, fault)
+                continue
+            found.append(Statistics(split.manifest.records, split.manifest.words, frequencies))
+            yield
+    return together(found)
 
 
 def _filters(query: Query, mapping: Mapping) -> tuple[Requirement | None, Patterns | None]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from chronik.errors import KafkaError
 from chronik.log.committed import Place, StoredBatch
 from chronik.search.messages import Costs
-from chronik.search.partition_index import DecodedBatch, PartitionIndex
+from chronik.search.partition_index import DecodedBatch, PartitionIndex, decode
+from chronik.wire.batches import BatchHeader
 
 
-def batches(index: PartitionIndex, first: int, following: int, in_block: bool, costs: Costs) -> Iterator[DecodedBatch]:
+def batches(
+    index: PartitionIndex,
+    first: int,
+    following: int,
+    in_block: bool,
+    costs: Costs,
+    wanted: Callable[[BatchHeader], bool] | None = None,
+) -> Iterator[DecodedBatch]:
     """The batches with anything from offset `first` on and below `following`, in their order; those that cannot be decoded
-    are counted in `costs`.
+    are counted in `costs`. With `wanted` only those of which that says so.
 
     `in_block`: they are a block's, which begins at `first`. Raises KafkaError where the log is damaged, and OSError.
     """
@@ -23,11 +31,14 @@ def batches(index: PartitionIndex, first: int, following: int, in_block: bool, c
     elif index.tail_is_kept and index.indexed_to <= at:
         kept, read_to = list(index.tail), index.read_to
         for batch in kept:
-            if batch.header.next_offset > at and batch.header.base_offset < following:
+            header = batch.header
+            if header.next_offset > at and header.base_offset < following and (wanted is None or wanted(header)):
                 yield batch
         at = max(at, read_to)
     for stored in _stored(index, at, following, hint):
-        decoded = index.decoded(stored)
+        if wanted is not None and not wanted(stored.header):
+            continue
+        decoded = decode(stored)
         if decoded is None:
             costs.undecodable += 1
         else:

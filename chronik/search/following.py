@@ -4,8 +4,8 @@ Every partition of a users' topic belongs to one process, its **place**. What be
 the latest, for many appends at once; a partition in which nothing happens costs nothing. Before a search asks a place about
 partitions, `bounds` tells it how far these are right then: so a search sees all that was acknowledged before it came.
 
-Where a log starts, and whether its files have changed (`generation`), is looked at every `_ROUND_SECONDS` as well: neither is
-an append.
+Where a log starts, whether its files have changed (`generation`), and what its topic's settings are, is looked at every
+`_ROUND_SECONDS` as well: none of it is an append.
 
 After an unclean stop a log may have lost its last records, and their index not: both are written in the background. So it is
 noted how far each log goes when it is opened, before anything can be appended, and told with all that follows: no index on
@@ -37,7 +37,7 @@ _AT_ONCE = 200
 class _Followed:
     """One partition, and what its place knows of it: `told` is the stable offset, -1 for nothing at all."""
 
-    __slots__ = ("forget", "generation", "limit", "place", "start", "told")
+    __slots__ = ("compacted", "forget", "full", "generation", "limit", "place", "start", "told")
 
     def __init__(self, place: int, limit: int) -> None:
         self.place = place
@@ -45,6 +45,7 @@ class _Followed:
         self.told = -1
         self.start = 0
         self.generation = 0
+        self.full = self.compacted = False
         self.forget: Callable[[], None] = lambda: None
 
 
@@ -52,6 +53,7 @@ class _Followed:
 class Following(Service):
     """Over `places` processes; `tell(place, news)` tells one of them something. `index_of` gives a partition's directory.
 
+    `split_messages`: how many a split has, in topics that have splits.
     `clean` says how the node went down before this start.
     """
 
@@ -64,8 +66,10 @@ class Following(Service):
         tell: Callable[[int, Follow | Forget], object],
         index_of: Callable[[PartitionId], str],
         clock: Any,
+        split_messages: int = 0,
         clean: bool = True,
     ) -> None:
+        self._split_messages = split_messages
         self._clean = clean
         self._logs = logs
         self._places = places
@@ -116,6 +120,10 @@ class Following(Service):
     def busy_places(self) -> set[int]:
         """The places that were told of something: there are processes in them."""
         return {followed.place for followed in self._followed.values() if followed.told >= 0}
+
+    def splitting_places(self) -> set[int]:
+        """The places with partitions that are to have splits."""
+        return {followed.place for followed in self._followed.values() if followed.told >= 0 and followed.full}
 
     def place_of(self, partition: PartitionId) -> int | None:
         """Which process owns the partition; None where it isn't followed."""
@@ -172,7 +180,8 @@ class Following(Service):
         empty = found.stable <= found.start
         if followed.told < 0 and empty:
             return bounds  # nothing to read: no process is started for it
-        if (followed.told, followed.start, followed.generation) != (found.stable, found.start, found.generation):
+        known = followed.told, followed.start, followed.generation, followed.full, followed.compacted
+        if known != (found.stable, found.start, found.generation, found.full, found.compacted):
             news = Follow(
                 partition.topic_id,
                 partition.partition,
@@ -183,8 +192,11 @@ class Following(Service):
                 found.generation,
                 tuple(found.aborted),
                 followed.limit,
+                self._split_messages if found.full else 0,
+                found.compacted,
             )
             followed.told, followed.start, followed.generation = found.stable, found.start, found.generation
+            followed.full, followed.compacted = found.full, found.compacted
             self._tell(followed.place, news)
         return bounds
 

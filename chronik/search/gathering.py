@@ -51,6 +51,7 @@ class Options(NamedTuple):
     sort: Sort | None = None
     after: After | None = None
     aggs: bytes = b""
+    scored: bool = False
 
 
 class FoundHit(NamedTuple):

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from chronik.search.document import Document
 from chronik.search.match import NO_TIMESTAMP, Scope
+from chronik.search.scoring import Score
 from chronik.search.sorting import After, Sort, SortKey
 from chronik.search.values import Key
 
@@ -51,9 +52,24 @@ class Hits(ABC):
         self.stopped = False
         """Whether something was not looked at, because nothing in it was wanted any more."""
 
-    @abstractmethod
     def found(self, part: int, document: Document) -> None:
         """Another hit."""
+        self.total += 1
+        if self._size:
+            self._keep(part, document)
+
+    def counted(self, number: int) -> None:
+        """So many hits more, of which some are `shown` later."""
+        self.total += number
+
+    def shown(self, part: int, document: Document) -> None:
+        """A hit that is counted already."""
+        if self._size:
+            self._keep(part, document)
+
+    @abstractmethod
+    def _keep(self, part: int, document: Document) -> None:
+        """Keep a hit, if it is one of the best."""
 
     @abstractmethod
     def in_order(self) -> list[Kept]:
@@ -75,6 +91,14 @@ class Hits(ABC):
             return True
         self.stopped = True
         return False
+
+    def beaten(self, score: float) -> bool:
+        """Whether no hit that scores so much at most would be kept; where the best are the first."""
+        return False
+
+    def wanted_shown(self, first_timestamp: int, last_timestamp: int) -> bool:
+        """Whether a record between these timestamps, which is counted, could still be kept."""
+        return bool(self._size) and self._could_be_kept(first_timestamp, last_timestamp)
 
     def _weigh(self, document: Document) -> None:
         self._bytes += _size(document)
@@ -98,11 +122,7 @@ class ByTime(Hits):
         self._after = None if after is None else self._entry_of(after, places)
         self._heap: list[tuple[int, int, int, Document]] = []  # the last in the order is the first here
 
-    def found(self, part: int, document: Document) -> None:
-        """Another hit."""
-        self.total += 1
-        if not self._size:
-            return
+    def _keep(self, part: int, document: Document) -> None:
         time = document.timestamp
         if time == NO_TIMESTAMP:
             time = _NEVER if self._oldest_first else -_NEVER
@@ -171,11 +191,7 @@ class ByValues(Hits):
         self._after = None if after is None or not keys else keys[0].key(after.values, after.place)
         self._kept: list[tuple[tuple[object, ...], Kept]] = []
 
-    def found(self, part: int, document: Document) -> None:
-        """Another hit."""
-        self.total += 1
-        if not self._size:
-            return
+    def _keep(self, part: int, document: Document) -> None:
         scope, sort = self._scopes[part], self._keys[part]
         values = sort.values(document, scope)
         key = sort.key(values, (scope.topic, scope.partition, document.offset))
@@ -192,6 +208,13 @@ class ByValues(Hits):
     def in_order(self) -> list[Kept]:
         """Those that are kept, the first first."""
         return [hit for _, hit in self._kept]
+
+    def beaten(self, score: float) -> bool:
+        """Whether no hit that scores so much at most would be kept; where the best are the first."""
+        if len(self._kept) < self._size:
+            return False
+        worst = self._kept[-1][1].values[0]
+        return isinstance(worst, float) and worst > score
 
     def _could_be_kept(self, first_timestamp: int, last_timestamp: int) -> bool:
         return True
@@ -223,10 +246,19 @@ def _size(document: Document) -> int:
     return size + sum(len(name) + len(value or b"") for name, value in document.headers)
 
 
-def keeping(sort: Sort, scopes: Sequence[Scope], size: int, count_to: int, after: After | None = None) -> Hits:
-    """What keeps the hits of a search over parts, each in its scope."""
+def keeping(
+    sort: Sort,
+    scopes: Sequence[Scope],
+    size: int,
+    count_to: int,
+    after: After | None = None,
+    scores: Sequence[Score] = (),
+) -> Hits:
+    """What keeps the hits of a search over parts, each in its scope. Where hits have `scores`, there is a function a part."""
     if sort.by_time:
         return ByTime(scopes, size, count_to, not sort.descending, after)
-    by_topic = {scope.topic: scope.mapping for scope in scopes}
-    keys = {topic: SortKey(sort, mapping) for topic, mapping in by_topic.items()}
-    return ByValues(scopes, [keys[scope.topic] for scope in scopes], size, count_to, after)
+    if scores:
+        keys = [SortKey(sort, scope.mapping, score) for scope, score in zip(scopes, scores, strict=True)]
+        return ByValues(scopes, keys, size, count_to, after)
+    by_topic = {scope.topic: SortKey(sort, scope.mapping) for scope in scopes}
+    return ByValues(scopes, [by_topic[scope.topic] for scope in scopes], size, count_to, after)

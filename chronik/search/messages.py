@@ -11,6 +11,7 @@ from chronik.search.mapping import NO_MAPPING, Mapping
 from chronik.search.query import Query
 from chronik.search.rendering import Rendering
 from chronik.search.requests import SearchRequest
+from chronik.search.scoring import Statistics
 from chronik.search.sorting import After, Sort
 
 NO_LIMIT = 2**63 - 1
@@ -20,7 +21,8 @@ class Follow(msgspec.Struct, frozen=True):
     """A partition's log is at `log`, its index belongs to `index`; it may be read so far (`chronik.log.committed.Bounds`).
 
     `aborted` are transactions (producer id, first and last offset) that the process may not know of yet. An index on disk that
-    goes beyond `limit` was made of records that the log has lost since.
+    goes beyond `limit` was made of records that the log has lost since. `split_messages`: how many a split of it has, 0 where
+    there are none. `compacted`: compaction may take records away.
     """
 
     topic_id: bytes
@@ -32,6 +34,8 @@ class Follow(msgspec.Struct, frozen=True):
     generation: int
     aborted: tuple[tuple[int, int, int], ...]
     limit: int = NO_LIMIT
+    split_messages: int = 0
+    compacted: bool = False
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -63,7 +67,10 @@ class Rebuild(msgspec.Struct, frozen=True):
 
 
 class PartitionState(msgspec.Struct, frozen=True):
-    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`."""
+    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`.
+
+    And its splits: how many are in use, with so many records and bytes on disk, and how many are still to be verified.
+    """
 
     topic_id: bytes
     partition: int
@@ -74,6 +81,10 @@ class PartitionState(msgspec.Struct, frozen=True):
     blocks: int
     undecodable: int
     damage: str
+    splits: int = 0
+    split_records: int = 0
+    split_bytes: int = 0
+    splits_unverified: int = 0
 
 
 class States(msgspec.Struct, frozen=True):
@@ -85,7 +96,7 @@ class States(msgspec.Struct, frozen=True):
 class Read(msgspec.Struct, frozen=True):
     """Read a request: a URL's parameters and a body, for topics with a mapping.
 
-    `explain` is a search, and what is known of its hits beforehand.
+    `explain` is a search, and what is known of its hits beforehand. `scores`: the topics have them.
     """
 
     kind: Literal["search", "count", "explain"]
@@ -93,6 +104,7 @@ class Read(msgspec.Struct, frozen=True):
     body: bytes
     now_ms: int
     mapping: Mapping = NO_MAPPING
+    scores: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -143,7 +155,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     of them. `seconds` is the time that it may take.
 
     By `sort`, if there is one, hits are in another order; those `after` a place in it are wanted. `aggs` are aggregations, in
-    JSON that was checked. `alone`: no other process is asked.
+    JSON that was checked. `alone`: no other process is asked. With `statistics` hits are scored, by these.
     """
 
     query: Query
@@ -159,7 +171,15 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     after: After | None = None
     aggs: bytes = b""
     alone: bool = False
+    statistics: Statistics | None = None
     seconds: float
+
+
+class AskStatistics(msgspec.Struct, frozen=True):
+    """What do scores of this query go by, in these partitions of a process?"""
+
+    query: Query
+    parts: tuple[SearchedPart, ...]
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -183,6 +203,10 @@ class Hit(msgspec.Struct, frozen=True):
 class Costs(msgspec.Struct):
     """What was looked at: groups and blocks that there are, those left out by times and offsets and by signatures; blocks,
     tails and bytes (decoded) that were gone through; batches in which the pre-filter found nothing; records that were decided.
+
+    Of splits: those that were asked; those whose number of hits was taken, and how many hits that were; those that proposed
+    records, and how many; those that had too many to propose; those that told their best records only, and of these such in
+    which others had a chance; blocks that were left out since none of their records was proposed.
     """
 
     groups: int = 0
@@ -196,6 +220,15 @@ class Costs(msgspec.Struct):
     filtered_batches: int = 0
     records: int = 0
     undecodable: int = 0
+    splits: int = 0
+    splits_counted: int = 0
+    counted_hits: int = 0
+    splits_proposing: int = 0
+    proposed_records: int = 0
+    splits_too_wide: int = 0
+    splits_ranked: int = 0
+    ranked_in_vain: int = 0
+    pruned_by_splits: int = 0
     seconds: float = 0.0
 
 

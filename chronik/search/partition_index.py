@@ -51,6 +51,16 @@ class DecodedBatch(NamedTuple):
     section: Section
 
 
+def decode(stored: StoredBatch) -> DecodedBatch | None:
+    """The batch with its records decompressed; None where that is impossible."""
+    header = stored.header
+    try:
+        records = decompress(header.codec, stored.data[HEADER_BYTES:], MAX_DECODED_BYTES)
+    except KafkaError:
+        return None
+    return DecodedBatch(header, Section(records, header.record_count))
+
+
 class Writing(Protocol):
     """A file that is being written by somebody else."""
 
@@ -145,7 +155,7 @@ class PartitionIndex:
         size = 0
         try:
             for stored in self._more():
-                decoded = self.decoded(stored)
+                decoded = decode(stored)
                 self.read_to, self._last = stored.header.next_offset, stored.place
                 if decoded is None:
                     self.undecodable += 1
@@ -168,15 +178,6 @@ class PartitionIndex:
         if self._pending.bytes >= self._block_bytes:
             self._end_block()
         return True
-
-    def decoded(self, stored: StoredBatch) -> DecodedBatch | None:
-        """The batch with its records decompressed; None where that is impossible."""
-        header = stored.header
-        try:
-            records = decompress(header.codec, stored.data[HEADER_BYTES:], MAX_DECODED_BYTES)
-        except KafkaError:
-            return None
-        return DecodedBatch(header, Section(records, header.record_count))
 
     @property
     def tail(self) -> list[DecodedBatch]:

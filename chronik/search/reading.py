@@ -16,8 +16,10 @@ def read(asked: Read) -> ReadResult:
     """The request, or what is wrong with it."""
     context = Context(asked.now_ms, asked.mapping)
     try:
-        reader = read_count if asked.kind == "count" else read_search
-        request = reader(asked.parameters, asked.body, context)
+        if asked.kind == "count":
+            request = read_count(asked.parameters, asked.body, context)
+        else:
+            request = read_search(asked.parameters, asked.body, context, asked.scores)
         explanation = None
         if asked.kind == "explain":
             explanation = explained(decode(request.query), asked.mapping, asked.now_ms)

@@ -21,6 +21,7 @@ from chronik.search.mapping import Mapping
 from chronik.search.match import NO_TIMESTAMP, Scope, text_of
 from chronik.search.numbers import Number
 from chronik.search.query import Query
+from chronik.search.scoring import Score
 from chronik.search.sorting import written_place
 from chronik.search.sources import fitting, source_filter, source_of
 from chronik.search.values import leaves_of
@@ -65,8 +66,8 @@ Renderer = Callable[[Document, Scope, Sequence[object]], bytes]
 """The JSON of a record; the last are the values that it was sorted by."""
 
 
-def renderer(shape: Rendering, query: Query, scope: Scope) -> Renderer:
-    """The function that writes the hits of one topic, by its mapping in `scope`, that the query has found."""
+def renderer(shape: Rendering, query: Query, scope: Scope, score: Score | None = None) -> Renderer:
+    """The function that writes the hits of one topic, by its mapping in `scope`, that the query has found; with a `score`."""
     if isinstance(shape, LeafKinds):
         return lambda document, scope, sort: _encode(leaf_kinds(document))
     wanted_source = source_filter(shape.includes, shape.excludes)
@@ -79,7 +80,8 @@ def renderer(shape: Rendering, query: Query, scope: Scope) -> Renderer:
         pieces = [
             b'{"_index":"',
             scope.topic.encode(),
-            b'","_id":"%d:%d","_score":null' % (scope.partition, document.offset),
+            b'","_id":"%d:%d","_score":' % (scope.partition, document.offset),
+            b"null" if score is None else _encode(score(document)),
         ]
         if shape.source:
             pieces += (b',"_source":', source_of(document, wanted_source))

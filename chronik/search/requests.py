@@ -23,7 +23,7 @@ from chronik.search.elastic_context import Context
 from chronik.search.query import ALL, Query, QueryError, encode
 from chronik.search.rendering import Shape
 from chronik.search.request_shape import SHAPE_PARAMETERS, shape_of
-from chronik.search.sorting import After, Sort, parse_search_after, parse_sort
+from chronik.search.sorting import BY_SCORE, After, Sort, parse_search_after, parse_sort
 
 MAX_WINDOW = 10_000
 """`from` and `size` together."""
@@ -44,17 +44,17 @@ TUNING = frozenset(
 
 QUERY_PARAMETERS = ("q", "df", "default_operator", "analyze_wildcard")
 SEARCH_PARAMETERS = (
-    *QUERY_PARAMETERS, *SHAPE_PARAMETERS, "size", "from", "sort", "track_total_hits", "rest_total_hits_as_int", "timeout",
-    "allow_partial_search_results",
+    *QUERY_PARAMETERS, *SHAPE_PARAMETERS, "size", "from", "sort", "track_scores", "track_total_hits", "rest_total_hits_as_int",
+    "timeout", "allow_partial_search_results",
 )  # fmt: skip
 """What the URL of a search may say about it."""
 
 SEARCHED_WITH = (
     "query", "size", "from", "sort", "_source", "fields", "docvalue_fields", "script_fields", "track_total_hits",
-    "timeout", "search_after", "highlight", "aggs", "aggregations", "chronik",
+    "timeout", "search_after", "highlight", "aggs", "aggregations", "track_scores", "chronik",
 )  # fmt: skip
 """Keys of a search's body that are acted on."""
-_OFF = ("explain", "profile", "seq_no_primary_term", "track_scores", "version")
+_OFF = ("explain", "profile", "seq_no_primary_term", "version")
 """Keys and parameters that may be false."""
 _NO_SCORES = "there are no scores"
 _NOT_BUILT = "not served yet"
@@ -93,7 +93,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A search. `count_to`: how many hits are counted, `ALL_HITS` for all of them, 0 for none.
 
     `skip` hits are left out of the `size` that are shown. Without a `sort` the newest are the first. `aggs` are aggregations,
-    in JSON that was checked. `timeout_ms`: None where the request has no limit of its own.
+    in JSON that was checked. `scored`: hits have scores. `timeout_ms`: None where the request has no limit of its own.
     With `partial` an answer may lack parts, which it says. `wait_for`: offsets that must be readable first.
     """
 
@@ -104,6 +104,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     sort: Sort | None = None
     after: After | None = None
     aggs: bytes = b""
+    scored: bool = False
     shape: Shape = Shape()
     timeout_ms: int | None = None
     partial: bool = True
@@ -112,8 +113,10 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     wait_for: dict[str, dict[int, int]] = {}
 
 
-def read_search(parameters: AnyMapping[str, str], content: bytes, context: Context) -> SearchRequest:
-    """The search that is asked for. Raises QueryError."""
+def read_search(
+    parameters: AnyMapping[str, str], content: bytes, context: Context, scores: bool = False
+) -> SearchRequest:
+    """The search that is asked for; it may be by score where there are `scores`. Raises QueryError."""
     for name in parameters:
         if name not in SEARCH_PARAMETERS:
             raise refused_parameter(name)
@@ -130,7 +133,7 @@ def read_search(parameters: AnyMapping[str, str], content: bytes, context: Conte
         )
     as_int = _flag(url, "rest_total_hits_as_int", False)
     count_to = _count_to(url, body, as_int)
-    sort = _sort(url, body, context)
+    sort, scored = _sort(url, body, context, scores)
     vector, wait_for = _extension(body)
     timeout = _either(url, body, "timeout")
     return SearchRequest(
@@ -141,6 +144,7 @@ def read_search(parameters: AnyMapping[str, str], content: bytes, context: Conte
         sort=sort,
         after=_after(body, sort, skip),
         aggs=_aggs(body, context),
+        scored=scored,
         shape=shape_of(url, body, sort is not None),
         timeout_ms=None if timeout is None else duration_ms(timeout),
         partial=_flag(url, "allow_partial_search_results", True),
@@ -209,9 +213,7 @@ def _known(body: Body) -> None:
     for name in body.names():
         if name in _OFF:
             if body.has(name) and body[name].boolean():
-                raise body[name].error(
-                    f"not served: {_NO_SCORES if name in ('explain', 'track_scores') else _NOT_BUILT}"
-                )
+                raise body[name].error(f"not served: {_NOT_BUILT}")
         elif name not in SEARCHED_WITH:
             reason = _REASONS.get(name)
             if reason is not None:
@@ -274,11 +276,12 @@ def _count_to(url: Body, body: Body, as_int: bool) -> int:
     return count
 
 
-def _sort(url: Body, body: Body, context: Context) -> Sort | None:
-    """The order that is asked for."""
+def _sort(url: Body, body: Body, context: Context, scores: bool) -> tuple[Sort | None, bool]:
+    """The order that is asked for, and whether hits have scores. With `track_scores` alone it is by them."""
+    tracked = _tracked(url, body, scores)
     given = _either(url, body, "sort")
     if given is None:
-        return None
+        return (BY_SCORE, True) if tracked else (None, False)
     wanted: list[object] = []
     if url.has("sort"):
         for part in given.text().split(","):
@@ -288,7 +291,20 @@ def _sort(url: Body, body: Body, context: Context) -> Sort | None:
         for item in given.items():  # an object may name several fields, in the order of its keys
             several = isinstance(item.value, dict)
             wanted += [{name: item[name].value} for name in item.names()] if several else [item.value]
-    return parse_sort(Body(wanted, "sort"), context)
+    sort = parse_sort(Body(wanted, "sort"), context, scores)
+    return sort, tracked or sort.by_score
+
+
+def _tracked(url: Body, body: Body, scores: bool) -> bool:
+    """Whether scores are asked for whatever the order is."""
+    given = _either(url, body, "track_scores")
+    if given is None:
+        return False
+    if not (_flag(url, "track_scores", False) if url.has("track_scores") else given.boolean()):
+        return False
+    if not scores:
+        raise given.error("scores take an index that has them (chronik.search=full)")
+    return True
 
 
 def _after(body: Body, sort: Sort | None, skip: int) -> After | None:

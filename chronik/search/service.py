@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.application.service import Service
+from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,6 +18,7 @@ from chronik.search.gathering import Found, FoundHit, Options, Wanted, narrowed
 from chronik.search.mapping import NO_MAPPING
 from chronik.search.messages import (
     AskState,
+    AskStatistics,
     Finish,
     Hits,
     PartitionState,
@@ -31,6 +32,7 @@ from chronik.search.messages import (
 )
 from chronik.search.query import Query, QueryError
 from chronik.search.saved_service import Selecting
+from chronik.search.scoring import Statistics, together
 
 _SILENCE_SECONDS = 10.0
 _AT_ONCE = 100
@@ -57,7 +59,7 @@ class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
 
     `ask(place, request, silence seconds[, progress])` asks one of them; it fails with QueryError where the query is at fault.
-    What `selecting` asks them is about saved searches.
+    What `selecting` asks them is about saved searches. `companions` run as long as this.
     """
 
     log = Logger()
@@ -69,8 +71,10 @@ class SearchService(Service):
         ask: Callable[..., Deferred[Any]],
         selecting: Selecting,
         clock: Any,
+        companions: Sequence[IService] = (),
     ) -> None:
         self.selecting = selecting
+        self._companions = companions
         self._processes = processes
         self._following = following
         self._ask = ask
@@ -81,9 +85,12 @@ class SearchService(Service):
         super().startService()
         self._processes.startService()
         self._following.startService()
+        for each in self._companions:
+            each.startService()
 
     async def _stop(self) -> None:
         self._following.stopService()
+        await DeferredList([maybeDeferred(each.stopService) for each in reversed(self._companions)])
         places = [place for place in self._following.busy_places() if self._processes.has_begun(place)]
         saving = [self._ask(place, Save(), _SAVE_SECONDS) for place in places]
         for outcome in saving:
@@ -124,12 +131,13 @@ class SearchService(Service):
             if each.partition not in bounds:
                 found.fail(number, "the partition is not on this node")
         waiting = [number for number, part in enumerate(found.parts) if part.start < part.upper]
+        statistics = await self._statistics(query, wanted, found, waiting) if options.scored else None
         heard: list[_Heard] = []
         ends = self._clock.seconds() + options.seconds
         while waiting:
             queries = [query if (own := wanted[number].query) is None else own for number in waiting]
             waiting = await self._ask_for(
-                queries, waiting, options, found, max(ends - self._clock.seconds(), 0.0), heard
+                queries, waiting, options, found, max(ends - self._clock.seconds(), 0.0), heard, statistics
             )
             if waiting and self._clock.seconds() >= ends:
                 found.timed_out = True
@@ -143,6 +151,27 @@ class SearchService(Service):
             await self._finish_aggregations(wanted, options, found, heard)
         return found
 
+    async def _statistics(
+        self, query: Query, wanted: Sequence[Wanted], found: Found, numbers: Sequence[int]
+    ) -> Statistics:
+        """What the scores of a query go by, of all processes together. One that doesn't say is left out: then all of it weighs
+        a little differently, and its own part will say why it failed.
+        """
+        asked: dict[tuple[int, int], tuple[Query, list[SearchedPart]]] = {}
+        for number in numbers:
+            place = self._following.place_of(_id(found.parts[number]))
+            if place is not None:
+                one = query if (own := wanted[number].query) is None else own
+                asked.setdefault((place, id(one)), (one, []))[1].append(found.parts[number])
+        answers = await DeferredList(
+            [
+                self._ask(place, AskStatistics(one, tuple(parts)), _SILENCE_SECONDS)
+                for (place, _), (one, parts) in asked.items()
+            ],
+            consumeErrors=True,
+        )
+        return together(answer for done, answer in answers if done)
+
     async def _ask_for(
         self,
         queries: list[Query],
@@ -151,6 +180,7 @@ class SearchService(Service):
         found: Found,
         seconds: float,
         heard: list[_Heard],
+        statistics: Statistics | None,
     ) -> list[int]:
         """Ask for these parts, each with its query; add what comes. Those that their process doesn't know yet."""
         by_place: dict[tuple[int, int], tuple[Query, list[int]]] = {}
@@ -178,6 +208,7 @@ class SearchService(Service):
                 after=options.after,
                 aggs=options.aggs,
                 alone=alone,
+                statistics=statistics,
                 seconds=seconds,
             )
             hearing.append(_Heard(found, asked))

@@ -7,7 +7,7 @@ descending. The tie is broken in the direction of the first field.
 A hit's `sort` are its values and one more, its place (`events:3:1234`). Sent back as `search_after`, they go on right after it;
 without the place, after all that have equal values.
 
-By score is not sorted here: it takes an index that has scores.
+By score (`_score`, the best first) is sorted where there are scores: then a key is made with a function that gives them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chronik.search.match import Scope
 from chronik.search.values import Key, as_double, keys_of, simplified
 
 MAX_FIELDS = 8
+SCORE = "_score"
 _MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 
 Place = tuple[str, int, int]
@@ -54,6 +55,11 @@ class Sort(msgspec.Struct, frozen=True):
         return bool(self.fields) and self.fields[0].descending
 
     @property
+    def by_score(self) -> bool:
+        """Whether a score is among the values."""
+        return any(field.field == SCORE for field in self.fields)
+
+    @property
     def by_time(self) -> bool:
         """Whether it is by the records' timestamps alone, those without one at the end."""
         return len(self.fields) == 1 and self.fields[0] in _BY_TIME
@@ -70,16 +76,18 @@ _BY_TIME = frozenset(
     SortField("timestamp", descending, greatest=greatest) for descending in (False, True) for greatest in (False, True)
 )
 NEWEST_FIRST = Sort((SortField("timestamp", descending=True, greatest=True),))
+BY_SCORE = Sort((SortField(SCORE, descending=True, greatest=True),))
 OLDEST_FIRST = Sort((SortField("timestamp"),))
 
 
 class SortKey:
-    """Makes comparable keys of records, of one sort and mapping."""
+    """Makes comparable keys of records, of one sort and mapping; `score` scores one, where it is by score."""
 
-    def __init__(self, sort: Sort, mapping: Mapping) -> None:
+    def __init__(self, sort: Sort, mapping: Mapping, score: Callable[[Document], float] | None = None) -> None:
         self.sort = sort
         self._readers: list[tuple[SortField, Callable[[Document, Scope], list[Key]]]] = [
-            (field, keys_of(resolve(field.field, mapping))) for field in sort.fields
+            (field, keys_of(resolve(field.field, mapping)) if field.field != SCORE or score is None else _scores(score))
+            for field in sort.fields
         ]
 
     def values(self, document: Document, scope: Scope) -> list[Key | None]:
@@ -106,8 +114,12 @@ class SortKey:
         return (*parts, (0, topic, partition, offset))
 
 
-def parse_sort(body: Body, context: Context) -> Sort:
-    """The sort that is asked for. Raises QueryError."""
+def _scores(score: Callable[[Document], float]) -> Callable[[Document, Scope], list[Key]]:
+    return lambda document, _: [score(document)]
+
+
+def parse_sort(body: Body, context: Context, scores: bool = False) -> Sort:
+    """The sort that is asked for; by score only where there are `scores`. Raises QueryError."""
     fields: list[SortField] = []
     for item in body.items():
         if isinstance(item.value, str):
@@ -116,13 +128,18 @@ def parse_sort(body: Body, context: Context) -> Sort:
             name, options = item.only()
             if isinstance(options.value, str):
                 options = Body({"order": options.value}, options.path)
-        if name == "_score":
-            raise item.error("sorting by score takes an index with scores (chronik.search=full)")
-        if name == "_doc":
+        if name == SCORE:
+            if not scores:
+                raise item.error("sorting by score takes an index with scores (chronik.search=full)")
+            options.known("order")
+            falling = not options.has("order") or options["order"].one_of("asc", "desc") == "desc"
+            fields.append(SortField(SCORE, falling, greatest=falling))
+        elif name == "_doc":
             continue
-        if name.startswith("_") and name != "_index":
+        elif name.startswith("_") and name != "_index":
             raise item.error(f"`{name}` is not supported")
-        fields.append(_sort_field(name, options))
+        else:
+            fields.append(_sort_field(name, options))
         if len(fields) > MAX_FIELDS:
             raise item.error(f"more than {MAX_FIELDS} fields")
     return Sort(tuple(fields))

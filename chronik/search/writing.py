@@ -10,6 +10,7 @@ from chronik.search.kept import Kept
 from chronik.search.match import Scope
 from chronik.search.messages import Hit, Hits, Search
 from chronik.search.rendering import Renderer, place_only, renderer
+from chronik.search.scoring import Score
 
 MAX_ANSWER_BYTES = 32 << 20
 """What all hits together may have. Those that come after are left without."""
@@ -20,26 +21,34 @@ _EACH_BYTES = 2048
 
 
 def written(
-    kept: Sequence[Kept], numbers: Sequence[int], scopes: Sequence[Scope], request: Search, skip: int
+    kept: Sequence[Kept],
+    numbers: Sequence[int],
+    scopes: Sequence[Scope],
+    request: Search,
+    skip: int,
+    scores: Sequence[Score],
 ) -> Generator[Hits, None, tuple[Hit, ...]]:
     """The hits as they are answered, some at a time; what comes of it are the last of them.
 
-    Parts are numbered as in the request by `numbers`. The first `skip` are not written.
+    Parts are numbered as in the request by `numbers`. The first `skip` are not written. Where hits have `scores`,
+    there is a function a part.
     """
     hits: list[Hit] = []
     left = MAX_ANSWER_BYTES
     since = 0
     by_values = request.sort is not None and not request.sort.by_time
-    renderers: dict[str, Renderer] = {}
+    renderers: dict[str | int, Renderer] = {}
     for rank, each in enumerate(kept):
         number, document = numbers[each.part], each.document
         hit = Hit(number, document.offset, document.timestamp, values=tuple(each.values) if by_values else ())
         if rank >= skip:
             scope = scopes[each.part]
             if request.shape is not None:
-                render = renderers.get(scope.topic)
+                of = each.part if scores else scope.topic
+                render = renderers.get(of)
                 if render is None:
-                    render = renderers[scope.topic] = renderer(request.shape, request.query, scope)
+                    score = scores[each.part] if scores else None
+                    render = renderers[of] = renderer(request.shape, request.query, scope, score)
                 hit = _rendered(hit, each, scope, render, left)
             elif request.sources and left > 0:
                 hit = msgspec.structs.replace(

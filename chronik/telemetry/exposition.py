@@ -13,7 +13,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from chronik.telemetry.metrics import Histogram, NodeMetrics, QueryMetrics
+from chronik.telemetry.metrics import Histogram, NodeMetrics
 from chronik.wire.apis import ApiKey
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -41,7 +41,6 @@ def render(metrics: NodeMetrics) -> Iterator[bytes]:
     yield from _by_topic(
         GaugeMetricFamily, "chronik_storage_usage_bytes", "Bytes that the log holds on disk.", metrics.storage_usage()
     )
-    yield from map(_text, ([family] for family in _query_families(metrics.queries())))
     yield _text(_PROCESS.collect())
 
 
@@ -69,31 +68,6 @@ def _by_topic(
             family.add_metric([topic], value)
         text = _text([family])
         yield text if start == 0 else b"".join(line for line in text.splitlines(True) if not line.startswith(b"#"))
-
-
-def _query_families(queries: Sequence[QueryMetrics]) -> Iterator[Metric]:
-    """Continuous queries, of which there are at most a hundred."""
-    for what in sorted({what for query in queries for what in query.counts}):
-        doc = f"Of a continuous query: {what}, of the records that it has read."
-        counter = CounterMetricFamily(f"chronik_query_{what}", doc, labels=["query"])
-        for query in queries:
-            counter.add_metric([query.name], query.counts.get(what, 0))
-        yield counter
-    for name, doc, values in (
-        ("running", "Whether it runs.", [(query.name, int(query.running)) for query in queries]),
-        ("lag", "Offsets that it has not read yet.", [(query.name, query.lag) for query in queries]),
-        ("states", "Keys in its open windows.", [(query.name, query.states) for query in queries]),
-        (
-            "watermark_seconds",
-            "How far event time has come.",
-            [(query.name, None if query.watermark_ms is None else query.watermark_ms / 1000) for query in queries],
-        ),
-    ):
-        family = GaugeMetricFamily(f"chronik_query_{name}", f"Of a continuous query: {doc}", labels=["query"])
-        for query_name, value in values:
-            if value is not None:
-                family.add_metric([query_name], value)
-        yield family
 
 
 def _node_families(metrics: NodeMetrics) -> Iterator[Metric]:
@@ -143,8 +117,8 @@ def _node_families(metrics: NodeMetrics) -> Iterator[Metric]:
 
 
 def _background_families(metrics: NodeMetrics) -> Iterator[Metric]:
-    """Compaction, and the worker processes that it is done in."""
-    cleaner, workers = metrics.cleaner, metrics.workers
+    """Compaction, splits, and the worker processes that it is done in."""
+    cleaner, workers, splits = metrics.cleaner, metrics.workers, metrics.splits
     for name, doc, value in (
         ("chronik_cleaner_runs", "Logs that were compacted.", cleaner.runs),
         ("chronik_cleaner_failures", "Compactions that failed; the log says why.", cleaner.failures),
@@ -153,11 +127,19 @@ def _background_families(metrics: NodeMetrics) -> Iterator[Metric]:
         ("chronik_cleaner_bytes_out", "Bytes of the segments that came of them.", cleaner.bytes_after),
         ("chronik_cleaner_records_in", "Records in the segments that were compacted.", cleaner.records_before),
         ("chronik_cleaner_records_out", "Records that stayed.", cleaner.records_after),
+        ("chronik_search_split_builds", "Splits of inverted indexes that were made.", splits.builds),
+        ("chronik_search_split_failures", "Splits that could not be made; the log says why.", splits.failures),
+        ("chronik_search_split_records", "Records in the splits that were made.", splits.records),
+        ("chronik_search_split_bytes", "Bytes of the splits that were made.", splits.bytes),
+        ("chronik_search_split_seconds", "Seconds in which they were made.", splits.seconds),
         ("chronik_worker_starts", "Worker processes that were started.", workers.started),
         ("chronik_worker_deaths", "Worker processes that died, or were killed since they hung.", workers.deaths),
         ("chronik_worker_jobs", "Jobs that worker processes ended.", workers.jobs),
     ):
         yield CounterMetricFamily(name, doc, value=value)
+    yield GaugeMetricFamily(
+        "chronik_search_splits_building", "Splits that are being made right now.", value=splits.building
+    )
     yield GaugeMetricFamily(
         "chronik_cleaner_dirtiest_ratio",
         "The dirty share of the dirtiest log, at the last look.",

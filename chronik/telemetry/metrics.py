@@ -8,8 +8,7 @@ Times are in seconds, sizes in bytes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from chronik.telemetry.requests import RequestMetrics
 
@@ -97,22 +96,20 @@ class CleanerMetrics:
         self.dirtiest_ratio = 0.0
 
 
-class QueryMetrics(NamedTuple):
-    """A continuous query: what it has counted by name, and how it is. `watermark_ms` and `lag` are None where unknown."""
+class SplitMetrics:
+    """Splits of inverted indexes: how many were made, of so many records and bytes, in so many seconds; builds that failed."""
 
-    name: str
-    running: bool
-    counts: Mapping[str, int]
-    states: int
-    lag: int | None
-    watermark_ms: int | None
+    __slots__ = ("building", "builds", "bytes", "failures", "records", "seconds")
+
+    def __init__(self) -> None:
+        self.builds = self.failures = self.records = self.bytes = self.building = 0
+        self.seconds = 0.0
 
 
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
-    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `queries` for the continuous queries that run
-    here; they are set when there is something to ask.
+    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs; services sets it once the log is open.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -122,8 +119,8 @@ class NodeMetrics:
         self.reactor_lag = Histogram(LAG_BOUNDS)
         self.workers = WorkerMetrics()
         self.cleaner = CleanerMetrics()
+        self.splits = SplitMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
-        self.queries: Callable[[], Sequence[QueryMetrics]] = tuple
         self._topics: dict[str, TopicMetrics] = {}
 
     def topic(self, name: str) -> TopicMetrics:

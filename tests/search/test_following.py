@@ -31,7 +31,7 @@ class LimitTests(SynchronousTestCase):
     def followed(self, clean):
         """(stable offset, limit) of all that is told: a log grows before a process hears of it, and before the next does."""
         logs, told = Logs(), []
-        following = Following(logs, 1, lambda place, news: told.append(news), str, Clock(), clean)
+        following = Following(logs, 1, lambda place, news: told.append(news), str, Clock(), clean=clean)
         following.partition_led(PARTITION, TopicPartition("t", 0), 0)
         logs.stable = 500
         self.assertEqual(following.bounds([PARTITION]), {PARTITION: (0, 500)})

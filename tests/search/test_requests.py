@@ -28,7 +28,7 @@ from chronik.search.requests import (
     read_count,
     read_search,
 )
-from chronik.search.sorting import After, Sort, SortField
+from chronik.search.sorting import BY_SCORE, After, Sort, SortField
 from tests.search.records import NOW
 
 CONTEXT = Context(NOW)
@@ -94,6 +94,29 @@ class Searches(SynchronousTestCase):
         for text, expected in [("timestamp", (time,)), ("timestamp:desc,_doc", (newest,)), ("a:asc,b", both)]:
             self.assertEqual(search(sort=text).sort, Sort(expected))
         self.assertIsNone(search().sort)
+
+    def test_scores_where_there_are_some(self) -> None:
+        def scored(body: Any, **parameters: str) -> SearchRequest:
+            return read_search(parameters, json.dumps(body).encode(), CONTEXT, True)
+
+        rising = Sort((SortField("_score"),))
+        for request, sort in (
+            (scored({"track_scores": True}), BY_SCORE),
+            (scored({}, track_scores="true"), BY_SCORE),
+            (scored({"sort": "_score"}), BY_SCORE),
+            (scored({"sort": [{"_score": {"order": "desc"}}]}), BY_SCORE),
+            (scored({}, sort="_score:asc"), rising),
+            (scored({"sort": "timestamp", "track_scores": True}), Sort((SortField("timestamp"),))),
+        ):
+            self.assertEqual((request.sort, request.scored), (sort, True))
+        self.assertEqual(search({"track_scores": False}).scored, False)
+        self.assertEqual((scored({"track_scores": False}).sort, scored({"sort": "a"}).scored), (None, False))
+        after = scored({"sort": ["_score"], "search_after": [1.25, "events:3:17"]}).after
+        self.assertEqual(after, After((1.25,), ("events", 3, 17)))
+        with self.assertRaises(QueryError):
+            scored({"sort": [{"_score": {"missing": 1}}]})
+        with self.assertRaises(QueryError):
+            scored({"aggs": {"a": {"top_hits": {"sort": "_score"}}}})
 
     def test_going_on_behind_a_hit(self) -> None:
         for sort, after, expected in [
@@ -178,6 +201,11 @@ class Searches(SynchronousTestCase):
         ({"query": []}, {}, "query: an object is expected"),
         ({"sort": "_score"}, {}, "sort[0]: sorting by score takes an index with scores"),
         ({"sort": [{"_score": "desc"}]}, {}, "sort[0]: sorting by score"),
+        ({"track_scores": True}, {}, "track_scores: scores take an index that has them"),
+        ({}, {"track_scores": "true"}, "track_scores: scores take an index that has them"),
+        ({"track_scores": 1}, {}, "track_scores: true or false"),
+        ({}, {"track_scores": "1"}, "track_scores: one of true, false"),
+        ({"track_scores": True}, {"track_scores": "true"}, "track_scores: it is in the URL too"),
         ({"sort": [{"timestamp": "up"}]}, {}, "sort[0].timestamp.order: one of asc, desc"),
         ({"sort": [{"a": {"nested": {}}}]}, {}, "sort[0].a.nested: not supported"),
         ({}, {"sort": "timestamp:up"}, "sort[0].timestamp.order: one of asc, desc"),

@@ -78,8 +78,8 @@ class ConfigHandlersTests(SynchronousTestCase):
     def test_every_config_of_a_topic_is_described(self) -> None:
         for version in range(1, 5):
             result = self.describe(TOPIC, "t", version=version)
-            self.assertEqual((result.error_code, result.error_message, len(result.configs)), (0, "", 35))
-        self.assertEqual(len(self.describe(TOPIC, "t", []).configs), 35)
+            self.assertEqual((result.error_code, result.error_message, len(result.configs)), (0, "", 36))
+        self.assertEqual(len(self.describe(TOPIC, "t", []).configs), 36)
 
     def test_named_configs_with_synonyms_and_documentation(self) -> None:
         (config,) = self.describe(TOPIC, "t", ["retention.ms", "nope"]).configs

@@ -83,7 +83,7 @@ class TopicHandlersTests(SynchronousTestCase):
         configs = {each.name: (each.value, each.config_source, each.read_only) for each in result.configs}
         self.assertEqual(configs["retention.ms"], ("5", 1, False))
         self.assertEqual(configs["segment.bytes"], ("1073741824", 5, False))
-        self.assertEqual(len(configs), 35)
+        self.assertEqual(len(configs), 36)
 
     def test_every_version_answers(self) -> None:
         for version in range(2, 8):
