@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from chronik.errors import KafkaError
 from chronik.log.committed import Place, StoredBatch
 from chronik.search.messages import Costs
-from chronik.search.partition_index import DecodedBatch, PartitionIndex
+from chronik.search.partition_index import PartitionIndex
+from chronik.search.pending import DecodedBatch
 
 
 def batches(index: PartitionIndex, first: int, following: int, in_block: bool, costs: Costs) -> Iterator[DecodedBatch]:
@@ -21,7 +22,7 @@ def batches(index: PartitionIndex, first: int, following: int, in_block: bool, c
     if in_block:
         hint = index.place(first)
     elif index.tail_is_kept and index.indexed_to <= at:
-        kept, read_to = list(index.tail), index.read_to
+        kept, read_to = index.tail, index.read_to
         for batch in kept:
             if batch.header.next_offset > at and batch.header.base_offset < following:
                 yield batch
