@@ -18,12 +18,14 @@ import numpy as np
 from benchmarks import corpus
 from benchmarks.results import Results
 from benchmarks.schedule import Schedule
+from chronik.log.committed import Run
 from chronik.native.compiled import CompiledScanner
 from chronik.native.hashing import HASHES, fold, hash_token
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.library import find
 from chronik.native.sections import Section
 from chronik.native.twin import NumpyScanner
+from chronik.search.pending import take
 from chronik.wire.compression import decompress
 from chronik.wire.records import HEADER_BYTES, Codec, Record, decode_records, encode_batch, verify
 
@@ -49,7 +51,8 @@ def run(results: Results, schedule: Schedule) -> None:
         if not results.has(PART, name):
             schedule.say(f"native code, batches of {size}")
             batches = stored_batches(schedule.native_messages, size)
-            rates = {which: measure(scanner, batches) for which, scanner in scanners.items()}
+            plain = stored_batches(schedule.native_messages, size, Codec.NONE)
+            rates = {which: measure(scanner, batches, plain) for which, scanner in scanners.items()}
             rates["plain Python"] = {"columns": _rate(partial(_decode, batches), batches)}
             results.put(PART, name, {"records_in_batch": size, "compiler": found.text, "rates": rates})
     if not results.has(PART, "false-positives"):
@@ -61,26 +64,41 @@ def run(results: Results, schedule: Schedule) -> None:
 # -- speed --------------------------------------------------------------------------------------------------------------
 
 
-def stored_batches(messages: int, size: int) -> list[bytes]:
-    """The corpus in lz4 batches of `size` records, as a log has them."""
+def stored_batches(messages: int, size: int, codec: Codec = Codec.LZ4) -> list[bytes]:
+    """The corpus in batches of `size` records, as a log has them."""
     found, records = [], []
     for message in corpus.messages(messages):
         records.append(Record(len(records), message.timestamp, message.key, message.value))
         if len(records) == size:
-            found.append(bytes(encode_batch(records, codec=Codec.LZ4)))
+            found.append(bytes(encode_batch(records, codec=codec)))
             records = []
     return found
 
 
-def measure(scanner: IRecordScanner, batches: Sequence[bytes]) -> dict[str, dict[str, float]]:
-    """Records and megabytes (decoded) a second, by task."""
+def measure(scanner: IRecordScanner, batches: Sequence[bytes], plain: Sequence[bytes]) -> dict[str, dict[str, float]]:
+    """Records and megabytes (decoded) a second, by task. `plain` are the same batches, uncompressed."""
     sections = _sections(batches)
     ready = blocks(sections)
+    stored, stored_plain = pieces(batches), pieces(plain)
     return {
         "columns": _rate(lambda: [scanner.columns(section, _ANY_OFFSET) for section in sections], batches),
         "sign": _rate(lambda: [_sign(scanner, block) for block in ready], batches),
-        "stored to signature": _rate(lambda: _index(scanner, batches), batches),
+        "stored to signature": _rate(lambda: _index(scanner, stored), batches),
+        "stored to signature, uncompressed": _rate(lambda: _index(scanner, stored_plain), batches),
     }
+
+
+def pieces(batches: Sequence[bytes]) -> list[bytes]:
+    """What is read of a log at once: whole batches of 256 KB together."""
+    found: list[list[bytes]] = [[]]
+    size = 0
+    for batch in batches:
+        found[-1].append(batch)
+        size += len(batch)
+        if size >= BLOCK_BYTES:
+            found.append([])
+            size = 0
+    return [b"".join(some) for some in found if some]
 
 
 def blocks(sections: Sequence[Section]) -> list[list[Section]]:
@@ -112,17 +130,20 @@ def _sign(scanner: IRecordScanner, block: Sequence[Section]) -> bytearray:
     return signature
 
 
-def _index(scanner: IRecordScanner, batches: Sequence[bytes]) -> int:
-    """What indexing does with the bytes of a segment: check header and CRC, decompress, sign, fold. Returns the bytes made."""
+def _index(scanner: IRecordScanner, stored: Sequence[bytes]) -> int:
+    """What indexing does with pieces of a segment: headers and CRCs, decompress, sign, fold. Returns the bytes made."""
     made = size = 0
-    block: list[Section] = []
-    for batch in batches:
-        section = _section(batch)
-        block.append(section)
-        size += len(section.records)
-        if size >= BLOCK_BYTES:
-            made += len(fold(_sign(scanner, block), BITS // 2))
-            block, size = [], 0
+    signature = bytearray(BITS // 8)
+    for piece in stored:
+        run, row = Run(0, 0, piece, scanner.look_over(piece, _ANY_OFFSET), _ANY_OFFSET), 0
+        while row < len(run.rows):
+            taken = take(run, row, BLOCK_BYTES - size)
+            scanner.sign_batches([(each.buffer, each.rows) for each in taken.pieces], signature, HASHES)
+            row = taken.following
+            size += sum(int(each.rows["records_size"].sum()) for each in taken.pieces)
+            if size >= BLOCK_BYTES:
+                made += len(fold(signature, BITS // 2))
+                signature, size = bytearray(BITS // 8), 0
     return made
 
 

@@ -235,7 +235,7 @@ def _native(cells: list[dict[str, Any]]) -> list[str]:
         "## Native code",
         "",
         "In memory, one thread, per second of its CPU time, the best of several runs; MB are of records decoded. `stored to",
-        "signature` is what indexing does with a segment's bytes: header and CRC, lz4, tokens, bits, fold.",
+        "signature` is what indexing does with a segment's bytes: headers and CRCs, lz4, tokens, bits, fold.",
         "",
         "| records in a batch | task | C, records/s | C, MB/s | numpy, records/s | numpy, MB/s | plain Python, records/s |",
         "|---|---|---|---|---|---|---|",

@@ -70,7 +70,7 @@ class LogReading:
         self._window = window
         self._scanner = scanner
         self._counts = counts
-        self._files = CommittedFiles(disk, partition.directory)
+        self._files = CommittedFiles(disk, partition.directory, scanner)
         self._files.follow(
             Bounds(partition.start, partition.stable, partition.generation),
             [AbortedRange(*each) for each in partition.aborted],

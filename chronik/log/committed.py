@@ -6,7 +6,8 @@ the log may be read (`Bounds`). This is the one place that says what that means:
 - Nothing below `start` exists, nothing from `stable` on has been decided.
 - Between these, a batch counts unless it is a marker, or belongs to an aborted transaction, or is empty.
 
-Batches are handed out as they are stored, verified against their CRC. Files may go, or be replaced by compacted ones, at any
+Batches are handed out as they are stored, verified against their CRC: as `runs`, tables of many of them that never become
+Python's objects one by one, or as single ones (`read`). Files may go, or be replaced by compacted ones, at any
 time: what was looked up is forgotten when the log says that it has other files (`generation`), and looked up again when a file
 isn't where it was. A segment that is swapped in by compaction has the suffix `.swap` for a moment (`chronik.log.compacted`); it
 is read by that name too.
@@ -19,16 +20,32 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IDisk, IFile
 from chronik.log.cleaning import AbortedRange
 from chronik.log.index import OffsetIndex, TimeIndex
-from chronik.log.scan import read_batches, scan_batches
+from chronik.log.scan import scan_batches
 from chronik.log.segment import INDEX_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, TIME_INDEX_SUFFIX, file_name
-from chronik.wire.batches import HEADER_BYTES, BatchHeader, read_header
+from chronik.native.interfaces import IRecordScanner
+from chronik.wire.batches import (
+    CONTROL_BIT,
+    HEADER_BYTES,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
+    corrupt_batch,
+    read_header,
+    verify,
+)
 
 _TRIES = 4
 _OPEN_FILES = 4
+_PIECE_BYTES = 256 << 10
+_LARGE_PIECE_BYTES = 4 << 18
+_LARGE_BATCH_BYTES = 16 << 10
+"""From this size on batches are read in large pieces: the last of a piece is mostly cut, and read again."""
 
 
 class Bounds(NamedTuple):
@@ -55,6 +72,25 @@ class StoredBatch(NamedTuple):
     data: memoryview
 
 
+class Run(NamedTuple):
+    """Batches that count, of a piece of a segment, and that piece: `buffer`, which was read at `position`.
+
+    `rows` are those batches, columns of `chronik.native.batches.BATCH`; their positions are in the buffer. Of what is before
+    offset `following` nothing else counts. There may be none.
+    """
+
+    segment: int
+    position: int
+    buffer: bytes
+    rows: NDArray[np.void]
+    following: int
+
+    def place(self, row: int) -> Place:
+        """Where the batch of a row is."""
+        batch = self.rows[row]
+        return Place(int(batch["base_offset"]), self.segment, self.position + int(batch["position"]))
+
+
 class Spans(NamedTuple):
     """Offsets that are to be read, (first, following) each; of how many segments, and how many more were left out."""
 
@@ -76,13 +112,22 @@ class AbortedTransactionsTold:
             if not known or known[-1][1] < last:
                 known.append((first, last))
 
-    def has(self, header: BatchHeader) -> bool:
-        """Whether this batch belongs to one of them."""
-        known = self._by_producer.get(header.producer_id)
-        if not known:
-            return False
-        index = bisect_right(known, (header.base_offset, 2**63)) - 1
-        return index >= 0 and header.base_offset <= known[index][1]
+    def among(self, producers: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some batches, given by their producers and base offsets, belong to one of them."""
+        found = np.zeros(len(producers), np.bool_)
+        for producer_id in np.unique(producers).tolist():
+            known = self._by_producer.get(producer_id)
+            if not known:
+                continue
+            rows = np.flatnonzero(producers == producer_id)
+            asked = offsets[rows]
+            near = known[max(bisect_right(known, (int(asked.min()), 2**63)) - 1, 0) :]
+            near = near[: bisect_right(near, (int(asked.max()), 2**63))]
+            if near:
+                firsts, lasts = np.array(near, np.int64).T
+                at = np.searchsorted(firsts, asked, "right") - 1
+                found[rows] = (at >= 0) & (asked <= lasts[at])
+        return found
 
     def within(self, first: int, following: int) -> list[AbortedRange]:
         """Those that have anything from offset `first` on and below `following`; of each producer in their order."""
@@ -104,9 +149,10 @@ class AbortedTransactionsTold:
 
 
 class CommittedFiles:
-    """The files of the log in `directory`, read within the bounds that `follow` was told last."""
+    """The files of the log in `directory`, looked over by `scanner`, within the bounds that `follow` was told last."""
 
-    def __init__(self, disk: IDisk, directory: str) -> None:
+    def __init__(self, disk: IDisk, directory: str, scanner: IRecordScanner) -> None:
+        self._scanner = scanner
         self._disk = disk
         self._directory = directory
         self._bases: list[int] | None = None
@@ -131,15 +177,22 @@ class CommittedFiles:
         `hint` is where the batch with `offset` was found once. A batch may have records outside of what was asked for: whoever
         decodes it passes over these. Raises KafkaError(CORRUPT_MESSAGE) where the log is damaged, and OSError.
         """
+        for run in self.runs(offset, upper, hint):
+            for position in run.rows["position"].tolist():
+                header = read_header(run.buffer, position)
+                data = memoryview(run.buffer)[position : position + header.size]
+                yield StoredBatch(Place(header.base_offset, run.segment, run.position + position), header, data)
+
+    def runs(self, offset: int, upper: int, hint: Place | None = None) -> Iterator[Run]:
+        """The same batches, as many together as are read at once. Raises what `read` raises, after those before the damage."""
         offset, upper = max(offset, self.bounds.start), min(upper, self.bounds.stable)
         tries = 0
         while offset < upper:
             begun = offset
             with suppress(FileNotFoundError):
-                for stored in self._read_segment(offset, upper, hint):
-                    offset = stored.header.next_offset
-                    if self._counts(stored.header):
-                        yield stored
+                for run in self._read_segment(offset, upper, hint):
+                    offset = run.following
+                    yield run
                     if offset >= upper:
                         return
             hint = None
@@ -190,10 +243,15 @@ class CommittedFiles:
         self._indexes.clear()
         self._bases = None
 
-    def _counts(self, header: BatchHeader) -> bool:
-        if header.control or not header.record_count:
-            return False
-        return not (header.transactional and self.aborted.has(header))
+    def _count(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Which of the batches count."""
+        attributes = rows["attributes"]
+        count: NDArray[np.bool_] = (attributes & CONTROL_BIT == 0) & (rows["record_count"] != 0)
+        transactional = (count & (attributes & TRANSACTIONAL_BIT != 0)).nonzero()[0]
+        if len(transactional):
+            some = rows[transactional]
+            count[transactional] = ~self.aborted.among(some["producer_id"], some["base_offset"])
+        return count
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -220,8 +278,8 @@ class CommittedFiles:
         index = bisect_right(bases, offset - 1)
         return bases[index] if index < len(bases) else None
 
-    def _read_segment(self, offset: int, upper: int, hint: Place | None) -> Iterator[StoredBatch]:
-        """All batches from the one that holds `offset` on, in the segment in which it would be."""
+    def _read_segment(self, offset: int, upper: int, hint: Place | None) -> Iterator[Run]:
+        """The batches that count from the one that holds `offset` on, in the segment in which it would be."""
         bases = self._list()
         index = bisect_right(bases, offset) - 1
         if index < 0:
@@ -230,9 +288,34 @@ class CommittedFiles:
         file = self._open(self._names[base])
         size = file.size()
         position = self._position(file, base, offset, size, hint)
-        for found, header, data in _batches_before(file, position, size, upper):
-            if header.next_offset > offset:
-                yield StoredBatch(Place(header.base_offset, base, found), header, data)
+        for found, buffer, rows in self._pieces(file, position, size, upper):
+            following = int(rows["following"][-1])
+            if following > offset:
+                wanted = self._count(rows)
+                if rows["following"][0] <= offset:
+                    wanted &= rows["following"] > offset
+                yield Run(base, found, buffer, rows if wanted.all() else rows[wanted], following)
+
+    def _pieces(
+        self, file: IFile, position: int, size: int, upper: int
+    ) -> Iterator[tuple[int, bytes, NDArray[np.void]]]:
+        """Position, bytes and rows of the batches between two positions of a file, some at a time.
+
+        It ends with the first that reaches offset `upper`: what follows may not be whole yet.
+        """
+        asked = _PIECE_BYTES
+        while position < size:
+            buffer = file.pread(min(asked, size - position), position)
+            rows = self._scanner.look_over(buffer, upper)
+            if not len(rows):
+                asked = _whole_size(buffer, asked, size - position)
+                continue
+            yield position, buffer, rows
+            if rows["following"][-1] >= upper:
+                return
+            read = int(rows["position"][-1] + rows["size"][-1])
+            asked = _LARGE_PIECE_BYTES if read >= len(rows) * _LARGE_BATCH_BYTES else _PIECE_BYTES
+            position += read
 
     def _position(self, file: IFile, base: int, offset: int, size: int, hint: Place | None) -> int:
         """Where to begin to read for `offset`: at its batch or before it."""
@@ -277,16 +360,18 @@ class CommittedFiles:
         return file
 
 
-def _batches_before(file: IFile, position: int, size: int, upper: int) -> Iterator[tuple[int, BatchHeader, memoryview]]:
-    """As `read_batches`, up to the last one with anything below `upper`: what follows may not be whole yet."""
-    batches = read_batches(file, position, size)
-    while True:
-        found = next(batches, None)
-        if found is None:
-            return
-        yield found
-        if found[1].next_offset >= upper:
-            return
+def _whole_size(buffer: bytes, asked: int, remaining: int) -> int:
+    """The bytes of a batch of which only a part was read, as more of it was not asked for.
+
+    Raises KafkaError where more doesn't help: it is no batch, or damaged, or the file ends within it.
+    """
+    header = read_header(buffer)
+    if header.size > remaining:
+        raise corrupt_batch(f"the batch at position 0 has {header.size} bytes, {remaining} remain")
+    if len(buffer) == asked < header.size:
+        return header.size
+    verify(buffer)
+    raise corrupt_batch(f"the batch at offset {header.base_offset} cannot be read")
 
 
 def _is_at(file: IFile, place: Place, size: int) -> bool:

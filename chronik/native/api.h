@@ -65,3 +65,34 @@ void chronik_gather(const uint8_t *content, int64_t rows, const int32_t *starts,
    Returns 0, or the reason why these are no headers. */
 int32_t chronik_header_places(const uint8_t *content, int64_t length, int64_t rows, const int32_t *starts,
                               const int32_t *counts, int64_t total, int32_t *places);
+
+/* A batch in a buffer, a header and then its records: the columns of batches.py, in bytes, offsets and ms. */
+typedef struct {
+    int64_t position, size, records, records_size, base_offset, following, base_timestamp, max_timestamp, producer_id;
+    int32_t last_offset_delta, record_count, attributes, codec;
+} chronik_batch;
+
+/* Least and largest timestamp of the records of a batch; 0, or the reason of the first fault in it. */
+typedef struct {
+    int64_t first_timestamp, last_timestamp, reason;
+} chronik_signed;
+
+/* The batches that stand whole and right from the first byte on, up to the first that isn't, or one that reaches offset
+   `upper`, at most `room`. The CRC of one of more than `most_crc_bytes` is left to the caller. Returns how many. */
+int64_t chronik_look_over(const uint8_t *bytes, int64_t length, int64_t upper, int64_t most_crc_bytes, chronik_batch *rows,
+                          int64_t room);
+
+/* Some batches with their records in one buffer, where each says; a row of `out` for each. */
+typedef struct {
+    const uint8_t *bytes;
+    int64_t length;
+    const chronik_batch *rows;
+    int64_t count;
+    chronik_signed *out;
+} chronik_piece;
+
+/* Adds the tokens of all records of the batches of `count` pieces, which are uncompressed. A batch that has a fault has no
+   times; what came before its fault is added, and the next are. `scratch` has the bytes of the longest. Returns 0; or 1, and
+   nothing was done, for records that are not within their buffer, or of 2^31 bytes and more. */
+int32_t chronik_sign_batches(const chronik_piece *pieces, int64_t count, const chronik_unicode *unicode,
+                             const chronik_signature *signature, uint8_t *scratch);

@@ -33,6 +33,24 @@ class IRecordScanner(Interface):
         `hashes` outside of 1 to 64.
         """
 
+    def look_over(buffer: Buffer, upper: int) -> NDArray[np.void]:
+        """The batches that stand in a buffer one behind another from its first byte on: rows of `chronik.native.batches.BATCH`.
+
+        They end before the first that is not whole, no batch of format 2, or doesn't match its CRC; and behind the first
+        that reaches offset `upper`: of what follows that, nothing is said. Their records are not looked at.
+        """
+
+    def sign_batches(
+        pieces: Sequence[tuple[Buffer, NDArray[np.void]]], signature: bytearray | memoryview, hashes: int
+    ) -> list[NDArray[np.void]]:
+        """As `sign`, for batches whose records are in buffers, uncompressed: what became of each, as rows of
+        `chronik.native.batches.SIGNED`, for each piece.
+
+        A piece is a buffer and rows like those of `look_over`, which say where in it their records are. A batch with a fault
+        is passed over; some of its tokens may be in the signature. ValueError for records that are not within their buffer,
+        and as `sign`.
+        """
+
 
 class IValueScanner(Interface):
     """Makes columns of values. Places are in `content`; all providers give the same, to the bit.

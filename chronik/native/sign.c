@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "batches.h"
 #include "records.h"
 #include "signer.h"
 
@@ -104,32 +105,90 @@ static void add_value(signer *to, const field *value, uint8_t *scratch, int *mar
     }
 }
 
+/* The records of a section, what they are measured by, and how far they were signed. */
+typedef struct {
+    cursor place;
+    int64_t count, last_offset_delta, base_timestamp;
+    int64_t index, first_timestamp, last_timestamp;
+} signing;
+
+static int32_t sign_records(signer *to, signing *of, uint8_t *scratch, int *marked) {
+    cursor *place = &of->place;
+    const uint8_t *stop;
+    int32_t reason = check_count(of->count, place->end - place->at);
+    of->index = 0;
+    of->first_timestamp = INT64_MAX;
+    of->last_timestamp = INT64_MIN;
+    if (reason) return reason;
+    for (; of->index < of->count; of->index++) {
+        record here;
+        if ((reason = read_record(place, of->last_offset_delta, &here, &stop))) return reason;
+        if (here.key.length > 0) add_text(to, here.key.start, (size_t)here.key.length);
+        if (here.value.length > 0) add_value(to, &here.value, scratch, marked);
+        for (int32_t n = 0; n < here.header_count; n++) {
+            field name, value;
+            if ((reason = read_header(place, stop, &name, &value))) return reason;
+            add_text(to, name.start, (size_t)name.length);
+            if (value.length > 0) add_text(to, value.start, (size_t)value.length);
+        }
+        if (place->at != stop) return LEFT_OVER;
+        int64_t timestamp = (int64_t)((uint64_t)of->base_timestamp + (uint64_t)here.timestamp_delta);
+        if (timestamp < of->first_timestamp) of->first_timestamp = timestamp;
+        if (timestamp > of->last_timestamp) of->last_timestamp = timestamp;
+    }
+    return place->at == place->end ? FINE : TRAILING;
+}
+
 int32_t chronik_sign(const chronik_section *sections, int64_t count, const chronik_unicode *unicode,
                      const chronik_signature *signature, uint8_t *scratch, chronik_fault *fault) {
     signer to;
     int marked = 0;
     signer_start(&to, unicode, signature);
     for (int64_t s = 0; s < count; s++) {
-        const uint8_t *start = sections[s].bytes, *stop;
-        cursor place = {start, start + sections[s].length};
-        int32_t reason = check_count(sections[s].count, sections[s].length);
-        if (reason) return fault_at(fault, reason, s, 0, &place, start);
-        for (int64_t i = 0; i < sections[s].count; i++) {
-            record here;
-            if ((reason = read_record(&place, INT32_MAX, &here, &stop)))
-                return fault_at(fault, reason, s, i, &place, start);
-            if (here.key.length > 0) add_text(&to, here.key.start, (size_t)here.key.length);
-            if (here.value.length > 0) add_value(&to, &here.value, scratch, &marked);
-            for (int32_t n = 0; n < here.header_count; n++) {
-                field name, value;
-                if ((reason = read_header(&place, stop, &name, &value)))
-                    return fault_at(fault, reason, s, i, &place, start);
-                add_text(&to, name.start, (size_t)name.length);
-                if (value.length > 0) add_text(&to, value.start, (size_t)value.length);
-            }
-            if (place.at != stop) return fault_at(fault, LEFT_OVER, s, i, &place, start);
-        }
-        if (place.at != place.end) return fault_at(fault, TRAILING, s, sections[s].count, &place, start);
+        const uint8_t *start = sections[s].bytes;
+        signing of = {.place = {start, start + sections[s].length}, .count = sections[s].count, .last_offset_delta = INT32_MAX};
+        int32_t reason = sign_records(&to, &of, scratch, &marked);
+        if (reason) return fault_at(fault, reason, s, of.index, &of.place, start);
     }
     return FINE;
+}
+
+static void sign_piece(signer *to, const chronik_piece *piece, uint8_t *scratch, int *marked) {
+    for (int64_t n = 0; n < piece->count; n++) {
+        const chronik_batch *row = piece->rows + n;
+        const uint8_t *start = piece->bytes + row->records;
+        signing of = {
+            .place = {start, start + row->records_size},
+            .count = row->record_count,
+            .last_offset_delta = row->last_offset_delta,
+            .base_timestamp = row->base_timestamp,
+        };
+        int32_t reason = sign_records(to, &of, scratch, marked);
+        if (reason) {
+            of.first_timestamp = INT64_MAX;
+            of.last_timestamp = INT64_MIN;
+        } else if (of.count && row->attributes & APPEND_TIME_BIT) {
+            of.first_timestamp = of.last_timestamp = row->max_timestamp;
+        }
+        piece->out[n] = (chronik_signed){of.first_timestamp, of.last_timestamp, reason};
+    }
+}
+
+static int is_within(const chronik_piece *piece) {
+    for (int64_t n = 0; n < piece->count; n++) {
+        int64_t records = piece->rows[n].records, size = piece->rows[n].records_size;
+        if (records < 0 || size < 0 || size > INT32_MAX || size > piece->length || records > piece->length - size) return 0;
+    }
+    return 1;
+}
+
+int32_t chronik_sign_batches(const chronik_piece *pieces, int64_t count, const chronik_unicode *unicode,
+                             const chronik_signature *signature, uint8_t *scratch) {
+    for (int64_t n = 0; n < count; n++)
+        if (!is_within(pieces + n)) return 1;
+    signer to;
+    int marked = 0;
+    signer_start(&to, unicode, signature);
+    for (int64_t n = 0; n < count; n++) sign_piece(&to, pieces + n, scratch, &marked);
+    return 0;
 }

@@ -6,14 +6,15 @@ All records of a section at once, one numpy step a field. What numpy is no good 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from zope.interface import implementer
 
-from chronik.native import records
+from chronik.native import batches, records
+from chronik.native.batches import APPEND_TIME_BIT, EARLIEST, LATEST, SIGNED, check_rows
 from chronik.native.escapes import unescape
 from chronik.native.hashing import FIRST, SECOND, check_bits, check_hashes, hash_token
 from chronik.native.interfaces import IRecordScanner
@@ -60,23 +61,63 @@ class NumpyScanner:
         check_hashes(hashes)
         for section in sections:
             check_size(section)
-        found: list[NDArray[np.uint64]] = []
-        words: set[bytes] = set()  # tokens that plain Python has read
+        found = _Found()
         for place, section in enumerate(sections):
             try:
                 columns = self.columns(section, _ANY_OFFSET)
             except MalformedRecords as fault:
                 raise MalformedRecords(fault.reason, fault.record, fault.byte, place) from None
-            if section.count < _FEW:
-                words |= _words(section.records, columns)
-            else:
-                found += _hashes(section.records, columns, words)
-        if MARKER in words:
-            words.discard(MARKER)  # it has a zero in it, which separates words here
-            found.append(np.array([hash_token(MARKER)], np.uint64))
-        found += _of_runs(np.frombuffer(b"\0".join(words), np.uint8))
-        if found:
-            _set(signature, np.unique(np.concatenate(found)), bits, hashes)
+            found.add(section, columns)
+        found.set(signature, bits, hashes)
+
+    def look_over(self, buffer: Buffer, upper: int) -> NDArray[np.void]:
+        """See IRecordScanner."""
+        return batches.look_over(buffer, upper)
+
+    def sign_batches(
+        self, pieces: Sequence[tuple[Buffer, NDArray[np.void]]], signature: bytearray | memoryview, hashes: int
+    ) -> list[NDArray[np.void]]:
+        """See IRecordScanner."""
+        bits = check_bits(len(signature) * 8)
+        check_hashes(hashes)
+        for buffer, rows in pieces:
+            check_rows(buffer, rows)
+        found = _Found()
+        signed = [self._sign_piece(buffer, rows, found) for buffer, rows in pieces]
+        found.set(signature, bits, hashes)
+        return signed
+
+    def _sign_piece(self, buffer: Buffer, rows: NDArray[np.void], found: _Found) -> NDArray[np.void]:
+        view, said = memoryview(buffer), []
+        names = (
+            "records",
+            "records_size",
+            "record_count",
+            "last_offset_delta",
+            "base_timestamp",
+            "max_timestamp",
+            "attributes",
+        )
+        for start, size, count, last, base, latest, attributes in zip(
+            *(rows[each].tolist() for each in names), strict=True
+        ):
+            section = Section(view[start : start + size], count)
+            try:
+                deltas = (
+                    found.add_few(section, last)
+                    if count < _FEW
+                    else found.add_many(section, self.columns(section, last))
+                )
+            except MalformedRecords as fault:
+                said.append((LATEST, EARLIEST, int(fault.reason)))
+                continue
+            times = [latest] if attributes & APPEND_TIME_BIT else [_within_64_bits(base + each) for each in deltas]
+            said.append((min(times), max(times), 0) if count else (LATEST, EARLIEST, 0))
+        return np.array(said, SIGNED)
+
+
+def _within_64_bits(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63
 
 
 # -- columns ------------------------------------------------------------------------------------------------------------
@@ -184,11 +225,47 @@ def _end_of_headers(section: Section, start: int, count: int, stop: int) -> int:
 # -- signatures ---------------------------------------------------------------------------------------------------------
 
 
-def _words(section: Buffer, columns: Columns) -> set[bytes]:
-    """All that is signed of a section whose columns these are."""
+class _Found:
+    """What is signed of some sections: hashes, and the tokens that plain Python has read."""
+
+    def __init__(self) -> None:
+        self._hashes: list[NDArray[np.uint64]] = []
+        self._words: set[bytes] = set()
+
+    def add(self, section: Section, columns: Columns) -> None:
+        """All of a section whose columns these are."""
+        if section.count < _FEW:
+            self._words |= _words(section.records, zip(*(column.tolist() for column in columns), strict=True))
+        else:
+            self._hashes += _hashes(section.records, columns, self._words)
+
+    def add_few(self, section: Section, last_offset_delta: int) -> list[int]:
+        """All of a section of few records; their timestamp deltas. Raises MalformedRecords."""
+        rows = list(records.walk(section.records, section.count, last_offset_delta))
+        self._words |= _words(section.records, rows)
+        return [row.timestamp_delta for row in rows]
+
+    def add_many(self, section: Section, columns: Columns) -> list[int]:
+        """All of a section whose columns these are; the timestamp deltas."""
+        self._hashes += _hashes(section.records, columns, self._words)
+        deltas: list[int] = columns.timestamp_delta.tolist()
+        return deltas
+
+    def set(self, signature: bytearray | memoryview, bits: int, hashes: int) -> None:
+        """Set their bits."""
+        found, words = self._hashes, self._words
+        if MARKER in words:
+            words.discard(MARKER)  # it has a zero in it, which separates words here
+            found.append(np.array([hash_token(MARKER)], np.uint64))
+        found += _of_runs(np.frombuffer(b"\0".join(words), np.uint8))
+        if found:
+            _set(signature, np.unique(np.concatenate(found)), bits, hashes)
+
+
+def _words(section: Buffer, rows: Iterable[tuple[int, ...]]) -> set[bytes]:
+    """All that is signed of a section whose records these are, each a `Row`."""
     found: set[bytes] = set()
-    for row in zip(*(column.tolist() for column in columns[2:]), strict=True):
-        key, key_length, value, value_length, start, count = row
+    for _, _, key, key_length, value, value_length, start, count in rows:
         found |= signed_tokens(
             section[key : key + key_length] if key_length > 0 else None,
             section[value : value + value_length] if value_length > 0 else None,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from chronik.errors import KafkaError
 from chronik.log.committed import Place, StoredBatch
 from chronik.search.messages import Costs
-from chronik.search.partition_index import DecodedBatch, PartitionIndex, decode
+from chronik.search.partition_index import PartitionIndex
+from chronik.search.pending import DecodedBatch, decode
 from chronik.wire.batches import BatchHeader
 
 
@@ -29,7 +30,7 @@ def batches(
     if in_block:
         hint = index.place(first)
     elif index.tail_is_kept and index.indexed_to <= at:
-        kept, read_to = list(index.tail), index.read_to
+        kept, read_to = index.tail, index.read_to
         for batch in kept:
             header = batch.header
             if header.next_offset > at and header.base_offset < following and (wanted is None or wanted(header)):

@@ -64,7 +64,7 @@ class Engine:
         partition = PartitionId(news.topic_id, news.partition)
         index = self._indexes.get(partition)
         if index is None:
-            files = CommittedFiles(self._disk, news.log)
+            files = CommittedFiles(self._disk, news.log, self.scanner)
             index = PartitionIndex(
                 self._disk, news.index, files, self.scanner, self._write, self._tell, self._block_bytes
             )

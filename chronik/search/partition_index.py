@@ -1,6 +1,7 @@
 """The signatures of one partition, made as its log grows, and what is not signed yet.
 
-The index follows the log in steps (`step`): it reads what became stable, decodes it, and signs it. As soon as `BLOCK_BYTES`
+The index follows the log in steps (`step`): it reads what became stable, decompresses it, and signs it; many batches at once,
+so that a log of batches of one record costs no more than its bytes (`chronik.search.pending`). As soon as `BLOCK_BYTES`
 are gathered they are a block of the open group; a full group is written to its file, and kept there. So the partition is at
 any time a row of groups, and behind them a **tail**: batches that are no block yet, decoded or not even read. Whoever searches
 looks at the candidates that the groups propose, and at all of the tail.
@@ -23,42 +24,18 @@ from numpy.typing import NDArray
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.interfaces import IDisk
 from chronik.log.cleaning import AbortedRange
-from chronik.log.committed import Bounds, CommittedFiles, Place, StoredBatch
+from chronik.log.committed import Bounds, CommittedFiles, Place, Run
+from chronik.native.batches import LATEST
 from chronik.native.hashing import HASHES
 from chronik.native.interfaces import IRecordScanner
-from chronik.native.sections import MalformedRecords, Section
+from chronik.search.pending import Pending, Piece, Tail, take
 from chronik.search.signatures import BLOCK_BYTES, GROUP_BLOCKS, Block, OpenGroup, WrittenGroup, signature_bits
-from chronik.wire.batches import HEADER_BYTES, BatchHeader
-from chronik.wire.compression import decompress
 
-MAX_DECODED_BYTES = 128 << 20
-"""What one batch may have uncompressed. A larger one is not searched."""
 GROUP_SUFFIX = ".signatures"
 
 _STEP_BYTES = 256 << 10
-_STEP_BATCHES = 128
-_DELTA_AT = 2
-"""Where a record's timestamp delta is, when its length takes one byte."""
 _BLOCKS_TO_TRY_AGAIN = 64
 _REMOVALS = 3
-_EARLIEST, _LATEST = -(2**63), 2**63 - 1
-
-
-class DecodedBatch(NamedTuple):
-    """A batch that counts, and its records, decompressed."""
-
-    header: BatchHeader
-    section: Section
-
-
-def decode(stored: StoredBatch) -> DecodedBatch | None:
-    """The batch with its records decompressed; None where that is impossible."""
-    header = stored.header
-    try:
-        records = decompress(header.codec, stored.data[HEADER_BYTES:], MAX_DECODED_BYTES)
-    except KafkaError:
-        return None
-    return DecodedBatch(header, Section(records, header.record_count))
 
 
 class Writing(Protocol):
@@ -115,9 +92,11 @@ class PartitionIndex:
         self.undecodable = 0
         self.damage = ""
         """Why indexing has ended, where the log is damaged."""
-        self._pending = _Pending(self._bits)
-        self._reading: Iterator[StoredBatch] | None = None
+        self._pending = Pending(self._bits)
+        self._reading: Iterator[Run] | None = None
         self._reading_to = 0
+        self._run: Run | None = None  # of `_reading`, signed up to `_row`
+        self._row = 0
         self._last: Place | None = None
         self._sealing: Generator[None, None, bytes] | None = None
         self._writing: tuple[Writing, OpenGroup] | None = None
@@ -126,14 +105,14 @@ class PartitionIndex:
 
     # -- following the log --------------------------------------------------------------------------------------------
 
-    def follow(self, bounds: Bounds, aborted: list[AbortedRange], limit: int = _LATEST) -> None:
+    def follow(self, bounds: Bounds, aborted: list[AbortedRange], limit: int = LATEST) -> None:
         """The log reaches so far now, and these transactions were aborted since the last time.
 
         What is on disk is taken up the first time, but for groups that go beyond offset `limit`: the log has lost what they
         were made of, and has other records there now.
         """
         if bounds.generation != self.files.bounds.generation:
-            self._reading = self._last = None
+            self._stop_reading()
             for places in self._places:
                 places[:] = -1
             self.drop_tail()  # compaction may have taken records of it
@@ -151,38 +130,33 @@ class PartitionIndex:
             return True
         if self.damage or self.read_to >= self.files.bounds.stable:
             return False
-        batches: list[DecodedBatch] = []
-        size = 0
         try:
-            for stored in self._more():
-                decoded = decode(stored)
-                self.read_to, self._last = stored.header.next_offset, stored.place
-                if decoded is None:
-                    self.undecodable += 1
-                    continue
-                self._pending.begin(stored.place)
-                batches.append(decoded)
-                size += len(decoded.section.records)
-                if size + self._pending.bytes >= self._block_bytes or size >= _STEP_BYTES:
-                    break
-                if len(batches) >= _STEP_BATCHES:
-                    break
-            else:
-                self._reading = None
-                self.read_to = max(self.read_to, self._reading_to)
+            run = self._next_run()
         except (KafkaError, OSError) as error:
             self._reading = None
             self.damage = str(error)
             self._tell(f"indexing {self._directory} has ended at offset {self.read_to}: {error}")
-        self._sign(batches)
+            return True
+        if run is None:
+            self._reading = None
+            self.read_to = max(self.read_to, self._reading_to)
+            return True
+        if self._row < len(run.rows):
+            self._sign(run)
+        if self._row < len(run.rows):
+            self.read_to = int(run.rows["following"][self._row - 1])
+        else:
+            self.read_to, self._run = run.following, None
+            if self.read_to >= self._reading_to:
+                self._reading = None
         if self._pending.bytes >= self._block_bytes:
             self._end_block()
         return True
 
     @property
-    def tail(self) -> list[DecodedBatch]:
+    def tail(self) -> Tail:
         """What is read but no block yet, while it is kept: from `indexed_to` to `read_to`."""
-        return self._pending.batches
+        return self._pending.tail
 
     @property
     def tail_is_kept(self) -> bool:
@@ -231,41 +205,49 @@ class PartitionIndex:
                 each.close()
                 self._disk.remove(self._path(each))
         del self.groups[at:], self._places[at:]
-        self._pending = _Pending(self._bits)
-        self._reading = self._last = self._sealing = None
+        self._pending = Pending(self._bits)
+        self._stop_reading()
+        self._sealing = None
         self.indexed_to = self.read_to = max(first, self.files.bounds.start)
 
     # -- blocks and groups --------------------------------------------------------------------------------------------
 
-    def _more(self) -> Iterator[StoredBatch]:
-        if self._reading is None:
-            self._reading_to = self.files.bounds.stable
-            self._reading = self.files.read(self.read_to, self._reading_to, self._last)
-        return self._reading
+    def _next_run(self) -> Run | None:
+        """The run that is being signed, or the next one; None when all was read up to where the log went at its beginning."""
+        if self._run is None:
+            if self._reading is None:
+                self._reading_to = self.files.bounds.stable
+                self._reading = self.files.runs(self.read_to, self._reading_to, self._last)
+            self._run, self._row = next(self._reading, None), 0
+        return self._run
 
-    def _sign(self, batches: list[DecodedBatch]) -> None:
-        while batches:
-            try:
-                self._scanner.sign([batch.section for batch in batches], self._pending.signature, HASHES)
-                break
-            except MalformedRecords as fault:  # some of its tokens are in the signature by now, which does no harm
-                del batches[fault.section]
-                self.undecodable += 1
-        for batch in batches:
-            self._pending.add(batch, *self._times_of(batch))
+    def _stop_reading(self) -> None:
+        """What was read of the log so far may not be what is there now."""
+        self._reading = self._run = self._last = None
 
-    def _times_of(self, batch: DecodedBatch) -> tuple[int, int]:
-        """The least and the largest timestamp of the records. Some clients put the last into the header, not the largest."""
-        header, section = batch
-        if header.log_append_time:
-            return header.max_timestamp, header.max_timestamp
-        if section.count == 1 and section.records[_DELTA_AT] == 0 and section.records[0] < 0x80:
-            return header.base_timestamp, header.base_timestamp
-        deltas = self._scanner.columns(section, header.last_offset_delta).timestamp_delta
-        return header.base_timestamp + int(deltas.min()), header.base_timestamp + int(deltas.max())
+    def _sign(self, run: Run) -> None:
+        """Sign the next piece of a run, to the end of the block at most."""
+        pending = self._pending
+        pending.begin(run.place(self._row))
+        pieces, following, undecodable = take(run, self._row, min(self._block_bytes - pending.bytes, _STEP_BYTES))
+        self._row, self._last = following, run.place(following - 1)
+        self.undecodable += undecodable
+        each = self._scanner.sign_batches([(piece.buffer, piece.rows) for piece in pieces], pending.signature, HASHES)
+        taken: list[Piece] = []
+        for piece, signed in zip(pieces, each, strict=True):
+            if signed["reason"].any():  # some tokens of these are in the signature by now, which does no harm
+                good = signed["reason"] == 0
+                self.undecodable += len(good) - int(good.sum())
+                piece, signed = piece._replace(rows=piece.rows[good]), signed[good]
+            if len(signed):
+                pending.add(piece.rows, signed)
+                taken.append(piece)
+        if pending.bytes < self._block_bytes:
+            for piece in taken:
+                pending.keep(piece)
 
     def _end_block(self) -> None:
-        pending, self._pending = self._pending, _Pending(self._bits)
+        pending, self._pending = self._pending, Pending(self._bits)
         first = self.indexed_to
         block = Block(
             first, self.read_to, pending.first_timestamp, pending.last_timestamp, pending.records, pending.bytes
@@ -400,50 +382,16 @@ class PartitionIndex:
                 self._sealing = None
             self._disk.remove(self._path(group))
         if self.read_to < start:
-            self._pending = _Pending(self._bits)
-            self._reading = self._last = None
+            self._pending = Pending(self._bits)
+            self._stop_reading()
             self.indexed_to = self.read_to = start
 
     def _begin_anew(self, why: str) -> None:
         self._tell(f"{self._directory}: {why}; the index is made anew")
-        self._pending = _Pending(self._bits)
-        self._reading = self._last = self._sealing = None
+        self._pending = Pending(self._bits)
+        self._stop_reading()
+        self._sealing = None
         self.damage = ""
         self.undecodable = self._write_from = 0
         self.indexed_to = self.read_to = self.files.bounds.start
         self.remove()  # the last: if it fails, nothing is indexed, and all is searched whole
-
-
-class _Pending:
-    """What will be the next block."""
-
-    def __init__(self, bits: int) -> None:
-        self.signature = bytearray(bits // 8)
-        self.place: Place | None = None
-        self.first_timestamp, self.last_timestamp = _LATEST, _EARLIEST
-        self.records = self.bytes = 0
-        self.batches: list[DecodedBatch] = []
-        self.kept_bytes = 0
-        self.dropped = False
-
-    def begin(self, place: Place) -> None:
-        """Note where its first batch is."""
-        if self.place is None:
-            self.place = place
-
-    def add(self, batch: DecodedBatch, first_timestamp: int, last_timestamp: int) -> None:
-        """Another batch, with the least and the largest timestamp of its records."""
-        size = len(batch.section.records)
-        self.first_timestamp = min(self.first_timestamp, first_timestamp)
-        self.last_timestamp = max(self.last_timestamp, last_timestamp)
-        self.records += batch.header.record_count
-        self.bytes += size
-        if not self.dropped:
-            self.batches.append(batch)
-            self.kept_bytes += size
-
-    def drop(self) -> None:
-        """Keep the batches no longer."""
-        self.batches = []
-        self.kept_bytes = 0
-        self.dropped = True

@@ -29,8 +29,9 @@ from chronik.search.batches import batches
 from chronik.search.document import Document
 from chronik.search.match import Matcher
 from chronik.search.messages import Costs
-from chronik.search.partition_index import DecodedBatch, PartitionIndex
+from chronik.search.partition_index import PartitionIndex
 from chronik.search.patterns import Patterns, TooManyPlaces
+from chronik.search.pending import DecodedBatch
 from chronik.search.required import Requirement
 from chronik.search.signatures import choose
 from chronik.search.splits.planning import Asked, Choice, are_proposed, choose_splits, pieces

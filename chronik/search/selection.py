@@ -23,8 +23,8 @@ from chronik.native.sections import Columns, MalformedRecords
 from chronik.search.batches import batches
 from chronik.search.document import Document
 from chronik.search.messages import Costs
-from chronik.search.partition_index import DecodedBatch
 from chronik.search.patterns import TooManyPlaces
+from chronik.search.pending import DecodedBatch
 from chronik.search.scan import SLICE_SECONDS, Limits, Part, headers_of, rows_at
 from chronik.search.signatures import choose
 

@@ -11,16 +11,17 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 import chronik.native.twin
-from chronik.errors import ErrorCode
+from chronik.errors import ErrorCode, KafkaError
+from chronik.native.batches import BATCH, EARLIEST, LATEST, SIGNED
 from chronik.native.hashing import HASHES, distinct_tokens, positions
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.library import find
 from chronik.native.records import headers, walk
 from chronik.native.sections import MalformedRecords, Reason, Section
 from chronik.native.signed import signed_tokens
-from chronik.wire.batches import HEADER_BYTES
+from chronik.wire.batches import HEADER_BYTES, assemble, assign_offsets, read_header, verify
 from chronik.wire.record_scan import write_varint
-from chronik.wire.records import Record, decode_records, encode_batch
+from chronik.wire.records import Codec, Record, decode_records, encode_batch
 from tests.native.texts import RECORDS, TEXTS, WITH_EXPONENTS, WITHOUT_EXPONENTS
 
 # One suite on two providers: hypothesis calls these different executors of the same test.
@@ -59,6 +60,33 @@ def record(*body, attributes=b"\0", more=0):
 
 
 PLAIN = (b"\0", b"\0", b"\x01", b"\x02v", b"\0")  # timestamp, offset, no key, the value "v", no headers
+
+
+def stored(fields, offset, codec=Codec.NONE, **options):
+    """A batch of these records as a log has it at an offset."""
+    records = [Record(i, when, key, value, h) for i, (key, value, when, h) in enumerate(fields)]
+    batch = encode_batch(records, codec=codec, **options)
+    assign_offsets(batch, offset, 3)
+    return batch
+
+
+def whole_batches(log, upper):
+    """What `look_over` says, by the code that reads batches one by one."""
+    position = 0
+    while True:
+        try:
+            header = verify(log, position)
+        except KafkaError:
+            return
+        following = min(max(header.next_offset, -(2**63)), 2**63 - 1)
+        yield (
+            position, header.size, position + HEADER_BYTES, header.size - HEADER_BYTES, header.base_offset, following,
+            header.base_timestamp, header.max_timestamp, header.producer_id, header.last_offset_delta, header.record_count,
+            header.attributes, header.attributes & 7,
+        )  # fmt: skip
+        position += header.size
+        if following >= upper:
+            return
 
 
 class RecordScannerContract:
@@ -254,6 +282,158 @@ class RecordScannerContract:
                 for at in positions(token, 8192, hashes):
                     expected[at >> 3] |= 1 << (at & 7)
             self.assertEqual(signature, expected)
+
+    # -- batches --
+
+    @given(st.lists(RECORDS, min_size=1, max_size=5), st.data())
+    @SETTINGS
+    def test_batches_are_looked_over_as_wire_reads_them(self, blocks, data):
+        log, offset = bytearray(), data.draw(st.integers(0, 2**40))
+        for fields in blocks:
+            codec = data.draw(st.sampled_from([Codec.NONE, Codec.LZ4, Codec.GZIP]))
+            log += stored(fields, offset, codec, producer_id=data.draw(st.sampled_from([-1, 7, 2**62])))
+            offset += len(fields)
+        for _ in range(data.draw(st.integers(0, 2))):
+            log[data.draw(st.integers(0, len(log) - 1))] = data.draw(st.integers(0, 255))
+        del log[data.draw(st.integers(0, len(log))) :]
+        upper = data.draw(st.integers(offset - 20, offset + 1))
+        expected = list(whole_batches(log, upper))
+        rows = self.scanner.look_over(log, upper)
+        self.assertEqual(rows.dtype, BATCH)
+        self.assertEqual(rows.tolist(), expected)
+
+    def test_headers_with_extremes(self):
+        """A header may say anything, as long as its CRC is right, and as to the offset even then."""
+        for base, delta, count, attributes in (
+            (2**63 - 1, 2**31 - 1, 2**31 - 1, -1), (-(2**63), -(2**31), -(2**31), -(2**15)), (2**63 - 1, -1, 0, 0),
+            (2**63 - 2, 0, -1, 0x77),
+        ):  # fmt: skip
+            header = read_header(batch_of([(None, b"v", 0, [])]))._replace(
+                base_offset=base, last_offset_delta=delta, record_count=count, attributes=attributes,
+                base_timestamp=-(2**63), max_timestamp=2**63 - 1, producer_id=-(2**63),
+            )  # fmt: skip
+            log = assemble(header, b"no records")
+            self.assertEqual(self.scanner.look_over(log, 2**63 - 1).tolist(), list(whole_batches(log, 2**63 - 1)))
+            self.assertEqual(len(self.scanner.look_over(log, 2**63 - 1)), 1)
+            (signed,) = self.scanner.sign_batches([(log, self.scanner.look_over(log, 0))], bytearray(64), HASHES)
+            self.assertNotEqual(int(signed["reason"][0]), 0)
+
+    def test_crcs_of_batches_of_all_sizes(self):
+        """One that is wrong ends it, wherever, however large; those before it stand."""
+        sizes = [*range(40), 500, *range(1970, 2000), 2040, 2048, 2049, 70_000, 3, 100_000, 5]
+        batches = [stored([(None, b"v" * size, 0, [])], n) for n, size in enumerate(sizes)]
+        log = bytearray().join(batches)
+        self.assertEqual(
+            self.scanner.look_over(memoryview(log), 10**9)["base_offset"].tolist(), list(range(len(sizes)))
+        )
+        at = 0
+        for number, batch in enumerate(batches):
+            for byte in {17, 20, 21, 60, len(batch) - 1}:
+                log[at + byte] ^= 0x10
+                self.assertEqual(len(self.scanner.look_over(log, 10**9)), number)
+                log[at + byte] ^= 0x10
+            at += len(batch)
+
+    def test_nothing_whole(self):
+        batch = stored([(None, b"v", 0, [])], 0)
+        for size in range(len(batch)):
+            self.assertEqual(len(self.scanner.look_over(batch[:size], 10)), 0)
+            self.assertEqual(len(self.scanner.look_over(bytes(size), 10)), 0)
+            self.assertEqual(len(self.scanner.look_over(b"\xff" * size, 10)), 0)
+        signature = bytearray(64)
+        (signed,) = self.scanner.sign_batches([(b"", self.scanner.look_over(b"", 1))], signature, HASHES)
+        self.assertEqual(len(signed), 0)
+        self.assertEqual(self.scanner.sign_batches([], signature, HASHES), [])
+        self.assertEqual(signature, bytes(64))
+
+    @given(st.lists(RECORDS, min_size=1, max_size=4), st.data())
+    @SETTINGS
+    def test_batches_are_signed_as_sections_are(self, blocks, data):
+        """And timed; what is wrong with one is said of that one, and changes nothing for the others."""
+        log, tokens, expected = bytearray(), set(), []
+        for fields in blocks:
+            section = bytearray(section_of(fields).records)
+            if data.draw(st.integers(0, 2)) == 0:
+                section[data.draw(st.integers(0, len(section) - 1))] = data.draw(st.integers(0, 255))
+            header = read_header(batch_of(fields))._replace(
+                record_count=len(fields) + data.draw(st.sampled_from([0, 0, 0, 0, -1, 1])),
+                last_offset_delta=data.draw(
+                    st.sampled_from([len(fields) - 1, len(fields), 2**31 - 1, len(fields) - 2])
+                ),
+                base_timestamp=data.draw(st.sampled_from([fields[0][2], 2**63 - 1, -(2**63)])),
+                attributes=data.draw(st.sampled_from([0, 8])),
+            )
+            log += assemble(header, section)
+            try:
+                rows = list(walk(section, header.record_count, header.last_offset_delta))
+            except MalformedRecords as fault:
+                expected.append((LATEST, EARLIEST, fault.reason))
+                continue
+            times = [(row.timestamp_delta + header.base_timestamp + 2**63) % 2**64 - 2**63 for row in rows]
+            if header.log_append_time:
+                times = [header.max_timestamp] * len(rows)
+            expected.append((min(times, default=LATEST), max(times, default=EARLIEST), 0))
+            content = self.scanner.columns(Section(section, header.record_count), ANY)
+            for key, value, some in zip(
+                zip(content.key_start, content.key_length, strict=True),
+                zip(content.value_start, content.value_length, strict=True),
+                zip(content.headers_start, content.header_count, strict=True),
+                strict=True,
+            ):
+                whole = Section(section, 0)
+                tokens |= signed_tokens(part(whole, key), part(whole, value), headers(section, *map(int, some)))
+        table = self.scanner.look_over(log, 2**62)
+        self.assertEqual(len(table), len(blocks))
+        signature = bytearray(BITS // 8)
+        (signed,) = self.scanner.sign_batches([(log, table)], signature, HASHES)
+        self.assertEqual(signed.dtype, SIGNED)
+        self.assertEqual(signed.tolist(), expected)
+        wanted = signature_of(tokens)
+        if all(reason == 0 for _, _, reason in expected):
+            self.assertEqual(signature, wanted)
+        else:
+            self.assertEqual(bytes(a & b for a, b in zip(signature, wanted, strict=True)), bytes(wanted))
+
+    def test_some_of_the_batches_are_signed(self):
+        log = bytearray().join(stored([(None, b"word%d" % n, n, [])], n) for n in range(9))
+        table = self.scanner.look_over(log, 9)
+        for some in (table[2:5], table[::3], table[[8, 1]], table[:0]):
+            signature = bytearray(BITS // 8)
+            (signed,) = self.scanner.sign_batches([(log, some)], signature, HASHES)
+            self.assertEqual(signed["first_timestamp"].tolist(), some["base_offset"].tolist())
+            self.assertEqual(signature, signature_of({b"word%d" % n for n in some["base_offset"]}))
+
+    def test_rows_of_something_else_are_refused(self):
+        log = stored([(None, b"some words", 0, [])], 0)
+        for column, value in (
+            ("records", -1), ("records", 62), ("records", 2**63 - 1), ("records_size", -1),
+            ("records_size", len(log) - 60), ("records_size", 2**31), ("records_size", 2**63 - 1),
+        ):  # fmt: skip
+            table = self.scanner.look_over(log, 1).copy()
+            table[column] = value
+            pieces = [(log, self.scanner.look_over(log, 1)), (log, table)]
+            self.assertRaises(ValueError, self.scanner.sign_batches, pieces, bytearray(64), HASHES)
+        pieces = [(log, self.scanner.look_over(log, 1))]
+        self.assertRaises(ValueError, self.scanner.sign_batches, [(log, np.zeros(3))], bytearray(64), HASHES)
+        self.assertRaises(ValueError, self.scanner.sign_batches, pieces, bytearray(9), HASHES)
+        self.assertRaises(ValueError, self.scanner.sign_batches, pieces, bytearray(64), 0)
+
+    def test_records_are_where_the_rows_say(self):
+        """In several buffers, behind other things, not in the order of the batches."""
+        batches = [stored([(None, b"word%d" % n, n, [])], n) for n in range(4)]
+        table = np.concatenate([self.scanner.look_over(batch, 9) for batch in batches])
+        sections = [bytes(batch[HEADER_BYTES:]) for batch in batches]
+        table["position"] = table["size"] = -1
+        table["records"] = [5, 0, len(sections[1]), 0]
+        pieces = [
+            (b"12345" + sections[0], table[:1]),
+            (sections[1] + sections[2], table[[2, 1]]),
+            (sections[3], table[3:]),
+        ]
+        signature = bytearray(BITS // 8)
+        signed = self.scanner.sign_batches(pieces, signature, HASHES)
+        self.assertEqual([each["first_timestamp"].tolist() for each in signed], [[0], [2, 1], [3]])
+        self.assertEqual(signature, signature_of({b"word0", b"word1", b"word2", b"word3"}))
 
     def test_signatures_of_no_size(self):
         for size in (0, 1, 7, 9, 12):

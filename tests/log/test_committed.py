@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+import numpy as np
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+import chronik.log.committed
 from chronik.errors import KafkaError
 from chronik.log.cleaning import AbortedRange
-from chronik.log.committed import Bounds, CommittedFiles, Place
+from chronik.log.committed import AbortedTransactionsTold, Bounds, CommittedFiles, Place
 from chronik.log.log import Log, LogConfig
 from chronik.log.memory import MemoryDisk
-from chronik.wire.records import decode_records, split_batches
-from tests.log.batches import append, end
+from chronik.native.scanner import make_scanner
+from chronik.native.twin import NumpyScanner
+from chronik.wire.records import assign_offsets, decode_records, split_batches
+from tests.log.batches import append, end, produced
 from tests.log.compacting import append_keyed, compact
 
 DIRECTORY = "/logs/t-0"
@@ -66,9 +70,11 @@ def by_the_files(files, offset, upper, hint=None):
 
 
 class CommittedFilesTests(SynchronousTestCase):
+    scanner = make_scanner()
+
     def test_nothing_is_there(self):
         disk, log = make()
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         self.assertEqual(by_the_files(files, 0, 100), [])
         files.follow(*told(log))
         self.assertEqual(by_the_files(files, 0, 100), [])
@@ -77,7 +83,7 @@ class CommittedFilesTests(SynchronousTestCase):
         disk, log = make()
         for _ in range(50):
             append(log, 3)
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(*told(log))
         whole = by_the_files(files, 0, 1000)
         self.assertEqual(len(whole), 150)
@@ -96,7 +102,7 @@ class CommittedFilesTests(SynchronousTestCase):
         append(log, 2, producer_id=1, transactional=True)  # 0, 1
         append(log)  # 2
         append(log, 1, producer_id=2, transactional=True)  # 3
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(*told(log))
         self.assertEqual(by_the_files(files, 0, 100), [])
         end(log, 1, commit=False)  # 4
@@ -113,7 +119,7 @@ class CommittedFilesTests(SynchronousTestCase):
     def test_damage_is_told(self):
         disk, log = make()
         append(log, 3)
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(*told(log))
         content = disk._files[f"{DIRECTORY}/{0:020d}.log"]
         content[80] ^= 1
@@ -122,7 +128,7 @@ class CommittedFilesTests(SynchronousTestCase):
     def test_committed_data_that_is_not_there_is_told(self):
         disk, log = make()
         append(log, 3)
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(Bounds(0, 10))
         self.assertRaises(KafkaError, by_the_files, files, 0, 10)
 
@@ -132,13 +138,13 @@ class CommittedFilesTests(SynchronousTestCase):
         st.integers(0, 130),
         st.integers(0, 130),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     def test_spans_leave_out_only_what_is_older(self, times, since, offset, upper):
         disk, log = make()
         for time in times:
             append(log, 2, timestamp=1000 * time, size=60)
         log.flush()
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(*told(log))
         spans = files.spans(offset, upper, 1000 * since)
         wanted = {
@@ -159,7 +165,7 @@ class CommittedFilesTests(SynchronousTestCase):
         for time in range(100):
             append(log, 2, timestamp=1000 * time, size=60)
         log.flush()
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         files.follow(*told(log))
         self.assertEqual(files.spans(0, 1000), ([(0, 200)], len(log.segments), 0))
         spans = files.spans(0, 1000, 95_000)
@@ -170,11 +176,11 @@ class CommittedFilesTests(SynchronousTestCase):
         self.assertEqual(files.spans(300, 1000).offsets, [])
 
     @given(st.integers(0, 2**32))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     def test_it_reads_what_the_log_reads(self, seed):
         chance = random.Random(seed)
         disk, log = make()
-        files = CommittedFiles(disk, DIRECTORY)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
         since, sequences, now = 0, {}, 1000
         places = []
         amid = []
@@ -239,3 +245,124 @@ class CommittedFilesTests(SynchronousTestCase):
             else:
                 log.roll(now)
             check()
+
+
+class CommittedFilesByNumpyTests(CommittedFilesTests):
+    scanner = NumpyScanner()
+
+
+class PiecesTests(SynchronousTestCase):
+    """One segment, read in pieces that end anywhere."""
+
+    scanner = make_scanner()
+    PATH = f"{DIRECTORY}/{0:020d}.log"
+
+    def files(self, batches, upper=None, piece_bytes=1 << 18, then=b""):
+        """A reader of one segment of these batches, each of them a record, and what follows them."""
+        self.patch(chronik.log.committed, "_PIECE_BYTES", piece_bytes)
+        self.disk = MemoryDisk()
+        self.disk.make_directory(DIRECTORY, durable=False)
+        self.disk.replace(self.PATH, b"".join(batches) + then)
+        files = CommittedFiles(self.disk, DIRECTORY, self.scanner)
+        files.follow(Bounds(0, len(batches) if upper is None else upper))
+        return files
+
+    def batches(self, count, **options):
+        made = []
+        for offset in range(count):
+            batch, _ = produced(**options)
+            assign_offsets(batch, offset, 0)
+            made.append(bytes(batch))
+        return made
+
+    def test_runs_are_what_single_batches_are(self):
+        batches = self.batches(30)
+        for piece_bytes in (62, 100, 101, 500, 1 << 18):
+            files = self.files(batches, 27, piece_bytes)
+            for first, upper in ((0, 27), (0, 99), (3, 17), (26, 27), (5, 5)):
+                found = [
+                    run.buffer[at : at + size]
+                    for run in files.runs(first, upper)
+                    for at, size in zip(run.rows["position"], run.rows["size"], strict=True)
+                ]
+                self.assertEqual(found, batches[first : min(upper, 27)])
+                stored = list(files.read(first, upper))
+                self.assertEqual([bytes(each.data) for each in stored], found)
+                self.assertEqual(
+                    [each.place.position for each in stored],
+                    [len(batches[0]) * n for n in range(first, min(upper, 27))],
+                )
+
+    def test_a_batch_that_is_larger_than_a_piece(self):
+        batches = self.batches(9, size=3000)
+        batches[4] = self.batches(5)[4]
+        for piece_bytes in (62, 100, 1000, 4000):
+            files = self.files(batches, None, piece_bytes)
+            self.assertEqual([bytes(each.data) for each in files.read(0, 9)], batches)
+
+    def test_runs_may_be_empty_and_come_to_an_end(self):
+        """Of transactions that were aborted, and of their markers, nothing counts."""
+        disk, log = make()
+        for _ in range(20):
+            append(log, 2, producer_id=1, sequence=log.end_offset // 3 * 2, transactional=True)
+            end(log, 1, commit=False)
+            log.producers.committed(log.end_offset)
+        files = CommittedFiles(disk, DIRECTORY, self.scanner)
+        files.follow(*told(log))
+        runs = list(files.runs(0, 60))
+        self.assertEqual(sum(len(run.rows) for run in runs), 0)
+        self.assertEqual(runs[-1].following, 60)
+
+    def test_damage_is_told_behind_what_is_before_it(self):
+        """Wherever the pieces end."""
+        batches = self.batches(20)
+        before, bad, after = batches[:13], batches[13], batches[14:]
+        flipped = bytes([bad[70] ^ 1])
+        for piece_bytes in (62, 100, 1000, 1 << 18):
+            for damaged, line in (
+                ([bad[:70] + flipped + bad[71:], *after], "the batch at offset 13 has CRC 0x"),
+                ([bad[:16] + b"\1" + bad[17:], *after], "records of format 1 at position 0"),
+                ([bad[:16] + b"\7" + bad[17:], *after], "magic 7 at position 0"),
+                ([bad[:8] + b"\0\0\0\x30" + bad[12:], *after], "a batch length of 48 at position 0"),
+                ([bad[:8] + b"\xff\xff\xff\xff" + bad[12:], *after], "a batch length of -1 at position 0"),
+                ([bad[:8] + b"\x7f\xff\xff\xff" + bad[12:], *after], f"has 2147483659 bytes, {7 * len(bad)} remain"),
+                ([bad[:80]], f"has {len(bad)} bytes, 80 remain"),
+                ([bad[:10]], "10 bytes at position 0 are too few for a batch header"),
+            ):
+                files, found = self.files([*before, *damaged], 20, piece_bytes), []
+                fault = self.assertRaises(KafkaError, lambda read=files.read, to=found: to.extend(read(0, 20)))
+                self.assertEqual([each.header.base_offset for each in found], list(range(13)))
+                self.assertIn(line, str(fault))
+
+    def test_what_follows_the_bounds_is_not_judged(self):
+        """It may be half written, or cut and written anew."""
+        batches = self.batches(10)
+        for then in (b"\xff" * 300, batches[0][:50], bytes(40)):
+            for piece_bytes in (100, 1 << 18):
+                self.assertEqual(len(list(self.files(batches, 10, piece_bytes, then).read(0, 10))), 10)
+
+    def test_a_file_that_shrinks_amid_it(self):
+        batches = self.batches(10)
+        files = self.files(batches, None, 250)
+        reading = files.read(0, 10)
+        next(reading)
+        self.disk.replace(self.PATH, b"".join(batches)[: 5 * len(batches[0]) + 70])
+        fault = self.assertRaises(KafkaError, list, reading)
+        self.assertIn(f"has {len(batches[0])} bytes, 70 remain", str(fault))
+
+
+class PiecesByNumpyTests(PiecesTests):
+    scanner = NumpyScanner()
+
+
+class AbortedTransactionsToldTests(SynchronousTestCase):
+    @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5), st.integers(0, 4))), st.data())
+    def test_which_are_among_them(self, transactions, data):
+        told, spans, at = AbortedTransactionsTold(), set(), 0
+        for producer, gap, size in transactions:
+            told.add([AbortedRange(producer, at + gap, at + gap + size)])
+            spans |= {(producer, offset) for offset in range(at + gap, at + gap + size + 1)}
+            at += gap + size
+        asked = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, at + 3))))
+        producers, offsets = (np.array([each[n] for each in asked], np.int64) for n in (0, 1))
+        self.assertEqual(told.among(producers, offsets).tolist(), [each in spans for each in asked])

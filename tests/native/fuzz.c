@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "native.h"
+#include "batches.h"
 #include "signer.h"
 
-enum { BLOCKS = 0x110000 / 128, ROOM = 1 << 14 };
+enum { BLOCKS = 0x110000 / 128, ROOM = 1 << 14, MOST_BATCHES = 3 };
 
 static uint64_t state;
 
@@ -137,6 +137,79 @@ static void read_section(const chronik_section *given, const chronik_unicode *un
     free(scratch);
 }
 
+static void put(uint8_t *at, int bytes, uint64_t value) {
+    for (; bytes; value >>= 8) at[--bytes] = (uint8_t)value;
+}
+
+/* Batches of such sections, whose headers say anything though their CRCs are right; every other time damaged after that. */
+static size_t batches(uint8_t *out) {
+    size_t size = 0;
+    for (uint32_t n = chance(MOST_BATCHES + 1); n; n--) {
+        uint8_t *header = out + size;
+        int64_t records;
+        size_t length = section(header + HEADER_BYTES, &records);
+        put(header, 8, chance(9) ? chance(1000) : state);
+        put(header + 8, 4, HEADER_BYTES - 12 + length);
+        put(header + 12, 4, 0);
+        header[16] = 2;
+        put(header + 21, 2, chance(2) ? 0 : chance(16));
+        put(header + 23, 4, chance(3) ? INT32_MAX : chance(9) ? chance(4) : state);
+        put(header + 27, 8, chance(9) ? chance(1000) : state);
+        put(header + 35, 22, state);
+        put(header + 57, 4, (uint64_t)records);
+        put(header + 17, 4, crc32c(header + CRC_START, HEADER_BYTES - CRC_START + length));
+        size += HEADER_BYTES + length;
+    }
+    if (chance(2)) return size;
+    for (uint32_t n = chance(3); n && size; n--) out[chance(chance(2) ? (uint32_t)size : size < 20 ? 1 : 20)] = (uint8_t)chance(256);
+    return !chance(2) && size ? chance((uint32_t)size) : size;
+}
+
+/* Looks over a log and signs its batches; what becomes of each is what becomes of its columns. */
+static void read_log(const uint8_t *log, size_t length, const chronik_unicode *unicode, uint64_t *fine) {
+    int64_t most = (int64_t)length / HEADER_BYTES, next = 0, longest = 0;
+    chronik_batch *rows = malloc((size_t)most * sizeof *rows);
+    int64_t found = chronik_look_over(log, (int64_t)length, chance(2) ? 500 : INT64_MAX, chance(2) ? INT64_MAX : 100, rows, most);
+    for (int64_t n = 0; n < found; n++) {
+        if (rows[n].position != next || rows[n].size < HEADER_BYTES || rows[n].size > (int64_t)length - next) {
+            fprintf(stderr, "a row is out of bounds\n");
+            abort();
+        }
+        next += rows[n].size;
+        if (rows[n].records_size > longest) longest = rows[n].records_size;
+    }
+    uint8_t *bits = calloc(64, 1), *scratch = malloc((size_t)longest);
+    chronik_signature signature = {bits, 511, 8};
+    chronik_signed *signed_rows = malloc((size_t)found * sizeof *signed_rows);
+    chronik_piece piece = {log, (int64_t)length, rows, found, signed_rows};
+    if (chronik_sign_batches(&piece, 1, unicode, &signature, scratch)) abort();
+    for (int64_t n = 0; n < found; n++) {
+        chronik_fault fault;
+        int64_t size = rows[n].records_size, count = rows[n].record_count;
+        int64_t *times = malloc(count > 0 && count <= size / 7 ? (size_t)count * 8 : 0);
+        int32_t *numbers = malloc(count > 0 && count <= size / 7 ? (size_t)count * 4 * 7 : 0);
+        if (signed_rows[n].reason != chronik_columns(log + rows[n].records, size, count, rows[n].last_offset_delta,
+                                                     times, numbers, &fault)) {
+            fprintf(stderr, "columns and batches say different things\n");
+            abort();
+        }
+        if (!signed_rows[n].reason && count && signed_rows[n].first_timestamp > signed_rows[n].last_timestamp) abort();
+        *fine += !signed_rows[n].reason;
+        free(numbers);
+        free(times);
+    }
+    if (found && !chance(3)) { /* rows of something else: refused, or within the buffer as well */
+        chronik_batch *row = rows + chance((uint32_t)found);
+        int64_t *place = chance(2) ? &row->records : &row->records_size;
+        *place = chance(2) ? (int64_t)chance((uint32_t)length + 3) - 1 : chance(2) ? (int64_t)state : -(int64_t)chance(9);
+        if (row->records_size <= longest) chronik_sign_batches(&piece, 1, unicode, &signature, scratch);
+    }
+    free(signed_rows);
+    free(scratch);
+    free(bits);
+    free(rows);
+}
+
 int main(int count, char **arguments) {
     if (count != 4) return 2;
     FILE *file = fopen(arguments[1], "rb");
@@ -146,10 +219,10 @@ int main(int count, char **arguments) {
     fclose(file);
     chronik_unicode unicode = {exactly(table, BLOCKS * 2), exactly(table + BLOCKS * 2, size - BLOCKS * 2)};
     state = strtoull(arguments[2], NULL, 10) * 2 + 1;
-    uint64_t rounds = strtoull(arguments[3], NULL, 10), fine = 0, markers = 0;
+    uint64_t rounds = strtoull(arguments[3], NULL, 10), fine = 0, markers = 0, signed_batches = 0;
     static signer to;
     for (uint64_t n = 0; n < rounds; n++) {
-        static uint8_t room[ROOM * 16];
+        static uint8_t room[MOST_BATCHES * ROOM * 16];
         int64_t records;
         size_t length = section(room, &records);
         uint8_t *content = exactly(room, length);
@@ -168,9 +241,14 @@ int main(int count, char **arguments) {
         markers += (uint64_t)needs_marker(content, length);
         free(resolved);
         free(content);
+
+        length = batches(room);
+        content = exactly(room, length);
+        read_log(content, length, &unicode, &signed_batches);
+        free(content);
     }
-    printf("%llu sections, %llu of them whole, %llu texts with a marker\n", (unsigned long long)rounds, (unsigned long long)fine,
-           (unsigned long long)markers);
+    printf("%llu sections, %llu of them whole, %llu texts with a marker, %llu batches signed\n", (unsigned long long)rounds,
+           (unsigned long long)fine, (unsigned long long)markers, (unsigned long long)signed_batches);
     free((void *)(uintptr_t)unicode.blocks);
     free((void *)(uintptr_t)unicode.entries);
     return 0;

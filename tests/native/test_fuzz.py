@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from chronik.native import sources
 from chronik.native.build import compilers
 from chronik.native.sources import HERE, SOURCES
 from chronik.native.unicode import flat
@@ -39,8 +41,8 @@ def fuzz(seed: int, rounds: int, options: list[str] = _OPTIONS) -> subprocess.Co
                 break
         else:
             raise SkipTest("there is no C compiler with sanitizers")
-        sources = [str(HERE / name) for name in SOURCES]
-        subprocess.run([*made, "-I", str(HERE), *sources, str(_FUZZER)], check=True)
+        files = [str(HERE / name) for name in SOURCES]
+        subprocess.run([*made, "-I", str(HERE), *files, str(_FUZZER)], check=True)
         table.write_bytes(flat().blocks.tobytes() + flat().entries.tobytes())
         return subprocess.run([str(program), str(table), str(seed), str(rounds)], capture_output=True, text=True)
 
@@ -49,23 +51,31 @@ class FuzzTests(SynchronousTestCase):
     def test_hostile_bytes_stay_within_bounds(self):
         done = fuzz(2026, 30_000)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        rounds, whole, markers = (int(number) for number in re.findall(r"\d+", done.stdout))
+        rounds, whole, markers, signed = (int(number) for number in re.findall(r"\d+", done.stdout))
         self.assertEqual(rounds, 30_000)
         self.assertTrue(rounds * 0.2 < whole < rounds * 0.8, done.stdout)
         self.assertGreater(markers, 100)
+        self.assertTrue(rounds * 0.2 < signed < rounds, done.stdout)
 
     def test_a_read_out_of_bounds_is_found(self):
-        """The sanitizers see what they are there for: with a planted fault, the check of a length left out."""
-        source = (HERE / "records.c").read_text()
-        check = "if (length < -1 || length > stop - here.at) return LENGTH;"
-        self.assertIn(check, source)
+        """The sanitizers see what they are there for: with a planted fault, a check that is left out."""
+        self.find("records.c", "if (length < -1 || length > stop - here.at) return LENGTH;", "")
+        self.find("batches.c", " || size > length - position) break;", ") break;")
+        self.find("sign.c", " || records > piece->length - size) return 0;", ") return 0;")
+
+    def find(self, name, check, instead):
+        """The fuzzer finds that a source lacks a check."""
         with tempfile.TemporaryDirectory() as directory:
             for path in HERE.glob("*.[ch]"):
-                (Path(directory) / path.name).write_text(path.read_text().replace(check, ""))
+                shutil.copy(path, directory)
+            source = (HERE / name).read_text()
+            self.assertEqual(source.count(check), 1)
+            (Path(directory) / name).write_text(source.replace(check, instead))
             self.patch(sys.modules[__name__], "HERE", Path(directory))
             done = fuzz(2026, 30_000)
+        self.patch(sys.modules[__name__], "HERE", sources.HERE)
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("AddressSanitizer", done.stderr)
+        self.assertRegex(done.stderr, "AddressSanitizer|a row is out of bounds")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class Searched:
 
     def records(self):
         """Every record that counts, as a document."""
-        files = CommittedFiles(self.disk, self.directory)
+        files = CommittedFiles(self.disk, self.directory, SCANNER)
         bounds, aborted = told(self.log)
         files.follow(bounds, aborted)
         found = [

@@ -18,6 +18,7 @@ from chronik.native.signed import signed_tokens
 from chronik.search.partition_index import GROUP_SUFFIX, PartitionIndex
 from chronik.search.signatures import WrittenGroup
 from chronik.wire.batches import HEADER_BYTES, assemble
+from chronik.wire.compression import decompress
 from chronik.wire.records import Codec, Record, check_produced, decode_records, encode_batch
 from tests.log.batches import end
 from tests.log.compacting import append_keyed, compact
@@ -66,7 +67,7 @@ class Indexed:
         """A new process: only what is on disk is known."""
         self.since = 0
         self.index = PartitionIndex(
-            self.disk, INDEX, CommittedFiles(self.disk, LOG), SCANNER, self.write, self.lines.append, BLOCK
+            self.disk, INDEX, CommittedFiles(self.disk, LOG, SCANNER), SCANNER, self.write, self.lines.append, BLOCK
         )
 
     def write(self, job):
@@ -130,11 +131,15 @@ class PartitionIndexTests(SynchronousTestCase):
             self.assertEqual(row[-1][1], index.indexed_to)
         self.assertLessEqual(index.indexed_to, index.read_to)
         if index.tail_is_kept:
-            kept = {
-                batch.header.base_offset for batch in index.tail if batch.header.next_offset > index.files.bounds.start
-            }
-            wanted = {s.header.base_offset for s in index.files.read(index.indexed_to, index.read_to)}
-            self.assertLessEqual(wanted, kept)
+            kept = {batch.header.base_offset: batch for batch in index.tail}
+            for stored in index.files.read(index.indexed_to, index.read_to):
+                expected = decompress(stored.header.codec, stored.data[HEADER_BYTES:], 1 << 27)
+                batch = kept.pop(stored.header.base_offset)
+                self.assertEqual(
+                    (batch.header, bytes(batch.section.records), batch.section.count),
+                    (stored.header, bytes(expected), stored.header.record_count),
+                )
+            self.assertLessEqual(max(kept, default=-1), index.files.bounds.start)
         holders = {}
         for offset, record in records.items():
             for token in signed_tokens(record.key, record.value, ()):
@@ -186,6 +191,59 @@ class PartitionIndexTests(SynchronousTestCase):
         self.assertIn(0, indexed.reached(b"before"))
         self.assertIn(3, indexed.reached(b"after"))
 
+    def test_batches_of_one_record(self):
+        """Compressed or not, in any order: blocks and tail are of whole batches, and count them all."""
+        chance = random.Random(3)
+        for codecs in ([Codec.NONE], [Codec.LZ4], [Codec.NONE, Codec.LZ4], [Codec.NONE] * 99 + [Codec.ZSTD]):
+            indexed, size = Indexed(), 0
+            for number in range(1500):
+                value = b"message %d of word%d" % (number, number * 31)
+                indexed.append([value], chance.choice(codecs), 5000 + chance.randrange(100))
+                size += len(encode_batch([Record(0, 1, None, value)])) - HEADER_BYTES
+                if not number % 400:
+                    indexed.settle()
+            indexed.settle()
+            self.check(indexed, random.Random(1))
+            index, table = indexed.index, indexed.index.groups[0].table
+            self.assertGreater(len(table), 5)
+            self.assertEqual(int(table["records"].sum()) + len(index.tail), 1500)
+            self.assertEqual(int(table["bytes"].sum()) + sum(len(batch.section.records) for batch in index.tail), size)
+            self.assertTrue((table["bytes"] >= BLOCK).all() and (table["bytes"] < BLOCK + 60).all())
+            self.assertTrue((table["first_timestamp"] >= 5000).all() and (table["last_timestamp"] < 5100).all())
+            self.assertLess(len(indexed.reached(b"word310") - set(range(index.indexed_to, 1500))), 300)
+            for first in table["first"].tolist():
+                self.assertEqual(index.place(first), next(index.files.read(first, 1500)).place)
+            # What is kept is the tail, not all that was read with it.
+            self.assertLess(index.tail_bytes, 8 * BLOCK)
+
+    def test_what_cannot_be_decoded_amid_others(self):
+        """It takes none of them with it."""
+        good, bad = [Record(0, 5, None, b"good")], []
+        for section in (b"\x14\0\0\x02\x01\x06bad\0\0", b"\x10\0\0\0\x01\x06bad", b"\x10\0\0\0\x01\x06bad\0\0"):
+            bad.append(assemble(check_produced(encode_batch(good)), section))
+        two = encode_batch([Record(0, 5, None, b"good"), Record(1, 5, None, b"bad")])
+        at = two.index(b"\x02\x01\x06bad")  # the offset of the second, which becomes the tenth
+        bad.append(assemble(check_produced(two), bytes(two[HEADER_BYTES:at]) + b"\x14" + bytes(two[at + 1 :])))
+        indexed = Indexed()
+        for batch in [encode_batch(good), *bad] * 10:
+            indexed.log.append(memoryview(bytearray(batch)), check_produced(batch), 0, 1000)
+        indexed.settle()
+        self.assertEqual((indexed.index.undecodable, indexed.index.damage), (40, ""))
+        self.assertEqual(len(indexed.index.tail), 10)
+        self.assertEqual({bytes(batch.section.records)[-5:] for batch in indexed.index.tail}, {b"good\0"})
+
+    def test_times_beyond_all_bounds(self):
+        """They go round as in every reader of 64 bits, and end nothing."""
+        indexed = Indexed()
+        records = [Record(0, 0, None, b"x" * 5000), Record(1, 1 << 62, None, b"y")]
+        batch = encode_batch(records)
+        header = check_produced(batch)._replace(base_timestamp=2**63 - 1, max_timestamp=2**63 - 1)
+        far = assemble(header, bytes(batch[HEADER_BYTES:]))
+        indexed.log.append(memoryview(far), check_produced(far), 0, 1000)
+        indexed.settle()
+        (block,) = indexed.index.groups[0].table.tolist()
+        self.assertEqual(block[2:4], (2**62 - 1 - 2**63, 2**63 - 1))
+
     def test_what_compaction_takes_is_in_no_tail(self):
         indexed = Indexed(compacted=True)
         for number in range(3):
@@ -196,7 +254,7 @@ class PartitionIndexTests(SynchronousTestCase):
         indexed.log.flush()
         compact(indexed.log, indexed.disk, 10_000)
         indexed.follow()
-        self.assertEqual((indexed.index.tail, indexed.index.tail_is_kept), ([], False))
+        self.assertEqual((list(indexed.index.tail), indexed.index.tail_is_kept), ([], False))
         self.assertEqual(list(indexed.records()), [2])
 
     def test_a_stop_in_order_and_a_kill(self):
@@ -332,6 +390,21 @@ class PartitionIndexTests(SynchronousTestCase):
         self.assertIn("CRC", indexed.index.damage)
         self.assertEqual(indexed.index.read_to, 1)
 
+    def test_a_damaged_log_of_small_batches_ends_there_too(self):
+        indexed = Indexed()
+        for number in range(100):
+            indexed.append([b"word%d" % number])
+        whole = indexed.disk._files[f"{LOG}/{0:020d}.log"]
+        whole[len(whole) * 70 // 100 + 40] ^= 1
+        indexed.settle()
+        self.assertIn("CRC", indexed.index.damage)
+        self.assertEqual(len(indexed.lines), 1)
+        self.assertIn(
+            f"indexing {INDEX} has ended at offset {indexed.index.read_to}: CORRUPT_MESSAGE: ", indexed.lines[0]
+        )
+        self.assertEqual(len(indexed.index.tail), indexed.index.read_to)
+        self.assertIn(indexed.index.read_to, (69, 70, 71))
+
     def test_the_log_is_cut(self):
         indexed = Indexed()
         for number in range(20):
@@ -374,7 +447,9 @@ class PartitionIndexTests(SynchronousTestCase):
         self.assertEqual(len(indexed.index.tail), 1)
         self.assertGreater(indexed.index.tail_bytes, 0)
         indexed.index.drop_tail()
-        self.assertEqual((indexed.index.tail, indexed.index.tail_bytes, indexed.index.tail_is_kept), ([], 0, False))
+        self.assertEqual(
+            (list(indexed.index.tail), indexed.index.tail_bytes, indexed.index.tail_is_kept), ([], 0, False)
+        )
         for _ in range(30):
             indexed.append([b"b"] * 50)
         indexed.settle()
@@ -392,7 +467,10 @@ class PartitionIndexTests(SynchronousTestCase):
         for _ in range(chance.randrange(20, 120)):
             log, act = indexed.log, chance.random()
             now += 10
-            if act < 0.4:
+            if act < 0.1:
+                for _ in range(chance.randrange(60)):
+                    append_keyed(log, [(b"k", b"w%d" % chance.randrange(999))], now_ms=now)
+            elif act < 0.4:
                 codec = chance.choice([Codec.NONE, Codec.LZ4, Codec.ZSTD])
                 append_keyed(
                     log, [(b"k%d" % chance.randrange(6), b"v%d " % chance.randrange(999) * chance.randrange(200))] * 3,

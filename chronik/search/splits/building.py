@@ -19,7 +19,7 @@ from chronik.log.committed import Bounds, CommittedFiles
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.records import headers
 from chronik.native.sections import MalformedRecords
-from chronik.search.partition_index import DecodedBatch, decode
+from chronik.search.pending import DecodedBatch, decode
 from chronik.search.splits.inverted import LOCKS, InvertedWriter, SplitError
 from chronik.search.splits.manifest import (
     MANIFEST,
@@ -56,7 +56,7 @@ def build(request: BuildSplit, disk: IDisk, scanner: IRecordScanner, report: Cal
         if each.endswith(UNFINISHED_SUFFIX):
             disk.remove(f"{request.index}/{each}")
     disk.make_directory(unfinished, durable=False)
-    files = CommittedFiles(disk, request.log)
+    files = CommittedFiles(disk, request.log, scanner)
     files.follow(Bounds(request.start, request.stable), [AbortedRange(*each) for each in request.aborted])
     filling = _Filling(InvertedWriter(unfinished), scanner, request)
     last = None
