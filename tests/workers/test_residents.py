@@ -79,6 +79,16 @@ class ResidentTests(TestCase):
         await deferLater(reactor, 0.1)
         self.assertEqual(len(numbers), seen)
 
+    async def test_a_job_that_rests_is_woken_by_news_costs_nothing_and_is_known_to_live(self):
+        begun: Deferred = Deferred()
+        resting = self.ask(0, "rest", 5, silence=3.5, progress=begun.callback)
+        await begun
+        await deferLater(reactor, 5)
+        self.assertFalse(resting.called)
+        self.assertLess((await self.ask(0, "steps")).number, 50)
+        self.tell(0, 10)
+        self.assertEqual((await resting).number, 5)
+
     async def test_what_a_job_raises_is_told(self):
         error = await self.assertFailure(self.ask(0, "fail"), JobFailedError)
         self.assertEqual(error.error, "OSError")
