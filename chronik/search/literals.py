@@ -30,6 +30,8 @@ _MAX_CHARACTERS = 48
 _BACKSLASH = rb"\\"
 _EXPONENT = rb"[0-9][eE]"
 _REPLACEMENT = "\ufffd"
+WRITTEN_OTHERWISE = frozenset((_BACKSLASH, _EXPONENT))
+"""The patterns that say that a value may be written in other bytes than a literal's: with an escape, or an exponent."""
 
 
 class _Choice(NamedTuple):

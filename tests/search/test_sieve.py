@@ -1,0 +1,124 @@
+"""Many queries in one pass: every query that a record is a hit of is among the candidates, and few others are."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chronik.search.document import Document
+from chronik.search.literals import literals
+from chronik.search.mapping import NO_MAPPING
+from chronik.search.match import Scope, compile_query
+from chronik.search.query import QueryError
+from chronik.search.query_string import parse
+from chronik.search.sieve import Sieve
+from tests.search.records import NOW, aimed, documents, mappings, queries
+
+
+def raw(document):
+    """The bytes of a record, about as a batch has them: what stands between is never a word's beginning."""
+    parts = [document.key or b"", document.value or b""]
+    for name, content in document.headers:
+        parts += [name.encode(), content or b""]
+    return b"\x07".join([b"", *parts])
+
+
+def record(value, key=None):
+    return Document(0, 0, key, value)
+
+
+class SieveTests(SynchronousTestCase):
+    def sieve(self, *texts):
+        sieve = Sieve()
+        for number, text in enumerate(texts):
+            sieve.add(number, literals(parse(text), NO_MAPPING))
+        return sieve
+
+    def candidates(self, sieve, document):
+        data = raw(document)
+        found = sieve.candidates(data, lambda: document.tree)
+        if found:
+            self.assertTrue(sieve.lets_through(b"before" + data + b"after"))
+        return found
+
+    def test_each_query_by_its_own_words(self):
+        sieve = self.sieve("timeout", '"connection reset"', "error OR warn", "level:error")
+        for value, expected in (
+            (b"nothing of it", set()),
+            (b"a TIMEOUT", {0}),
+            (b"connection lost", {1}),
+            (b"Warn and timeout", {0, 2}),
+            (b'{"level":"error"}', {2, 3}),
+        ):
+            self.assertEqual(self.candidates(sieve, record(value)), expected, value)
+        self.assertFalse(sieve.lets_through(b"nothing of it"))
+
+    def test_what_is_written_with_escapes_and_exponents_is_found_and_the_rest_is_not(self):
+        sieve = self.sieve("level:error", "took:2500", "msg:timeout", "plain", "user:x\\\\y")
+        for value, expected in (
+            (rb'{"level":"err\u006fr"}', {0}),
+            (rb'{"l\u0065vel":"error"}', {0}),
+            (rb'{"msg":"a \"quoted\" text","level":"info"}', set()),
+            (rb'{"msg":"\"timeout\""}', {2}),
+            (b'{"took":2.5e3}', {1}),
+            (b'{"took":-2.5E+3}', {1}),
+            (b'{"took":[1e3]}', set()),
+            (b"took=2500", {1}),
+            (rb'msg="tim\u0065out"', {2}),
+            (rb"\plain", {3}),
+            (rb'{"user":"x\\y"}', {4}),
+            (b'{"id":"550e8400-e29b-41d4"}', set()),
+        ):
+            self.assertEqual(self.candidates(sieve, record(value)), expected, value)
+
+    def test_queries_come_and_go(self):
+        sieve = Sieve()
+        self.assertFalse(sieve.lets_through(b"word7"))
+        for number in range(300):
+            sieve.add(number, literals(parse(f"word{number}x"), NO_MAPPING))
+            self.assertEqual(sieve.candidates(b"word%dx" % number, dict), {number})
+            self.assertEqual(sieve.candidates(b"word%dx" % (number // 2), dict), {number // 2})
+        for number in range(0, 300, 2):
+            sieve.discard(number)
+        self.assertEqual(len(sieve), 150)
+        self.assertEqual(sieve.candidates(b"word100x word101x", dict), {101})
+        self.assertFalse(sieve.lets_through(b"word100x"))
+        sieve.add(100, literals(parse("word100x OR other"), NO_MAPPING))
+        self.assertEqual(sieve.candidates(b"word100x", dict), {100})
+        self.assertEqual(sieve.candidates(b"other", dict), {100})
+        sieve.discard(100)
+        sieve.discard(100)
+        self.assertEqual(sieve.candidates(b"word100x other word299x", dict), {299})
+
+    def test_one_pattern_of_several_queries(self):
+        sieve = self.sieve("error", "error", "value:error", "key:error")
+        self.assertEqual(self.candidates(sieve, record(b"an error")), {0, 1, 2, 3})
+        sieve.discard(1)
+        self.assertEqual(self.candidates(sieve, record(b"an error")), {0, 2, 3})
+
+    @given(st.lists(queries, min_size=1, max_size=6), st.lists(documents, min_size=1, max_size=4), mappings)
+    @settings(max_examples=200, deadline=None)
+    def test_no_hit_is_lost(self, asked, records, mapping):
+        self.hold(asked, records, mapping)
+
+    @given(st.lists(aimed(), min_size=1, max_size=3), mappings)
+    @settings(max_examples=300, deadline=None)
+    def test_no_hit_is_lost_of_queries_that_find_something(self, pairs, mapping):
+        self.hold([query for query, _ in pairs], [each for _, records in pairs for each in records], mapping)
+
+    def hold(self, asked, records, mapping):
+        sieve, matchers = Sieve(), {}
+        for number, query in enumerate(asked):
+            patterns = literals(query, mapping)
+            try:
+                matcher = compile_query(query, Scope("events", 1, NOW, mapping))
+            except QueryError:
+                continue
+            if patterns is not None:
+                sieve.add(number, patterns)
+                matchers[number] = matcher
+        for document in records:
+            hits = {number for number, matcher in matchers.items() if matcher(document)}
+            if hits:
+                self.assertLessEqual(hits, self.candidates(sieve, document))
