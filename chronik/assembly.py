@@ -46,6 +46,7 @@ from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
 from chronik.search.service import SearchService
+from chronik.search.tails import Tails
 from chronik.searching import searching
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
@@ -67,6 +68,7 @@ class Parts:
     table: ApiTable
     search: SearchService | None
     settings_for: Callable[[Topic], TopicSettings]
+    tails: Tails | None
     background: tuple[IService, ...]
 
 
@@ -166,7 +168,7 @@ def assemble(
         )
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
-    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search)
+    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search)
     metrics.storage_usage = replicas.topic_sizes
     return Parts(
         flusher=flusher,
@@ -178,14 +180,15 @@ def assemble(
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
-        search=search,
+        search=None if search is None else search.search,
+        tails=None if search is None else search.tails,
         settings_for=configs.topic_settings,
         background=(
             trash,
             retention,
             ReactorLagProbe(reactor, metrics.reactor_lag),
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
-            *((search,) if search is not None else ()),
+            *(search or ()),
         ),
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from chronik.interfaces import IDisk
+from chronik.model import PartitionId
 from chronik.search.messages import (
     Answer,
     AskState,
@@ -26,13 +27,26 @@ from chronik.search.messages import (
     Search,
     States,
 )
+from chronik.search.tail_messages import Choke, Ended, Matched, Replay, Replayed, Tail, Taken, Unwatch, Watch
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
-from chronik.workers.residing import Residence
+from chronik.workers.residing import REST, Residence
 
 FOLLOW = NewsKind("follow", Follow)
 """A partition can be read so far."""
 FORGET = NewsKind("forget", Forget)
 """A partition is gone."""
+WATCH = NewsKind("watch", Watch)
+"""Tails wait for what matches this query."""
+UNWATCH = NewsKind("unwatch", Unwatch)
+"""They don't any more."""
+CHOKE = NewsKind("choke", Choke)
+"""They can take nothing, or can again."""
+TAKEN = NewsKind("taken", Taken)
+"""So much of what was found is dealt with."""
+TAIL = JobKind("tail", Tail, Matched, Ended)
+"""Tell what is found for tails."""
+REPLAY = JobKind("replay", Replay, Saved, Replayed)
+"""What was found for a tail in the past?"""
 STATE = JobKind("state", AskState, Saved, States)
 """How far have the indexes come?"""
 SEARCH = JobKind("search", Search, Hits, Answer)
@@ -49,9 +63,25 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.search.answering import answer
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.replaying import replay
+    from chronik.search.tailing import Tailing
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
+    tailing = Tailing(engine.index_of, engine.scanner, time.monotonic)
+
+    def follow(news: Follow) -> None:
+        engine.follow(news)
+        tailing.followed(PartitionId(news.topic_id, news.partition))
+
+    def tail(_: Tail) -> Steps:
+        tailing.forget_sent()
+        while True:
+            told = tailing.step()
+            yield told if told is not None or not tailing.idle else REST
+
+    def replayed(request: Replay) -> Steps:
+        return replay(engine, request, time.monotonic)
 
     def save(_: Save) -> Steps:
         engine.save()
@@ -70,8 +100,15 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, SAVE: save, STATE: state},
-        {FOLLOW: engine.follow, FORGET: engine.forget},
+        {SEARCH: search, READ: read_request, SAVE: save, STATE: state, TAIL: tail, REPLAY: replayed},
+        {
+            FOLLOW: follow,
+            FORGET: engine.forget,
+            WATCH: tailing.watch,
+            UNWATCH: tailing.unwatch,
+            CHOKE: tailing.choke,
+            TAKEN: tailing.taken,
+        },
         engine.step,
         send,
         time.monotonic,

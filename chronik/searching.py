@@ -6,8 +6,8 @@ A process of its own needs files to read. A node whose data is in memory has non
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -18,15 +18,33 @@ from chronik.broker.followed import FollowedLogs
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IDisk
+from chronik.interfaces import IClusterMetadata, IDisk
 from chronik.log.disk import RealDisk
-from chronik.model import PartitionId, uuid_to_text
+from chronik.model import PartitionId, Topic, uuid_to_text
 from chronik.search.following import Following
-from chronik.search.mapping import parse_mapping
+from chronik.search.mapping import NO_MAPPING, parse_mapping
+from chronik.search.mapping import Mapping as FieldMapping
 from chronik.search.messages import AskState, Follow, Forget, Read, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.service import SearchService
-from chronik.search_jobs import FOLLOW, FORGET, READ, SAVE, SEARCH, STATE, furnish
+from chronik.search.tail_messages import Choke, Replay, Tail, Taken, Unwatch, Watch
+from chronik.search.tail_processes import News
+from chronik.search.tails import Limits, Tails
+from chronik.search_jobs import (
+    CHOKE,
+    FOLLOW,
+    FORGET,
+    READ,
+    REPLAY,
+    SAVE,
+    SEARCH,
+    STATE,
+    TAIL,
+    TAKEN,
+    UNWATCH,
+    WATCH,
+    furnish,
+)
 from chronik.telemetry.metrics import NodeMetrics
 from chronik.topic_config import SEARCH_MAPPING, check_topic_configs
 from chronik.workers.failures import JobFailedError
@@ -36,25 +54,40 @@ from chronik.workers.resident_thread import ResidentThread
 from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
-_NEWS = {Follow: FOLLOW, Forget: FORGET}
-_JOBS = {Search: SEARCH, Read: READ, Save: SAVE, AskState: STATE}
+_NEWS = {Follow: FOLLOW, Forget: FORGET, Watch: WATCH, Unwatch: UNWATCH, Choke: CHOKE, Taken: TAKEN}
+_JOBS = {Search: SEARCH, Read: READ, Save: SAVE, AskState: STATE, Tail: TAIL, Replay: REPLAY}
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
 _log = Logger(namespace="chronik.search")
 
 
+class Searching(NamedTuple):
+    """The two services, to be started in this order."""
+
+    search: SearchService
+    tails: Tails
+
+
 def searching(
-    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str
-) -> SearchService | None:
-    """The service, not started; its indexes are under `path`. None with search_workers=0."""
+    config: Config,
+    reactor: Any,
+    metrics: NodeMetrics,
+    *,
+    disk: IDisk,
+    replicas: Replicas,
+    metadata: IClusterMetadata,
+    path: str,
+) -> Searching | None:
+    """The services, not started; their indexes are under `path`. None with search_workers=0."""
     if not config.search_workers:
         return None
 
     def began_anew(place: int) -> tuple[()]:
         following.began_anew(place)
+        tails.began_anew(place)
         return ()
 
-    def tell(place: int, news: Follow | Forget) -> None:
+    def tell(place: int, news: Follow | Forget | News) -> None:
         processes.tell(place, _NEWS[type(news)], news)
 
     def ask(
@@ -62,6 +95,10 @@ def searching(
     ) -> Deferred[Any]:
         asked = processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds, progress=progress)
         return asked.addErrback(_query_error)
+
+    def offset_at(partition: PartitionId, timestamp_ms: int) -> int | None:
+        found = replicas.partition_by_id(*partition).offset_for_timestamp(timestamp_ms)
+        return None if found is None else found[1]
 
     def index_of(partition: PartitionId) -> str:
         return f"{path}/{uuid_to_text(partition.topic_id)}-{partition.partition}"
@@ -72,8 +109,27 @@ def searching(
     else:
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
     following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
+    tails = Tails(
+        following,
+        ask,
+        tell,
+        reactor,
+        Limits(config.tail_max_clients, config.tail_max_queries),
+        mapping_of=lambda name: _mapping_of(metadata.topic(name)),
+        offset_at=offset_at,
+    )
     replicas.add_host(following)
-    return SearchService(processes, following, ask, reactor)
+    replicas.add_host(tails)
+    return Searching(SearchService(processes, following, ask, reactor), tails)
+
+
+def _mapping_of(topic: Topic | None) -> FieldMapping:
+    return NO_MAPPING if topic is None else _parsed(topic.configs.get(SEARCH_MAPPING, ""))
+
+
+@lru_cache(256)
+def _parsed(text: str) -> FieldMapping:
+    return parse_mapping(msgspec.json.decode(text)) if text.strip() else NO_MAPPING
 
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:

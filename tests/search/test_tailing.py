@@ -97,9 +97,10 @@ class World:
             self.follow(partition)
         for _ in range(10_000):
             self.step()
+            took = bool(take and self.outstanding)
             while take and self.outstanding:
                 self.tailing.taken(Taken(self.outstanding.pop()))
-            if self.tailing.idle:
+            if self.tailing.idle and not took:
                 self.now += 0.6  # what is told only now and then is told now
                 self.step()
                 return

@@ -1,0 +1,346 @@
+"""The tails of a node: who waits for what, and which processes look for it.
+
+Clients with the same tail are one group (`chronik.search.tail_group`), which is one watch for the processes. What a process
+finds comes as the progress of a job that never ends, one in each process, and is handed to the groups
+(`chronik.search.handing_out`); clients that begin in the past are fed out of the log (`chronik.search.catching_up`) until they
+have what their group has.
+
+When a process dies, the next one is asked to look from where each group was: nothing is lost, and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping as AnyMapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chronik.errors import ChronikError
+from chronik.interfaces import IPartitionHost
+from chronik.model import PartitionId, TopicPartition
+from chronik.search.bounds import bounds as bounds_of
+from chronik.search.catching_up import CatchingUp
+from chronik.search.following import Following
+from chronik.search.handing_out import HandingOut
+from chronik.search.literals import literals
+from chronik.search.mapping import NO_MAPPING, Mapping
+from chronik.search.match import Scope, check_query
+from chronik.search.parcels import Note, Place, by_name, hello, positions_note
+from chronik.search.query import Query, QueryError
+from chronik.search.starts import LATEST, start_offset
+from chronik.search.subscriber import Budget, Sink, Subscriber
+from chronik.search.tail_group import Cover, Group, Key, Part
+from chronik.search.tail_messages import Taken
+from chronik.search.tail_parts import TailParts
+from chronik.search.tail_processes import News, TailProcesses
+from chronik.search.tail_request import Wish
+
+QUEUED_BYTES = 64 << 20
+"""What is queued for all clients together."""
+_POSITIONS_SECONDS = 15.0
+_AT_ONCE = 50
+
+
+class TailRefused(ChronikError):
+    """There is no such tail, or no more can be had. `status` is HTTP's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Limits(NamedTuple):
+    """Of one node: clients, different queries, and those among them of which no patterns are known."""
+
+    clients: int
+    queries: int
+    wide_queries: int = 100
+
+
+class TailCounts:
+    """What the tails of a node have done so far: hits sent and dropped, of all clients that are gone."""
+
+    def __init__(self) -> None:
+        self.sent = self.dropped = 0
+
+
+@implementer(IPartitionHost)
+class Tails(Service):
+    """Over `following`, whose processes are asked by `ask(place, request, silence[, progress])` and told by `tell`.
+
+    `mapping_of` gives a topic's mapping, `offset_at` the first offset of a partition at or after a time in ms, if there is one.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        following: Following,
+        ask: Callable[..., Deferred[Any]],
+        tell: Callable[[int, News], object],
+        clock: Any,
+        limits: Limits,
+        mapping_of: Callable[[str], Mapping],
+        offset_at: Callable[[PartitionId, int], int | None],
+    ) -> None:
+        self._following = following
+        self._tell = tell
+        self._clock = clock
+        self._limits = limits
+        self._mapping_of = mapping_of
+        self._offset_at = offset_at
+        self._budget = Budget(QUEUED_BYTES)
+        self._parts = TailParts()
+        self._groups: dict[Key, Group] = {}
+        self._by_number: dict[int, Group] = {}
+        self._group_of: dict[Subscriber, Group] = {}
+        self._next_group = 0
+        self._handing_out = HandingOut(self._parts, self._by_number, self._taken, self._check, clock)
+        self._processes = TailProcesses(ask, tell, self._handing_out, clock)
+        self._catching_up = CatchingUp(following, ask, self._handing_out.when_even, self._check, clock)
+        self._positions = LoopingCall(self._tell_positions)
+        self._positions.clock = clock
+        self.past = TailCounts()
+
+    def startService(self) -> None:
+        """Begin to tell clients how far they are, now and then."""
+        super().startService()
+        self._positions.start(_POSITIONS_SECONDS, now=False)
+
+    def stopService(self) -> None:
+        """Close all tails."""
+        super().stopService()
+        self._positions.stop()
+        for subscriber in list(self._group_of):
+            subscriber.refuse(503, "the node is shutting down")
+            self.leave(subscriber)
+        self._processes.stop()
+        self._handing_out.stop()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many clients and different tails there are, and how many hits were sent and dropped so far."""
+        return {
+            "clients": len(self._group_of),
+            "queries": len(self._groups),
+            "sent": self.past.sent + sum(each.sent for each in self._group_of),
+            "dropped": self.past.dropped + sum(each.dropped for each in self._group_of),
+        }
+
+    # -- clients ------------------------------------------------------------------------------------------------------
+
+    async def subscribe(self, wish: Wish, sink: Sink) -> Subscriber:
+        """Tail for `sink` from now on. Raises TailRefused, and QueryError for a query that does not fit the fields."""
+        names = wish.names.exact
+        if len(self._group_of) >= self._limits.clients:
+            raise TailRefused(503, f"the node has {self._limits.clients} tails, and takes no more")
+        topics = [topic for topic in self._parts.topics if wish.names.has(topic)]
+        missing = next((name for name in names if name not in topics and wish.names.has(name)), None)
+        if missing is not None:
+            raise TailRefused(404, f"there is no topic `{missing}`")
+        for topic in topics or [""]:
+            check_query(wish.query, Scope(topic, 0, wish.now_ms, self._mapping_of(topic)))
+        key = Key(wish.query, str(wish.names), wish.now_ms)
+        if key not in self._groups:
+            self._check_limits(wish.query)
+        parts = [part for topic in topics for part in self._parts.of_topic(topic)]
+        bounds = await self._bounds(parts)
+        await self._even()
+        # From here on to its end nothing else happens: whoever is live gets all that its group gets.
+        group = self._groups.get(key) or self._new_group(key, wish, bounds)
+        return self._join(group, wish, sink, bounds)
+
+    def _join(self, group: Group, wish: Wish, sink: Sink, bounds: dict[int, tuple[int, int]]) -> Subscriber:
+        at = group.reached
+        gaps = []
+        if wish.start.kind != LATEST:
+            for number, cover in group.covers.items():
+                part = cover.part
+                first, stable = bounds.get(number, (cover.floor, cover.floor))
+                at_time = partial(self._offset_at, part.id)
+                begun = start_offset(wish.start, part.name, first, max(stable, first), at_time)
+                at[number] = begun.offset
+                if begun.missing is not None:
+                    gaps.append(begun)
+        subscriber = Subscriber(sink, self._budget, self._parts.name, at)
+        group.members[subscriber] = None
+        self._group_of[subscriber] = group
+        places = ((cover.part.name, at[number]) for number, cover in sorted(group.covers.items()))
+        subscriber.tell(hello(wish.text, by_name(places)))
+        for gap in gaps:
+            if gap.missing is not None:
+                subscriber.skipped([gap.missing], gap.why)
+        if wish.start.kind == LATEST:
+            subscriber.live = True
+            self._check(group)
+        else:
+            self._behind(subscriber)
+        return subscriber
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """The client takes more."""
+        subscriber.resume()
+        group = self._group_of.get(subscriber)
+        if group is not None and group.choked:
+            self._check(group)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """The client is gone."""
+        group = self._group_of.pop(subscriber, None)
+        if group is None:
+            return
+        self.past.sent += subscriber.sent
+        self.past.dropped += subscriber.dropped
+        del group.members[subscriber]
+        subscriber.leave()
+        self._catching_up.end(subscriber)
+        if not group.members:
+            self._end_group(group)
+        else:
+            self._check(group)
+
+    def _behind(self, subscriber: Subscriber) -> None:
+        self._catching_up.begin(subscriber, self._group_of[subscriber])
+
+    async def _bounds(self, parts: list[Part]) -> dict[int, tuple[int, int]]:
+        """Log start and stable offset of each, some in a turn of the reactor."""
+        found: dict[int, tuple[int, int]] = {}
+        for at in range(0, len(parts), _AT_ONCE):
+            if at:
+                await deferLater(self._clock, 0)
+            some = parts[at : at + _AT_ONCE]
+            known = self._following.bounds([part.id for part in some])
+            found.update((part.number, known[part.id]) for part in some if part.id in known)
+        return found
+
+    def _check_limits(self, query: Query) -> None:
+        limits = self._limits
+        if len(self._groups) >= limits.queries:
+            raise TailRefused(503, f"the node looks for {limits.queries} different tails, and takes no more")
+        if literals(query, NO_MAPPING) is None:
+            wide = sum(any(cover.wide for cover in group.covers.values()) for group in self._groups.values())
+            if wide >= limits.wide_queries:
+                raise TailRefused(
+                    503, f"the node has {wide} tails that must look at every record; name a word that hits have"
+                )
+
+    # -- groups -------------------------------------------------------------------------------------------------------
+
+    def _new_group(self, key: Key, wish: Wish, bounds: dict[int, tuple[int, int]]) -> Group:
+        self._next_group += 1
+        group = Group(self._next_group, key, wish.names, self._behind)
+        self._groups[key] = self._by_number[group.number] = group
+        for topic in self._parts.topics:
+            if wish.names.has(topic):
+                for part in self._parts.of_topic(topic):
+                    found = bounds.get(part.number) or self._following.bounds([part.id]).get(part.id, (0, 0))
+                    try:
+                        self._cover(group, part, found[1])
+                    except QueryError:
+                        self._end_group(group)
+                        raise
+        for place in group.processes:
+            self._processes.watch(group, place)
+        return group
+
+    def _end_group(self, group: Group) -> None:
+        del self._groups[group.key], self._by_number[group.number]
+        places = group.processes
+        for cover in group.covers.values():
+            cover.lane.groups.discard(group)
+        group.covers.clear()
+        for place in places:
+            self._processes.watch(group, place)
+
+    def _cover(self, group: Group, part: Part, floor: int) -> None:
+        """Let a group have a partition, from an offset on; not if no record of it can be a hit. Raises QueryError."""
+        within = bounds_of(group.key.query, group.key.now_ms).partitions
+        if not within.first <= part.name.partition <= within.last:
+            return
+        mapping = self._mapping_of(part.name.topic)
+        check_query(group.key.query, Scope(*part.name, group.key.now_ms, mapping))
+        wide = literals(group.key.query, mapping) is None
+        cover = Cover(part, self._parts.lane(part.number, wide), wide, mapping, floor)
+        cover.lane.groups.add(group)
+        group.covers[part.number] = cover
+
+    def _check(self, group: Group) -> None:
+        """Let the processes send the hits of a group only where somebody can take them."""
+        if group.wanted is group.choked:
+            self._processes.choke(group, not group.choked)
+
+    def _tell_positions(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._positions_told())
+
+    async def _positions_told(self) -> None:
+        """Tell every client how far it is, so that it can go on from there another time."""
+        for count, group in enumerate(list(self._groups.values())):
+            if not count % _AT_ONCE:
+                await deferLater(self._clock, 0)
+            await self._even()
+            note = self._positions_of(group, group.reached)
+            for member in group.members:
+                if not member.free:
+                    continue
+                if not member.live:
+                    member.tell(self._positions_of(group, member.at))
+                elif note.text != group.told:
+                    member.tell(note)
+            group.told = note.text
+
+    def _positions_of(self, group: Group, offsets: AnyMapping[int, int]) -> Note:
+        return positions_note(by_name((group.covers[number].part.name, at) for number, at in offsets.items()))
+
+    async def _even(self) -> None:
+        """Return when all groups are equally far; what follows at once is done before that changes."""
+        even: Deferred[None] = Deferred()
+        self._handing_out.when_even(lambda: None if even.called else even.callback(None))
+        await even
+
+    def began_anew(self, place: int) -> None:
+        """A new process is in this place, which knows nothing."""
+        self._processes.began_anew(place)
+
+    def _taken(self, place: int, size: int) -> None:
+        if size:
+            self._tell(place, Taken(size))
+
+    # -- IPartitionHost -----------------------------------------------------------------------------------------------
+
+    def partition_led(self, partition: PartitionId, name: TopicPartition, leader_epoch: int) -> None:
+        """See `IPartitionHost`. Tails of its topic have it from its beginning."""
+        place = self._following.place_of(partition)
+        if place is None:
+            return
+        part = self._parts.add(partition, Place(*name), place)
+        for group in self._by_number.values():
+            if not group.names.has(name.topic):
+                continue
+            try:
+                self._cover(group, part, 0)
+            except QueryError as error:
+                for member in group.members:
+                    member.skipped([], f"the query does not fit the fields of {name.topic}, which is left out: {error}")
+                continue
+            if part.number in group.covers:
+                self._processes.watch(group, place)
+                for member in group.members:
+                    if not member.live:
+                        member.at[part.number] = 0
+
+    def partition_resigned(self, partition: PartitionId, name: TopicPartition) -> None:
+        """See `IPartitionHost`."""
+        part = self._parts.remove(partition)
+        if part is None:
+            return
+        for group in self._by_number.values():
+            if group.covers.pop(part.number, None) is not None:
+                self._processes.watch(group, part.process)
+                for member in group.members:
+                    member.at.pop(part.number, None)
