@@ -379,12 +379,12 @@ class Node(MultiService):
         self.admin_port = await self._listen(config.admin_listener, site)
 
     async def _bind_search(self) -> None:
-        config, search = self.config, self._parts.search
-        if config.search_listener is None or search is None:
+        config, search, tails = self.config, self._parts.search, self._parts.tails
+        if config.search_listener is None or search is None or tails is None:
             return
         from chronik.http_sites import search_site  # late, as above
 
-        site = search_site(config, self._reactor, self._parts, search, self.metadata, self.controller)
+        site = search_site(config, self._reactor, self._parts, search, tails, self.metadata, self.controller)
         self.search_port = await self._listen(config.search_listener, site)
 
 

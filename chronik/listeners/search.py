@@ -70,6 +70,8 @@ class SearchServices:
     clock: IReactorTime
     node_id: int
     loopback: bool
+    tail: Any
+    """The resource of live tails."""
 
 
 def make_search_site(services: SearchServices) -> Site:
@@ -98,6 +100,7 @@ class SearchApi:
         for operation in schema.OPERATIONS:
             self._route(operation)
         self._serve("/v1/openapi.json", ("GET",), "openapi", self.openapi)
+        self.app.route("/tail", methods=["GET"], endpoint="tail")(lambda request: services.tail)
         self.app.handle_errors(NotFound)(self._not_found)
         self.app.handle_errors(MethodNotAllowed)(self._method_not_allowed)
         self.app.handle_errors(Refusal)(lambda request, failure: write_error(request, failure.value))

@@ -41,7 +41,7 @@ class Parcel:
     def __init__(self, hits: Sequence[ParcelHit]) -> None:
         self.hits = hits
         self.size = sum(len(hit.json) for hit in hits) + len(hits) + _OVERHEAD
-        self.frame: object = None
+        self.frame: bytes | None = None
         """For whoever sends it to many: what the text becomes on the wire."""
         self._text: bytes | None = None
 
@@ -66,7 +66,7 @@ class Note:
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.size = len(text)
-        self.frame: object = None
+        self.frame: bytes | None = None
 
 
 class Missing(NamedTuple):

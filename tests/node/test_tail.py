@@ -1,0 +1,345 @@
+"""Live tails of a whole node, on disk and in memory, by WebSocket clients of another make."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from functools import cache
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from twisted.trial.unittest import SynchronousTestCase
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from chronik.testing import Chronik
+from tests.node.searching import ask, produce
+from tests.node.tailing import TailClient, tail_url
+
+
+def values(hits: list[dict[str, Any]]) -> list[str]:
+    return [hit["value"] for hit in hits]
+
+
+class Tailing(SynchronousTestCase):
+    def start(self, in_memory: bool = False, processes: int = 1, **options: Any) -> Chronik:
+        directory = None
+        if not in_memory:
+            directory = TemporaryDirectory()
+            self.addCleanup(directory.cleanup)
+        broker = Chronik(
+            directory=directory and directory.name,
+            search_listener="127.0.0.1:0",
+            search_workers=processes,
+            transaction_state_log_num_partitions=1,
+            **options,
+        ).start()
+        self.addCleanup(broker.stop)
+        return broker
+
+    def tail(self, broker: Chronik, topic: str, query: str = "", since: str = "latest", **more: Any) -> TailClient:
+        client = TailClient(broker, topic, query, since, **more)
+        self.addCleanup(client.close)
+        return client
+
+    def check_whole(self, client: TailClient, expected: Counter[int]) -> None:
+        """Each partition's offsets are in order, once each, and so many."""
+        self.assertEqual(client.dropped, 0)
+        for (_, partition), offsets in client.offsets.items():
+            self.assertEqual(offsets, sorted(set(offsets)))
+            self.assertEqual(len(offsets), expected[partition])
+
+    # -- what is told -----------------------------------------------------------------------------------------------------
+
+    def test_what_comes_is_told_as_it_comes(self) -> None:
+        for in_memory, processes in ((True, 1), (False, 1), (False, 3)):
+            broker = self.start(in_memory, processes)
+            broker.create_topic("orders", 3)
+            produce(broker, "orders", [(None, b"an old error")])
+            everything, errors = self.tail(broker, "orders"), self.tail(broker, "ord*", "level:error AND took:>100")
+            self.assertEqual(errors.hello and errors.hello["query"], "level:error AND took:>100")
+            self.assertEqual(everything.hello and everything.hello["positions"], {"orders": {"0": 1, "1": 0, "2": 0}})
+            value = json.dumps({"level": "error", "took": 250.5, "text": 'it said "no" — naïve'}).encode()
+            produce(broker, "orders", [(b"k", value), (b"l", b"level=info took=300")], 1, headers=[("h", b"\xff"), ("i", b"x")])
+            produce(broker, "orders", [(b"\xfe", b"level=error took=50"), (None, None)], 2)
+            (hit,) = errors.take(1)
+            self.assertEqual({name: hit[name] for name in ("topic", "partition", "offset", "key")}, {
+                "topic": "orders", "partition": 1, "offset": 0, "key": "k",
+            })  # fmt: skip
+            self.assertEqual(hit["value"].encode(), value)
+            self.assertEqual(hit["headers"], [{"name": "h", "value_base64": "/w=="}, {"name": "i", "value": "x"}])
+            self.assertLess(abs(hit["timestamp"] - time.time() * 1000), 60_000)
+            hits = everything.take(4)
+            self.assertEqual(everything.offsets, {("orders", 1): [0, 1], ("orders", 2): [0, 1]})
+            (bare,) = [hit for hit in hits if hit["partition"] == 2 and hit["offset"] == 0]
+            self.assertEqual((bare["key_base64"], bare["value"]), ("/g==", "level=error took=50"))
+            errors.rest()
+            self.assertEqual(len(errors.hits), 1)
+
+    def test_from_the_beginning_a_time_and_where_another_has_stopped(self) -> None:
+        for in_memory in (True, False):
+            broker = self.start(in_memory)
+            broker.create_topic("t", 2)
+            for partition in (0, 1):
+                for number in range(20):
+                    produce(
+                        broker, "t", [(None, b"%d word%d" % (number, number % 2))] * 50, partition, timestamp=1000 + number
+                    )
+            client = self.tail(broker, "t", "word1", "earliest")
+            client.take(1000)
+            produce(broker, "t", [(None, b"more word1")] * 10, 1)
+            client.take(1010)
+            self.check_whole(client, Counter({0: 500, 1: 510}))
+            since = self.tail(broker, "t", "word1", "1010")
+            since.take(510)
+            self.check_whole(since, Counter({0: 250, 1: 260}))
+            client.close()
+            produce(broker, "t", [(None, b"and more word1")] * 7, 0)
+            following = self.tail(broker, "t", "word1", client.positions)
+            following.take(7)
+            produce(broker, "t", [(None, b"now word1")], 0)
+            self.assertEqual(values(following.take(8)), ["and more word1"] * 7 + ["now word1"])
+            self.assertEqual(following.offsets["t", 0][0], 1000)
+
+    def test_open_and_aborted_transactions_are_not_told(self) -> None:
+        broker = self.start()
+        broker.create_topic("t")
+        client = self.tail(broker, "t")
+        settings = {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": "x"}
+        producer = Producer(settings)
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce("t", b"aborted")
+        producer.flush()
+        produce(broker, "t", [(None, b"beside it")])
+        client.rest()
+        self.assertEqual(client.hits, [])
+        producer.abort_transaction(30)
+        self.assertEqual(values(client.take(1)), ["beside it"])
+        producer.begin_transaction()
+        producer.produce("t", b"committed")
+        producer.commit_transaction(30)
+        self.assertEqual(values(client.take(2)), ["beside it", "committed"])
+        again = self.tail(broker, "t", since="earliest")
+        self.assertEqual(values(again.take(2)), ["beside it", "committed"])
+        again.rest()
+        self.assertEqual(len(again.hits), 2)
+
+    def test_topics_that_come_and_go(self) -> None:
+        broker = self.start()
+        broker.create_topic("log-a")
+        client = self.tail(broker, "log-*,-log-secret", "error")
+        broker.create_topic("log-b", 2)
+        broker.create_topic("log-secret")
+        broker.create_topic("other")
+        for topic in ("log-a", "log-b", "log-secret", "other"):
+            produce(broker, topic, [(None, b"an error")])
+        client.take(2)
+        client.rest()
+        self.assertEqual(client.offsets, {("log-a", 0): [0], ("log-b", 0): [0]})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+        admin.delete_topics(["log-b"])["log-b"].result()
+        broker.create_topic("log-b")
+        produce(broker, "log-b", [(None, b"another error")])
+        self.assertEqual(values(client.take(3))[2], "another error")
+        self.assertEqual(client.offsets["log-b", 0], [0, 0])
+
+    def test_a_mapping_says_how_a_tail_reads_fields(self) -> None:
+        broker = self.start(True)
+        broker.create_topic("t")
+        properties = {"code": {"type": "keyword"}}
+        self.assertEqual(ask(broker, "PUT", "/t/_mapping", {"properties": properties}).status, 200)
+        client = self.tail(broker, "t", "code:A-1")
+        produce(broker, "t", [(None, b"code=A-1"), (None, b"code=a-1"), (None, b"code=A-1-2")])
+        client.take(1)
+        client.rest()
+        self.assertEqual(values(client.hits), ["code=A-1"])
+
+    # -- what goes wrong --------------------------------------------------------------------------------------------------
+
+    def refused(self, broker: Chronik, **parameters: str) -> tuple[dict[str, Any], int]:
+        """The error that is told, and the code with which the connection is closed."""
+        connection = connect(tail_url(broker, **parameters), compression=None)
+        with connection:
+            told = json.loads(connection.recv(timeout=30))
+            self.assertEqual(told.pop("type"), "error")
+            with self.assertRaises(Exception) as caught:
+                connection.recv(timeout=30)
+            frame = caught.exception.rcvd  # type: ignore[attr-defined]
+            self.assertTrue(told["reason"].startswith(frame.reason))
+        self.assertEqual(frame.code, 4000 + told["status"])
+        return told, frame.code
+
+    def test_what_is_wrong_is_said_with_its_position(self) -> None:
+        broker = self.start(True)
+        broker.create_topic("t")
+        told, code = self.refused(broker, topic="t", query="error AND (warn")
+        self.assertEqual((told["position"], code), (10, 4400))
+        for parameters, status, words in (
+            ({}, 400, "topics are missing"),
+            ({"topic": "unknown"}, 404, "no topic `unknown`"),
+            ({"topic": "t,unknown*,gone"}, 404, "no topic `gone`"),
+            ({"topic": "__consumer_offsets"}, 400, "not searched"),
+            ({"topic": "a b/"}, 400, "no name"),
+            ({"topic": "t", "since": "tomorrow?"}, 400, "from:"),
+            ({"topic": "t", "since": '{"t":{"0":-1}}'}, 400, "no offset"),
+            ({"topic": "t", "query": "x" * 5000}, 400, "bytes"),
+            ({"topic": "t", "query": "/(/"}, 400, "regular expression"),
+            ({"topic": "t", "query": "/((a{900}){900}){9}/"}, 400, "regular expression"),
+            ({"topic": "t", "query": "timestamp:soon"}, 400, "soon"),
+            ({"topic": "t", "size": "5"}, 400, "size"),
+        ):
+            told, _ = self.refused(broker, **parameters)
+            self.assertEqual(told["status"], status, parameters)
+            self.assertIn(words, told["reason"], parameters)
+        url = f"ws://{urlsplit(broker.search_url).netloc}/tail?{urlencode([('topic', 't'), ('query', 'a'), ('query', 'b')])}"
+        with connect(url) as connection:
+            self.assertIn("2 times", connection.recv(timeout=30))
+
+    def test_the_handshake_is_checked_as_every_request(self) -> None:
+        broker = self.start(True)
+        broker.create_topic("t")
+        place = urlsplit(broker.search_url).netloc
+        for headers, status in (
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": f"http://{place}"}, None),
+        ):
+            try:
+                connect(tail_url(broker, topic="t"), additional_headers=headers).close()
+                self.assertIsNone(status)
+            except InvalidStatus as refused:
+                self.assertEqual(refused.response.status_code, status)
+        connection = http.client.HTTPConnection(place)
+        connection.request("GET", "/tail?topic=t")
+        self.assertEqual(connection.getresponse().status, 426)
+        connection = http.client.HTTPConnection(place)
+        connection.request("GET", "/tail?topic=t", headers={"Host": "evil.example", "Upgrade": "websocket"})
+        self.assertEqual(connection.getresponse().status, 403)
+        connection = http.client.HTTPConnection(place)
+        connection.request("POST", "/tail", b"{}", {"Content-Type": "application/json"})
+        self.assertEqual(connection.getresponse().status, 405)
+
+    def test_clients_may_send_nothing(self) -> None:
+        broker = self.start(True)
+        broker.create_topic("t")
+        for message, code in (("{}", 4400), (b"\0", 4400), ("x" * 5000, 1009)):
+            client = self.tail(broker, "t")
+            client.connection.send(message)
+            while client.closed is None:
+                client.next(30)
+            self.assertEqual(client.closed[0], code)
+        produce(broker, "t", [(None, b"the node lives")])
+        other = self.tail(broker, "t", since="earliest")
+        self.assertEqual(values(other.take(1)), ["the node lives"])
+
+    def test_limits(self) -> None:
+        broker = self.start(True, tail_max_clients=3, tail_max_queries=2)
+        broker.create_topic("t")
+        first = self.tail(broker, "t", "a")
+        self.tail(broker, "t", "b")
+        told, _ = self.refused(broker, topic="t", query="c")
+        self.assertEqual((told["status"], "different" in told["reason"]), (503, True))
+        self.tail(broker, "t", "b")
+        told, _ = self.refused(broker, topic="t", query="b")
+        self.assertIn("3 tails", told["reason"])
+        first.close()
+        time.sleep(0.2)
+        self.tail(broker, "t", "c")
+
+    def test_a_slow_client_knows_exactly_how_much_it_lacks(self) -> None:
+        broker = self.start()
+        broker.create_topic("t", 2)
+        raw = socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0))
+        self.addCleanup(raw.close)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow = self.tail(broker, "t", "error", sock=raw, max_queue=1)
+        fast = self.tail(broker, "t", "error")
+        text = b"an error " + b"." * 1000
+        for number in range(40):
+            produce(broker, "t", [(None, b"%d " % number + text)] * 500, number % 2)
+            fast.take(500 * (number + 1))
+        self.check_whole(fast, Counter({0: 10_000, 1: 10_000}))
+        slow.take(20_000, 120)
+        self.assertGreater(slow.dropped, 1000)
+        self.assertGreater(len(slow.hits), 100)
+        self.assertEqual(len(slow.hits) + slow.dropped, 20_000)
+        lacking = {
+            (each["topic"], each["partition"], offset)
+            for told in slow.messages
+            if told["type"] == "dropped"
+            for each in told["ranges"]
+            for offset in range(each["first"], each["last"] + 1)
+        }
+        got = {(hit["topic"], hit["partition"], hit["offset"]) for hit in slow.hits}
+        self.assertEqual(len(got), len(slow.hits))
+        self.assertEqual(len(got | lacking), 20_000)
+        produce(broker, "t", [(None, b"the last error")])
+        self.assertEqual(values(slow.take(20_001))[-1], "the last error")
+
+    def test_a_process_is_killed_in_the_midst(self) -> None:
+        broker = self.start(processes=2)
+        broker.create_topic("t", 4)
+        live = [self.tail(broker, "t", query) for query in ("error", "", "word7")]
+        past = None
+        for number in range(40):
+            produce(broker, "t", [(None, b"error word%d" % (index % 10)) for index in range(100)], number % 4)
+            if number == 5:
+                past = self.tail(broker, "t", "error", "earliest")
+            if number in (10, 20, 30):
+                processes = broker._node._parts.search._processes
+                while len(processes.pids) < 2:
+                    time.sleep(0.05)
+                os.kill(processes.pids[number // 10 % 2], signal.SIGKILL)
+        assert past is not None
+        for client, count in ((live[0], 1000), (live[1], 1000), (live[2], 100), (past, 1000)):
+            client.take(4 * count, 120)
+            client.rest(0.3)
+            self.check_whole(client, Counter({partition: count for partition in range(4)}))
+
+    def test_a_node_starts_again_and_its_clients_go_on(self) -> None:
+        directory = TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        options = {"directory": directory.name, "search_listener": "127.0.0.1:0"}
+        with Chronik(**options) as broker:  # type: ignore[arg-type]
+            broker.create_topic("t")
+            client = self.tail(broker, "t", "error")
+            produce(broker, "t", [(None, b"an error"), (None, b"nothing")] * 50)
+            client.take(50)
+        client.rest(5)
+        self.assertEqual(client.closed and client.closed[0], 4503)
+        self.assertEqual(client.messages[-1]["reason"], "the node is shutting down")
+        with Chronik(**options) as broker:  # type: ignore[arg-type]
+            produce(broker, "t", [(None, b"another error")])
+            following = self.tail(broker, "t", "error", client.positions)
+            produce(broker, "t", [(None, b"the last error")])
+            self.assertEqual(values(following.take(2)), ["another error", "the last error"])
+
+    def test_a_thousand_clients(self) -> None:
+        broker = self.start()
+        broker.create_topic("t", 2)
+        self.assertEqual(_limit_of_descriptors(), True)
+        clients = [self.tail(broker, "t", f"word{number % 200}") for number in range(1000)]
+        produce(broker, "t", [(None, b"a word%d" % number) for number in range(200)] * 3, 0)
+        produce(broker, "t", [(None, b"a word%d" % number) for number in range(200)] * 2, 1)
+        for number, client in enumerate(clients):
+            self.assertEqual(set(values(client.take(5, 120))), {f"a word{number % 200}"})
+            self.check_whole(client, Counter({0: 3, 1: 2}))
+
+
+@cache
+def _limit_of_descriptors() -> bool:
+    """Whether a thousand connections, both ends of them, are possible; the limit is raised if it can be."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 4096 <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    return max(soft, hard) >= 4096
