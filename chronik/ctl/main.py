@@ -19,6 +19,7 @@ from chronik.ctl.produce import produce
 from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
 from chronik.ctl.search import search
+from chronik.ctl.tail import tail
 from chronik.ctl.topic import topic
 
 _EPILOG = (
@@ -40,7 +41,7 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, search, group, quota, cluster):
+for _command in (topic, produce, consume, search, tail, group, quota, cluster):
     ctl.add_command(_command)
 
 

@@ -68,7 +68,13 @@ class Tailing(SynchronousTestCase):
             self.assertEqual(errors.hello and errors.hello["query"], "level:error AND took:>100")
             self.assertEqual(everything.hello and everything.hello["positions"], {"orders": {"0": 1, "1": 0, "2": 0}})
             value = json.dumps({"level": "error", "took": 250.5, "text": 'it said "no" — naïve'}).encode()
-            produce(broker, "orders", [(b"k", value), (b"l", b"level=info took=300")], 1, headers=[("h", b"\xff"), ("i", b"x")])
+            produce(
+                broker,
+                "orders",
+                [(b"k", value), (b"l", b"level=info took=300")],
+                1,
+                headers=[("h", b"\xff"), ("i", b"x")],
+            )
             produce(broker, "orders", [(b"\xfe", b"level=error took=50"), (None, None)], 2)
             (hit,) = errors.take(1)
             self.assertEqual({name: hit[name] for name in ("topic", "partition", "offset", "key")}, {
@@ -91,7 +97,11 @@ class Tailing(SynchronousTestCase):
             for partition in (0, 1):
                 for number in range(20):
                     produce(
-                        broker, "t", [(None, b"%d word%d" % (number, number % 2))] * 50, partition, timestamp=1000 + number
+                        broker,
+                        "t",
+                        [(None, b"%d word%d" % (number, number % 2))] * 50,
+                        partition,
+                        timestamp=1000 + number,
                     )
             client = self.tail(broker, "t", "word1", "earliest")
             client.take(1000)
@@ -302,7 +312,7 @@ class Tailing(SynchronousTestCase):
         for client, count in ((live[0], 1000), (live[1], 1000), (live[2], 100), (past, 1000)):
             client.take(4 * count, 120)
             client.rest(0.3)
-            self.check_whole(client, Counter({partition: count for partition in range(4)}))
+            self.check_whole(client, Counter(dict.fromkeys(range(4), count)))
 
     def test_a_node_starts_again_and_its_clients_go_on(self) -> None:
         directory = TemporaryDirectory()
