@@ -120,6 +120,7 @@ def searching(
     )
     replicas.add_host(following)
     replicas.add_host(tails)
+    metrics.tails = lambda: tails.counts
     return Searching(SearchService(processes, following, ask, reactor), tails)
 
 

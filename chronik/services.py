@@ -38,6 +38,7 @@ from chronik.controller.service import Controller
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
 from chronik.interfaces import IDisk, MetadataDelta
+from chronik.listeners.eager import use_eager_transport
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.transport import use_vectored_transport
@@ -386,6 +387,7 @@ class Node(MultiService):
 
         site = search_site(config, self._reactor, self._parts, search, tails, self.metadata, self.controller)
         self.search_port = await self._listen(config.search_listener, site)
+        use_eager_transport(self.search_port)
 
 
 def _random_id() -> bytes:

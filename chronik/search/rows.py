@@ -49,6 +49,7 @@ class Rows:
         if len(rows) > 1 and not (offsets[1:] > offsets[:-1]).all():
             rows = rows[np.argsort(offsets, kind="stable")]
         self._rows: NDArray[np.int64] = rows
+        self._stops = np.append(columns.key_start[1:], len(self.data))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -56,7 +57,6 @@ class Rows:
     def some(self, start: int, stop: int) -> list[Row]:
         """The records of these numbers, in order."""
         rows, columns = self._rows[start:stop], self.columns
-        stops = np.append(columns.key_start[1:], len(self.data))
         return [
             Row(*fields)
             for fields in zip(
@@ -68,7 +68,7 @@ class Rows:
                 columns.value_length[rows].tolist(),
                 columns.headers_start[rows].tolist(),
                 columns.header_count[rows].tolist(),
-                stops[rows].tolist(),
+                self._stops[rows].tolist(),
                 strict=True,
             )
         ]

@@ -1,23 +1,27 @@
 """Which of thousands of queries a record can be a hit of, in one pass: hyperscan over the patterns of all of them.
 
-A query is known here by its number and its patterns (`chronik.search.literals`), one of which every hit has. Where these are
-alternatives to an escape or an exponent, not all records with a backslash are candidates: the fields of such a record are
-written out plainly (`spelled_out`), and looked through once more.
+A query is known here by its number and its sets of patterns (`chronik.search.literals`), of each of which every hit has one.
+One set of each query is its anchor, the one whose patterns the fewest queries have: a record is looked at for the queries
+whose anchors it has, and then for what else they want. Where patterns are alternatives to an escape or an exponent, not all
+records with a backslash are candidates: the fields of such a record are written out plainly (`spelled_out`), and looked
+through once more.
 
 Queries come and go, and to compile the patterns of all takes long (some 40 ms for 1,000). So there are two databases: what is
 new is in a small one, compiled when it is next needed; once that has `_RECENT` patterns, all are compiled together. Patterns
 that nobody asks for any more stay in their database until then, and are not told of.
 
-For worker processes. A scan takes about a microsecond a record, and as much for each pattern that is found.
+For worker processes. A scan takes about a microsecond a record, and half of one for each pattern that is found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import hyperscan
 
+from chronik.search.document import Document
 from chronik.search.literals import WRITTEN_OTHERWISE
 from chronik.search.numbers import integer_digits, text_of_number
 
@@ -27,81 +31,98 @@ _OTHERWISE = rb"\\|[^0-9A-Za-z][0-9]+[eE][-+]?[0-9]"
 """An escape, or a number with an exponent: one that is a field's value has something before it."""
 
 
+class _Wanted(NamedTuple):
+    """What a query wants: the patterns of its anchor, and its other sets."""
+
+    anchor: frozenset[bytes]
+    others: tuple[frozenset[bytes], ...]
+    otherwise: bool
+
+
 class Sieve:
     """The queries that are looked for now."""
 
     def __init__(self) -> None:
-        self._patterns: dict[int, tuple[bytes, ...]] = {}
-        self._numbers: dict[bytes, dict[int, None]] = {}  # by pattern
-        self._otherwise: set[int] = set()
+        self._wanted: dict[int, _Wanted] = {}
+        self._anchored: dict[bytes, dict[int, None]] = {}  # queries by the patterns of their anchors
+        self._users: dict[bytes, int] = {}  # how many queries have a pattern in any of their sets
+        self._otherwise = 0  # how many queries look into what is written otherwise
         self._all = _Database(())
         self._recent = _Database(())
         self._new: dict[bytes, None] = {}
 
     def __len__(self) -> int:
-        return len(self._patterns)
+        return len(self._wanted)
 
-    def add(self, number: int, patterns: Iterable[bytes]) -> None:
-        """Look for another query."""
+    def add(self, number: int, sets: Sequence[Iterable[bytes]]) -> None:
+        """Look for another query, which has one set at least."""
         self.discard(number)
-        given = frozenset(patterns)
-        if given & WRITTEN_OTHERWISE:
-            self._otherwise.add(number)
-            given = given - WRITTEN_OTHERWISE | {_OTHERWISE}
-        self._patterns[number] = tuple(given)
-        for pattern in given:
-            self._numbers.setdefault(pattern, {})[number] = None
-            if pattern not in self._all.known and pattern not in self._recent.known:
-                self._new[pattern] = None
+        given = [frozenset(each) for each in sets]
+        plain = [each - WRITTEN_OTHERWISE for each in given]
+        anchor = min(plain, key=lambda each: sum(self._users.get(pattern, 0) for pattern in each))
+        others = tuple(each for each in plain if each is not anchor)
+        wanted = self._wanted[number] = _Wanted(anchor, others, any(each & WRITTEN_OTHERWISE for each in given))
+        self._otherwise += wanted.otherwise
+        for pattern in anchor:
+            self._anchored.setdefault(pattern, {})[number] = None
+        for each in plain:
+            for pattern in each:
+                self._use(pattern)
+        if wanted.otherwise:
+            self._use(_OTHERWISE)
 
     def discard(self, number: int) -> None:
         """Look for a query no more."""
-        for pattern in self._patterns.pop(number, ()):
-            numbers = self._numbers[pattern]
+        wanted = self._wanted.pop(number, None)
+        if wanted is None:
+            return
+        self._otherwise -= wanted.otherwise
+        for pattern in wanted.anchor:
+            numbers = self._anchored[pattern]
             del numbers[number]
             if not numbers:
-                del self._numbers[pattern]
-                self._new.pop(pattern, None)
-        self._otherwise.discard(number)
+                del self._anchored[pattern]
+        for each in (wanted.anchor, *wanted.others, (_OTHERWISE,) if wanted.otherwise else ()):
+            for pattern in each:
+                self._users[pattern] -= 1
+                if not self._users[pattern]:
+                    del self._users[pattern]
+                    self._new.pop(pattern, None)
 
     def lets_through(self, data: bytes) -> bool:
         """Whether anything in the bytes of several records can belong to a hit."""
-        self._compile()
-        return any(
-            not self._numbers.keys().isdisjoint(database.found(data))
-            for database in (self._all, self._recent)
-            if database.known
-        )
+        found = self.found(data)
+        return not self._anchored.keys().isdisjoint(found) or (bool(self._otherwise) and _OTHERWISE in found)
 
-    def candidates(self, record: bytes, tree: Callable[[], object]) -> set[int]:
-        """The queries of which a record can be a hit, by its bytes; `tree` gives the fields of its value."""
-        self._compile()
-        numbers, otherwise = self._found(record)
-        if otherwise:
-            numbers |= self._otherwise & self._found(spelled_out(tree()))[0]
-        return numbers
+    def candidates(self, found: set[bytes], document: Document) -> list[int]:
+        """The queries of which a record can be a hit that has these patterns in its bytes."""
+        if _OTHERWISE in found and self._otherwise:
+            found = found | self.found(spelled_out(document.tree))
+        numbers: dict[int, None] = {}
+        for pattern in found:
+            numbers.update(self._anchored.get(pattern, ()))
+        return [number for number in numbers if not any(each.isdisjoint(found) for each in self._wanted[number].others)]
 
-    def _found(self, data: bytes) -> tuple[set[int], bool]:
-        """The queries with a pattern of their own in the data, and whether something is written otherwise."""
-        numbers: set[int] = set()
-        otherwise = False
+    def _use(self, pattern: bytes) -> None:
+        self._users[pattern] = self._users.get(pattern, 0) + 1
+        if pattern not in self._all.known and pattern not in self._recent.known:
+            self._new[pattern] = None
+
+    def found(self, data: bytes) -> set[bytes]:
+        """The patterns that fit somewhere in the data."""
+        if self._new:
+            self._compile()
+        found: set[bytes] = set()
         for database in (self._all, self._recent):
-            if not database.known:
-                continue
-            for pattern in database.found(data):
-                if pattern == _OTHERWISE:
-                    otherwise = bool(self._otherwise)
-                else:
-                    numbers.update(self._numbers.get(pattern, ()))
-        return numbers, otherwise
+            if database.known:
+                database.find(data, found)
+        return found
 
     def _compile(self) -> None:
-        if not self._new:
-            return
         if len(self._recent.known) + len(self._new) > _RECENT:
-            self._all, self._recent = _Database(self._numbers), _Database(())
+            self._all, self._recent = _Database(self._users), _Database(())
         else:
-            wanted = (pattern for pattern in self._recent.known if pattern in self._numbers)
+            wanted = (pattern for pattern in self._recent.known if pattern in self._users)
             self._recent = _Database([*wanted, *self._new])
         self._new.clear()
 
@@ -120,16 +141,14 @@ class _Database:
             )
             self._scratch = hyperscan.Scratch(self._database)
 
-    def found(self, data: bytes) -> list[bytes]:
-        """The patterns that fit somewhere, each once."""
-        found: list[bytes] = []
-        patterns = self._list
+    def find(self, data: bytes, found: set[bytes]) -> None:
+        """Add the patterns that fit somewhere."""
+        patterns, add = self._list, found.add
 
         def note(number: int, start: int, end: int, flags: int, context: object) -> None:
-            found.append(patterns[number])
+            add(patterns[number])
 
         self._database.scan(data, match_event_handler=note, scratch=self._scratch)
-        return found
 
 
 def spelled_out(tree: object) -> bytes:

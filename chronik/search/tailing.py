@@ -23,7 +23,7 @@ from chronik.native.sections import MalformedRecords
 from chronik.search.compiled import CompiledQuery
 from chronik.search.hit_json import hit_json
 from chronik.search.lane import Lane
-from chronik.search.literals import literals
+from chronik.search.literals import all_literals
 from chronik.search.match import Matcher
 from chronik.search.partition_index import DecodedBatch, PartitionIndex
 from chronik.search.rows import Row, Rows
@@ -48,7 +48,8 @@ _FLUSH_SECONDS = 0.05
 _REACHED_SECONDS = 0.5
 """How often it is told how far lanes have come, where there are no hits."""
 _SLICE_SECONDS = 0.004
-_ROWS = 16
+_ROWS, _LOOK = 256, 16
+"""Records that are taken at once out of a batch, and after how many it is looked at the clock."""
 _PATIENCE_SECONDS = 1.0
 _LATE_SECONDS = 10.0
 _SKIP_SECONDS = 60.0
@@ -99,11 +100,14 @@ class Tailing:
                 self._cover(news.number, part, matcher)
         for part in before.values():
             self._uncover(news.number, part)
-        patterns: set[bytes] = set()
+        mappings = [part.mapping for part in news.parts if not part.wide]
+        sets = all_literals(news.query, mappings[0]) if mappings else []
         for mapping in {part.topic_id: part.mapping for part in news.parts if not part.wide}.values():
-            patterns.update(literals(news.query, mapping) or ())
-        if patterns:
-            self._sieve.add(news.number, patterns)
+            if mapping != mappings[0]:  # what a record must have depends on its topic: one pattern of any of them
+                first, second = sets[0], all_literals(news.query, mapping)[0]
+                sets = [first | second]
+        if sets:
+            self._sieve.add(news.number, sets)
         else:
             self._sieve.discard(news.number)
 
@@ -258,20 +262,23 @@ class Tailing:
         except MalformedRecords:
             return  # as in the index: no query finds it
         for start in range(0, len(rows), _ROWS):
-            for row in rows.some(start, start + _ROWS):
+            for number, row in enumerate(rows.some(start, start + _ROWS), 1):
                 self._decide(lane, rows, row)
                 lane.at = max(lane.at, row.offset + 1)
-                if self._size >= _FLUSH_BYTES:
+                if self._size >= _FLUSH_BYTES or (not number % _LOOK and self._clock() >= self._slice_ends):
                     yield
-            if self._clock() >= self._slice_ends:
-                yield
 
     def _decide(self, lane: Lane, rows: Rows, row: Row) -> None:
         watched = lane.watched
-        document = rows.document(row)
         numbers: Iterable[int] = watched
-        if not lane.wide:
-            numbers = self._sieve.candidates(rows.data[row.key_at : row.stop], lambda: document.tree)
+        if lane.wide:
+            document = rows.document(row)
+        else:
+            found = self._sieve.found(rows.data[row.key_at : row.stop])
+            if not found:
+                return
+            document = rows.document(row)
+            numbers = self._sieve.candidates(found, document)
         matched = []
         for number in numbers:
             known = watched.get(number)

@@ -40,6 +40,7 @@ from chronik.search.tail_messages import Taken
 from chronik.search.tail_parts import TailParts
 from chronik.search.tail_processes import News, TailProcesses
 from chronik.search.tail_request import Wish
+from chronik.telemetry.metrics import TailCounts
 
 QUEUED_BYTES = 64 << 20
 """What is queued for all clients together."""
@@ -61,13 +62,6 @@ class Limits(NamedTuple):
     clients: int
     queries: int
     wide_queries: int = 100
-
-
-class TailCounts:
-    """What the tails of a node have done so far: hits sent and dropped, of all clients that are gone."""
-
-    def __init__(self) -> None:
-        self.sent = self.dropped = 0
 
 
 @implementer(IPartitionHost)
@@ -106,7 +100,7 @@ class Tails(Service):
         self._catching_up = CatchingUp(following, ask, self._handing_out.when_even, self._check, clock)
         self._positions = LoopingCall(self._tell_positions)
         self._positions.clock = clock
-        self.past = TailCounts()
+        self._sent = self._dropped = 0  # of clients that are gone
 
     def startService(self) -> None:
         """Begin to tell clients how far they are, now and then."""
@@ -124,14 +118,11 @@ class Tails(Service):
         self._handing_out.stop()
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> TailCounts:
         """How many clients and different tails there are, and how many hits were sent and dropped so far."""
-        return {
-            "clients": len(self._group_of),
-            "queries": len(self._groups),
-            "sent": self.past.sent + sum(each.sent for each in self._group_of),
-            "dropped": self.past.dropped + sum(each.dropped for each in self._group_of),
-        }
+        sent = self._sent + sum(each.sent for each in self._group_of)
+        dropped = self._dropped + sum(each.dropped for each in self._group_of)
+        return TailCounts(len(self._group_of), len(self._groups), sent, dropped)
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
@@ -195,8 +186,8 @@ class Tails(Service):
         group = self._group_of.pop(subscriber, None)
         if group is None:
             return
-        self.past.sent += subscriber.sent
-        self.past.dropped += subscriber.dropped
+        self._sent += subscriber.sent
+        self._dropped += subscriber.dropped
         del group.members[subscriber]
         subscriber.leave()
         self._catching_up.end(subscriber)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from chronik.telemetry.requests import RequestMetrics
 
@@ -96,10 +97,20 @@ class CleanerMetrics:
         self.dirtiest_ratio = 0.0
 
 
+class TailCounts(NamedTuple):
+    """Live tails: clients and different tails now; messages that were sent and dropped so far."""
+
+    clients: int = 0
+    queries: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
-    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs; services sets it once the log is open.
+    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `tails` for what live tails do; whoever knows sets
+    them.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -110,6 +121,7 @@ class NodeMetrics:
         self.workers = WorkerMetrics()
         self.cleaner = CleanerMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
+        self.tails: Callable[[], TailCounts] = TailCounts
         self._topics: dict[str, TopicMetrics] = {}
 
     def topic(self, name: str) -> TopicMetrics:

@@ -65,7 +65,7 @@ class Commands(SynchronousTestCase):
         return process
 
     def clients(self, broker: Chronik) -> int:
-        return int(broker._node._parts.tails.counts["clients"])
+        return int(broker._node._parts.tails.counts.clients)
 
     def wait(self, broker: Chronik, clients: int) -> None:
         ends = time.monotonic() + 60

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.search.document import Document
-from chronik.search.literals import literals
+from chronik.search.literals import all_literals, literals
 from chronik.search.mapping import NO_MAPPING
 from chronik.search.match import Scope, compile_query
 from chronik.search.query import QueryError
@@ -32,22 +32,26 @@ class SieveTests(SynchronousTestCase):
     def sieve(self, *texts):
         sieve = Sieve()
         for number, text in enumerate(texts):
-            sieve.add(number, literals(parse(text), NO_MAPPING))
+            sieve.add(number, all_literals(parse(text), NO_MAPPING))
         return sieve
 
     def candidates(self, sieve, document):
         data = raw(document)
-        found = sieve.candidates(data, lambda: document.tree)
+        found = set(sieve.candidates(sieve.found(data), document))
         if found:
             self.assertTrue(sieve.lets_through(b"before" + data + b"after"))
         return found
+
+    def of(self, sieve, value):
+        return sieve.candidates(sieve.found(value), record(value))
 
     def test_each_query_by_its_own_words(self):
         sieve = self.sieve("timeout", '"connection reset"', "error OR warn", "level:error")
         for value, expected in (
             (b"nothing of it", set()),
             (b"a TIMEOUT", {0}),
-            (b"connection lost", {1}),
+            (b"connection lost", set()),
+            (b"reset, then a connection", {1}),
             (b"Warn and timeout", {0, 2}),
             (b'{"level":"error"}', {2, 3}),
         ):
@@ -76,20 +80,32 @@ class SieveTests(SynchronousTestCase):
         sieve = Sieve()
         self.assertFalse(sieve.lets_through(b"word7"))
         for number in range(300):
-            sieve.add(number, literals(parse(f"word{number}x"), NO_MAPPING))
-            self.assertEqual(sieve.candidates(b"word%dx" % number, dict), {number})
-            self.assertEqual(sieve.candidates(b"word%dx" % (number // 2), dict), {number // 2})
+            sieve.add(number, all_literals(parse(f"word{number}x"), NO_MAPPING))
+            self.assertEqual(self.of(sieve, b"word%dx" % number), [number])
+            self.assertEqual(self.of(sieve, b"word%dx" % (number // 2)), [number // 2])
         for number in range(0, 300, 2):
             sieve.discard(number)
         self.assertEqual(len(sieve), 150)
-        self.assertEqual(sieve.candidates(b"word100x word101x", dict), {101})
+        self.assertEqual(self.of(sieve, b"word100x word101x"), [101])
         self.assertFalse(sieve.lets_through(b"word100x"))
-        sieve.add(100, literals(parse("word100x OR other"), NO_MAPPING))
-        self.assertEqual(sieve.candidates(b"word100x", dict), {100})
-        self.assertEqual(sieve.candidates(b"other", dict), {100})
+        sieve.add(100, all_literals(parse("word100x OR other"), NO_MAPPING))
+        self.assertEqual(self.of(sieve, b"word100x"), [100])
+        self.assertEqual(self.of(sieve, b"other"), [100])
         sieve.discard(100)
         sieve.discard(100)
-        self.assertEqual(sieve.candidates(b"word100x other word299x", dict), {299})
+        self.assertEqual(self.of(sieve, b"word100x other word299x"), [299])
+        sieve.discard(299)
+        for number in range(1, 299, 2):
+            sieve.discard(number)
+        self.assertEqual((len(sieve), sieve._users, sieve._anchored, sieve._otherwise), (0, {}, {}, 0))
+
+    def test_a_word_that_many_queries_have_tells_little(self):
+        """Each is looked for by what it has alone; all that it wants has to be there."""
+        sieve = self.sieve(*(f'"connection u{number}x"' for number in range(100)), "connection")
+        self.assertEqual(self.candidates(sieve, record(b"connection u17x")), {17, 100})
+        self.assertEqual(self.candidates(sieve, record(b"u17x u18x")), set())
+        anchors = [sieve._wanted[number].anchor for number in range(100)]
+        self.assertGreater(len(set(anchors)), 95)
 
     def test_one_pattern_of_several_queries(self):
         sieve = self.sieve("error", "error", "value:error", "key:error")
@@ -110,13 +126,14 @@ class SieveTests(SynchronousTestCase):
     def hold(self, asked, records, mapping):
         sieve, matchers = Sieve(), {}
         for number, query in enumerate(asked):
-            patterns = literals(query, mapping)
+            sets = all_literals(query, mapping)
+            self.assertEqual(bool(sets), literals(query, mapping) is not None)
             try:
                 matcher = compile_query(query, Scope("events", 1, NOW, mapping))
             except QueryError:
                 continue
-            if patterns is not None:
-                sieve.add(number, patterns)
+            if sets:
+                sieve.add(number, sets)
                 matchers[number] = matcher
         for document in records:
             hits = {number for number, matcher in matchers.items() if matcher(document)}
