@@ -7,10 +7,8 @@ they are even (`when_even`). A batch is acknowledged (`taken`) when all have it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-
-from twisted.logger import Logger
 
 from chronik.search.parcels import ParcelHit
 from chronik.search.tail_group import Group
@@ -34,8 +32,6 @@ class HandingOut:
     group whose members may take no more now.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         parts: TailParts,
@@ -51,6 +47,7 @@ class HandingOut:
         self._clock = clock
         self._batches: deque[tuple[int, Matched]] = deque()
         self._shares: deque[tuple[Group, _Share]] | None = None  # of the first batch, once it is begun
+        self._giving: Iterator[None] | None = None  # to the first of these groups, once it is begun
         self._when_even: list[Callable[[], object]] = []
         self._call: Any = None
 
@@ -74,7 +71,7 @@ class HandingOut:
     def stop(self) -> None:
         """Hand out nothing more."""
         self._batches.clear()
-        self._shares = None
+        self._shares = self._giving = None
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -97,15 +94,8 @@ class HandingOut:
         place, told = self._batches[0]
         if self._shares is None:
             self._shares = self._shared(told)
-        shares = self._shares
-        while shares:
-            group, share = shares.popleft()
-            try:
-                group.receive(share.hits, share.counted, share.skipped)
-                self._changed(group)
-            except Exception:
-                self.log.failure("a tail has missed hits")
-            if shares and self._clock.seconds() >= ends:
+        while self._shares:
+            if not self._give(ends):
                 return
         for each in told.reached:
             lane = self._parts.known_lane(each.part, each.wide)
@@ -117,6 +107,20 @@ class HandingOut:
         jobs, self._when_even = self._when_even, []
         for job in jobs:
             job()
+
+    def _give(self, ends: float) -> bool:
+        """Go on to give the first group its share; False when the time is over before the end."""
+        assert self._shares
+        group, share = self._shares[0]
+        if self._giving is None:
+            self._giving = group.receive(share.hits, share.counted, share.skipped)
+        for _ in self._giving:
+            if self._clock.seconds() >= ends:
+                return False
+        self._giving = None
+        self._shares.popleft()
+        self._changed(group)
+        return True
 
     def _shared(self, told: Matched) -> deque[tuple[Group, _Share]]:
         """The shares of the groups in a batch."""

@@ -7,7 +7,7 @@ how far it is with all watches together, and that counts for the group once the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chronik.model import PartitionId
@@ -83,18 +83,28 @@ class Key(NamedTuple):
 
 
 class Group:
-    """The clients of a tail. `behind(subscriber)` is told of those that have to be fed out of the log."""
+    """The clients of a tail. `behind(subscriber)` is told of those that have to be fed out of the log, `failed(subscriber)` of
+    those that nothing can be given to, with what went wrong as the exception at hand.
+    """
 
-    def __init__(self, number: int, key: Key, names: Names, behind: Callable[[Subscriber], object]) -> None:
+    def __init__(
+        self,
+        number: int,
+        key: Key,
+        names: Names,
+        behind: Callable[[Subscriber], object],
+        failed: Callable[[Subscriber], object],
+    ) -> None:
         self.number = number
         self.key = key
         self.names = names
         self.covers: dict[int, Cover] = {}
         self.members: dict[Subscriber, None] = {}
-        self.choked = False
+        self.wide = self.choked = False
         self.told: bytes = b""
         """The positions that were told last."""
         self._behind = behind
+        self._failed = failed
 
     @property
     def reached(self) -> dict[int, int]:
@@ -111,30 +121,37 @@ class Group:
         """The places of the processes that own partitions of it."""
         return {cover.part.process for cover in self.covers.values()}
 
-    def receive(self, hits: Sequence[ParcelHit], counted: Iterable[Counted], skipped: Iterable[Skipped]) -> None:
-        """What the process has found for this group."""
-        for each in counted:
-            if each.part in self.covers:
-                self._count(each)
-        for gap in skipped:
-            if gap.part not in self.covers:
-                continue
-            missing = [Missing(self.covers[gap.part].part.name, gap.first, gap.following - 1)]
-            for member in self.members:
-                if member.live:
-                    member.skipped(missing, gap.why)
-                member.let_go()
-        if hits:
-            parcel = Parcel(hits)
-            for member in self.members:
-                member.offer(parcel)
+    def receive(
+        self, hits: Sequence[ParcelHit], counted: Iterable[Counted], skipped: Iterable[Skipped]
+    ) -> Iterator[None]:
+        """Give all members what the process has found for this group, and yield after each."""
+        parcel = Parcel(hits) if hits else None
+        counted, gaps = [each for each in counted if each.part in self.covers], list(skipped)
+        for member in list(self.members):
+            if not member.gone:
+                try:
+                    self._give(member, parcel, counted, gaps)
+                except Exception:
+                    self._failed(member)
+            yield
 
-    def _count(self, told: Counted) -> None:
-        for member in self.members:
-            if member.live:
-                if told.late or member.full:
-                    member.drop(told.part, told.count, told.first, told.last)
-                else:  # it has room, so it was for the others that nothing was sent: it gets them out of the log
-                    member.fall_behind(self.reached)
-                    self._behind(member)
+    def _give(
+        self, member: Subscriber, parcel: Parcel | None, counted: Iterable[Counted], gaps: Iterable[Skipped]
+    ) -> None:
+        for each in counted:
+            self._count(member, each)
+        for gap in gaps:
+            if member.live and gap.part in self.covers:
+                member.skipped([Missing(self.covers[gap.part].part.name, gap.first, gap.following - 1)], gap.why)
             member.let_go()
+        if parcel is not None:
+            member.offer(parcel)
+
+    def _count(self, member: Subscriber, told: Counted) -> None:
+        if member.live:
+            if told.late or member.full:
+                member.drop(told.part, told.count, told.first, told.last)
+            else:  # it has room, so it was for the others that nothing was sent: it gets them out of the log
+                member.fall_behind(self.reached)
+                self._behind(member)
+        member.let_go()

@@ -58,20 +58,19 @@ class TailProcesses:
     def watch(self, group: Group, place: int) -> None:
         """Let a process look for a group in the partitions that it covers now, or, where there are none, no more."""
         process = self._process(place)
-        if place not in group.processes:
-            process.groups.pop(group, None)
-            process.untold.pop(group, None)
-            self._tell(place, Unwatch(group.number))
-            if not process.groups:
-                self._end(process)
-            return
         process.groups[group] = None
-        if process.untold:
+        if process.untold and place in group.processes:
             process.untold[group] = None  # in its turn
             return
         self._tell_of(group, place)
         if process.up and process.job is None:
             self._begin(place, process)
+
+    def watch_soon(self, group: Group, place: int) -> None:
+        """The same, when it is the group's turn: for many groups at once."""
+        process = self._process(place)
+        process.groups[group] = process.untold[group] = None
+        self._go_on_telling(place, process)
 
     def choke(self, group: Group, choked: bool) -> None:
         """Let hits of a group be counted only, or sent again."""
@@ -97,6 +96,9 @@ class TailProcesses:
         self._stopped = True
         for process in self._processes.values():
             self._end(process)
+            if process.telling is not None:
+                process.telling.cancel()
+                process.telling = None
 
     def _process(self, place: int) -> _Process:
         return self._processes.setdefault(place, _Process())
@@ -104,7 +106,7 @@ class TailProcesses:
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def _go_on_telling(self, place: int, process: _Process) -> None:
-        if process.telling is None and process.groups:
+        if process.telling is None and process.groups and not self._stopped:
             process.telling = self._clock.callLater(0, self._tell_some, place, process)
 
     def _tell_some(self, place: int, process: _Process) -> None:
@@ -114,18 +116,24 @@ class TailProcesses:
             group = next(iter(process.untold))
             del process.untold[group]
             self._tell_of(group, place)
-            if group.choked:
-                self._tell(place, Choke(group.number, True))
             if self._clock.seconds() >= ends:
                 break
         if process.untold:
             self._go_on_telling(place, process)
-        elif process.job is None:
+        elif process.up and process.job is None:
             self._begin(place, process)
 
     def _tell_of(self, group: Group, place: int) -> None:
-        self._sequence += 1
         covers = [cover for cover in group.covers.values() if cover.part.process == place]
+        if not covers:
+            process = self._process(place)
+            process.groups.pop(group, None)
+            process.untold.pop(group, None)
+            self._tell(place, Unwatch(group.number))
+            if not process.groups:
+                self._end(process)
+            return
+        self._sequence += 1
         for cover in covers:
             cover.since = min(cover.since, self._sequence)
         parts = tuple(
@@ -141,6 +149,8 @@ class TailProcesses:
             for cover in covers
         )
         self._tell(place, Watch(self._sequence, group.number, group.key.query, group.key.now_ms, parts))
+        if group.choked:
+            self._tell(place, Choke(group.number, True))
 
     # -- the job ------------------------------------------------------------------------------------------------------
 

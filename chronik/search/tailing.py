@@ -53,7 +53,8 @@ _ROWS, _LOOK = 256, 16
 _PATIENCE_SECONDS = 1.0
 _LATE_SECONDS = 10.0
 _SKIP_SECONDS = 60.0
-_HIT_OVERHEAD = 48
+_HIT_OVERHEAD, _WATCH_OVERHEAD = 48, 64
+"""What a hit costs the node, in bytes of a batch, and what each of its watches does."""
 _END = object()
 
 
@@ -293,7 +294,7 @@ class Tailing:
         if sent:
             text = hit_json(lane.topic, lane.partition.partition, document)
             self._hits.append(TailHit(lane.part, row.offset, tuple(sent), text))
-            self._size += len(text) + _HIT_OVERHEAD + 4 * len(sent)
+            self._size += len(text) + _HIT_OVERHEAD + _WATCH_OVERHEAD * len(sent)
 
     def _count(self, part: int, number: int, offset: int) -> None:
         key = part, number, number not in self._choked

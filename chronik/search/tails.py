@@ -10,7 +10,8 @@ When a process dies, the next one is asked to look from where each group was: no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as AnyMapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,13 +28,13 @@ from chronik.model import PartitionId, TopicPartition
 from chronik.search.bounds import bounds as bounds_of
 from chronik.search.catching_up import CatchingUp
 from chronik.search.following import Following
-from chronik.search.handing_out import HandingOut
+from chronik.search.handing_out import SLICE_SECONDS, HandingOut
 from chronik.search.literals import literals
 from chronik.search.mapping import NO_MAPPING, Mapping
 from chronik.search.match import Scope, check_query
 from chronik.search.parcels import Note, Place, by_name, hello, positions_note
 from chronik.search.query import Query, QueryError
-from chronik.search.starts import LATEST, start_offset
+from chronik.search.starts import LATEST, Begun, Start, start_offset
 from chronik.search.subscriber import Budget, Sink, Subscriber
 from chronik.search.tail_group import Cover, Group, Key, Part
 from chronik.search.tail_messages import Taken
@@ -46,6 +47,8 @@ QUEUED_BYTES = 64 << 20
 """What is queued for all clients together."""
 _POSITIONS_SECONDS = 15.0
 _AT_ONCE = 50
+_MAX_PARTITIONS = 1000
+"""Of one tail, when it begins."""
 
 
 class TailRefused(ChronikError):
@@ -100,6 +103,8 @@ class Tails(Service):
         self._catching_up = CatchingUp(following, ask, self._handing_out.when_even, self._check, clock)
         self._positions = LoopingCall(self._tell_positions)
         self._positions.clock = clock
+        self._coming: deque[tuple[Group, Part]] = deque()  # partitions that groups may have, once it is their turn
+        self._letting: Any = None
         self._sent = self._dropped = 0  # of clients that are gone
 
     def startService(self) -> None:
@@ -114,6 +119,9 @@ class Tails(Service):
         for subscriber in list(self._group_of):
             subscriber.refuse(503, "the node is shutting down")
             self.leave(subscriber)
+        if self._letting is not None:
+            self._letting.cancel()
+            self._letting = None
         self._processes.stop()
         self._handing_out.stop()
 
@@ -137,36 +145,30 @@ class Tails(Service):
             raise TailRefused(404, f"there is no topic `{missing}`")
         for topic in topics or [""]:
             check_query(wish.query, Scope(topic, 0, wish.now_ms, self._mapping_of(topic)))
+        parts = [part for topic in topics for part in self._parts.of_topic(topic)]
+        if len(parts) > _MAX_PARTITIONS:
+            raise TailRefused(400, f"these topics have {len(parts)} partitions; a tail has {_MAX_PARTITIONS} at most")
         key = Key(wish.query, str(wish.names), wish.now_ms)
         if key not in self._groups:
             self._check_limits(wish.query)
-        parts = [part for topic in topics for part in self._parts.of_topic(topic)]
         bounds = await self._bounds(parts)
+        begun = await self._begun(wish.start, parts, bounds)
         await self._even()
         # From here on to its end nothing else happens: whoever is live gets all that its group gets.
         group = self._groups.get(key) or self._new_group(key, wish, bounds)
-        return self._join(group, wish, sink, bounds)
+        return self._join(group, wish, sink, begun)
 
-    def _join(self, group: Group, wish: Wish, sink: Sink, bounds: dict[int, tuple[int, int]]) -> Subscriber:
+    def _join(self, group: Group, wish: Wish, sink: Sink, begun: dict[int, Begun]) -> Subscriber:
         at = group.reached
-        gaps = []
-        if wish.start.kind != LATEST:
-            for number, cover in group.covers.items():
-                part = cover.part
-                first, stable = bounds.get(number, (cover.floor, cover.floor))
-                at_time = partial(self._offset_at, part.id)
-                begun = start_offset(wish.start, part.name, first, max(stable, first), at_time)
-                at[number] = begun.offset
-                if begun.missing is not None:
-                    gaps.append(begun)
+        at.update((number, each.offset) for number, each in begun.items() if number in at)
         subscriber = Subscriber(sink, self._budget, self._parts.name, at)
         group.members[subscriber] = None
         self._group_of[subscriber] = group
         places = ((cover.part.name, at[number]) for number, cover in sorted(group.covers.items()))
         subscriber.tell(hello(wish.text, by_name(places)))
-        for gap in gaps:
-            if gap.missing is not None:
-                subscriber.skipped([gap.missing], gap.why)
+        for each in begun.values():
+            if each.missing is not None:
+                subscriber.skipped([each.missing], each.why)
         if wish.start.kind == LATEST:
             subscriber.live = True
             self._check(group)
@@ -210,12 +212,28 @@ class Tails(Service):
             found.update((part.number, known[part.id]) for part in some if part.id in known)
         return found
 
+    async def _begun(self, start: Start, parts: list[Part], bounds: dict[int, tuple[int, int]]) -> dict[int, Begun]:
+        """Where a tail begins in each; nothing for one that begins with its group. Raises KafkaError."""
+        begun: dict[int, Begun] = {}
+        if start.kind == LATEST:
+            return begun
+        ends = self._clock.seconds() + SLICE_SECONDS
+        for part in parts:
+            if part.number in bounds:
+                first, stable = bounds[part.number]
+                at_time = partial(self._offset_at, part.id)
+                begun[part.number] = start_offset(start, part.name, first, max(stable, first), at_time)
+            if self._clock.seconds() >= ends:
+                await deferLater(self._clock, 0)
+                ends = self._clock.seconds() + SLICE_SECONDS
+        return begun
+
     def _check_limits(self, query: Query) -> None:
         limits = self._limits
         if len(self._groups) >= limits.queries:
             raise TailRefused(503, f"the node looks for {limits.queries} different tails, and takes no more")
         if literals(query, NO_MAPPING) is None:
-            wide = sum(any(cover.wide for cover in group.covers.values()) for group in self._groups.values())
+            wide = sum(group.wide for group in self._groups.values())
             if wide >= limits.wide_queries:
                 raise TailRefused(
                     503, f"the node has {wide} tails that must look at every record; name a word that hits have"
@@ -225,17 +243,16 @@ class Tails(Service):
 
     def _new_group(self, key: Key, wish: Wish, bounds: dict[int, tuple[int, int]]) -> Group:
         self._next_group += 1
-        group = Group(self._next_group, key, wish.names, self._behind)
+        group = Group(self._next_group, key, wish.names, self._behind, self._failed)
         self._groups[key] = self._by_number[group.number] = group
+        floors = {number: stable for number, (_, stable) in bounds.items()}
         for topic in self._parts.topics:
             if wish.names.has(topic):
-                for part in self._parts.of_topic(topic):
-                    found = bounds.get(part.number) or self._following.bounds([part.id]).get(part.id, (0, 0))
-                    try:
-                        self._cover(group, part, found[1])
-                    except QueryError:
-                        self._end_group(group)
-                        raise
+                try:
+                    self._cover(group, topic, self._parts.of_topic(topic), floors)
+                except QueryError:
+                    self._end_group(group)
+                    raise
         for place in group.processes:
             self._processes.watch(group, place)
         return group
@@ -249,17 +266,27 @@ class Tails(Service):
         for place in places:
             self._processes.watch(group, place)
 
-    def _cover(self, group: Group, part: Part, floor: int) -> None:
-        """Let a group have a partition, from an offset on; not if no record of it can be a hit. Raises QueryError."""
-        within = bounds_of(group.key.query, group.key.now_ms).partitions
-        if not within.first <= part.name.partition <= within.last:
-            return
-        mapping = self._mapping_of(part.name.topic)
-        check_query(group.key.query, Scope(*part.name, group.key.now_ms, mapping))
-        wide = literals(group.key.query, mapping) is None
-        cover = Cover(part, self._parts.lane(part.number, wide), wide, mapping, floor)
-        cover.lane.groups.add(group)
-        group.covers[part.number] = cover
+    def _cover(self, group: Group, topic: str, parts: Iterable[Part], floors: AnyMapping[int, int]) -> None:
+        """Let a group have partitions of a topic, each from its floor on, or else its beginning. Raises QueryError.
+
+        It has none in which no record can be a hit.
+        """
+        query, mapping = group.key.query, self._mapping_of(topic)
+        check_query(query, Scope(topic, 0, group.key.now_ms, mapping))
+        within = bounds_of(query, group.key.now_ms).partitions
+        wide = literals(query, mapping) is None
+        group.wide = group.wide or wide
+        for part in parts:
+            if within.first <= part.name.partition <= within.last:
+                lane = self._parts.lane(part.number, wide)
+                lane.groups.add(group)
+                group.covers[part.number] = Cover(part, lane, wide, mapping, floors.get(part.number, 0))
+
+    def _failed(self, subscriber: Subscriber) -> None:
+        """Something is wrong with one client, which is no reason to let the others wait."""
+        self.log.failure("a tail is closed")
+        subscriber.refuse(500, "the node failed on this tail; its log says why")
+        self.leave(subscriber)
 
     def _check(self, group: Group) -> None:
         """Let the processes send the hits of a group only where somebody can take them."""
@@ -310,20 +337,40 @@ class Tails(Service):
         if place is None:
             return
         part = self._parts.add(partition, Place(*name), place)
-        for group in self._by_number.values():
-            if not group.names.has(name.topic):
-                continue
-            try:
-                self._cover(group, part, 0)
-            except QueryError as error:
-                for member in group.members:
-                    member.skipped([], f"the query does not fit the fields of {name.topic}, which is left out: {error}")
-                continue
-            if part.number in group.covers:
-                self._processes.watch(group, place)
-                for member in group.members:
-                    if not member.live:
-                        member.at[part.number] = 0
+        self._coming.extend((group, part) for group in self._by_number.values())
+        self._let_come_soon()
+
+    def _let_come_soon(self) -> None:
+        if self._letting is None and self._coming:
+            self._letting = self._clock.callLater(0, self._let_come)
+
+    def _let_come(self) -> None:
+        """Let groups have partitions that have come, for so long as the reactor may be held."""
+        self._letting = None
+        ends = self._clock.seconds() + SLICE_SECONDS
+        while self._coming:
+            group, part = self._coming.popleft()
+            if group.number in self._by_number and self._parts.get(part.number) is part:
+                self._let_have(group, part)
+            if self._clock.seconds() >= ends:
+                break
+        self._let_come_soon()
+
+    def _let_have(self, group: Group, part: Part) -> None:
+        topic = part.name.topic
+        if part.number in group.covers or not group.names.has(topic):
+            return
+        try:
+            self._cover(group, topic, [part], {})
+        except QueryError as error:
+            for member in group.members:
+                member.skipped([], f"the query does not fit the fields of {topic}, which is left out: {error}")
+            return
+        if part.number in group.covers:
+            self._processes.watch_soon(group, part.process)
+            for member in group.members:
+                if not member.live:
+                    member.at.setdefault(part.number, 0)
 
     def partition_resigned(self, partition: PartitionId, name: TopicPartition) -> None:
         """See `IPartitionHost`."""
@@ -332,6 +379,6 @@ class Tails(Service):
             return
         for group in self._by_number.values():
             if group.covers.pop(part.number, None) is not None:
-                self._processes.watch(group, part.process)
+                self._processes.watch_soon(group, part.process)
                 for member in group.members:
                     member.at.pop(part.number, None)

@@ -98,7 +98,7 @@ class HitTests(SynchronousTestCase):
 
 class GroupTests(SynchronousTestCase):
     def make(self, lane, floor, since):
-        group = Group(1, Key(ALL, "t", 0), Names("t"), lambda member: None)
+        group = Group(1, Key(ALL, "t", 0), Names("t"), lambda member: None, lambda member: None)
         part = Part(7, Place("t", 0), PartitionId(bytes(16), 0), 0)
         cover = group.covers[7] = Cover(part, lane, False, NO_MAPPING, floor)
         cover.since = since
