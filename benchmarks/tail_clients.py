@@ -2,8 +2,8 @@
 
     python -m benchmarks.tail_clients PORT CLIENTS QUERIES
 
-Client `n` tails topic `t` for the query that `query(n % QUERIES)` gives. Prints a line once all are connected; reads commands, a line
-each: `begin` and `end` of a measured window, `stop`. At its end it prints a report as JSON.
+Client `n` tails topic `t` for the query that `query(n % QUERIES)` gives. Prints a line once all are connected; reads commands,
+a line each: `begin` to measure from now on, `stop`. At its end it prints a report as JSON.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ class _Books:
     """What was delivered in the window, and how late."""
 
     def __init__(self) -> None:
-        self.window: tuple[int, int] | None = None
         self.began = 0
         self.latencies: list[int] = []
         self.delivered = self.dropped = self.skipped = self.frames = 0

@@ -5,8 +5,8 @@
 One node in a process of its own with one search process, one topic of six partitions. The messages are those of the corpus
 (`benchmarks.corpus`); as many of them as give `deliveries` a second have a word that one of the queries looks for, and say when
 they were sent. The load is a librdkafka producer with acks=all, lz4 and 5 ms of linger. The clients are one process beside it
-(`benchmarks.tail_clients`). Latency is from before the producer has the message until the client has the frame. The broker's own
-latency and its reactor's lag are from its histograms, as is what it says of messages sent and dropped.
+(`benchmarks.tail_clients`). Latency is from before the producer has the message until the client has the frame. The broker's
+own latency and its reactor's lag are from its histograms, as is what it says of messages sent and dropped.
 """
 
 from __future__ import annotations
