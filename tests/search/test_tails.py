@@ -230,6 +230,19 @@ class TailsTests(SynchronousTestCase):
         self.check(world, client)
         self.assertEqual(client.dropped, 0)
 
+    def test_a_partition_that_comes_while_a_client_is_in_the_past_is_not_left_out(self):
+        world = self.make(0)
+        world.append("t", 0, [b"error"] * 3)
+        world.settle(0.5)
+        client = Client(world, "t", "error", "earliest", patience=0)
+        world.add("t", 1)
+        world.append("t", 1, [b"error"] * 2)
+        world.settle(0.5)
+        client.take()
+        world.settle(2)
+        self.assertTrue(client.subscriber.live)
+        self.assertEqual(client.hits, {("t", 0): [0, 1, 2], ("t", 1): [0, 1]})
+
     def test_positions_are_told_and_a_client_goes_on_from_there(self):
         world = self.make(0)
         client = Client(world, "t", "error")
@@ -355,4 +368,15 @@ class TailsTests(SynchronousTestCase):
             for place, offsets in client.hits.items():  # what follows begins behind all that was there
                 self.assertLessEqual(offsets[-1] + 1, following.began.get(place, 0))
         self.assertEqual(world.tails._budget.used, 0)
+        for client in live:
+            client.leave()
+        world.settle(1)
+        self.assertEqual(tuple(world.tails.counts)[:2], (0, 0))
+        self.assertEqual(world.tails._catching_up._under_way, {})
+        for place in world.places:
+            self.assertEqual(place.jobs, {})
+            if place.process is not None:  # it has forgotten them all, and sleeps
+                tailing = place.process.tailing
+                self.assertEqual((tailing._watches, tailing._lanes, len(tailing._sieve)), ({}, {}, 0))
+                self.assertIsNone(place.process.residence.patience)
         world.stop()
