@@ -19,8 +19,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
+from chronik.alerting import alerting
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
+from chronik.broker.saved_topics import SavedTopics
 from chronik.compacting import compacting
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics
@@ -45,6 +47,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
+from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
 from chronik.search.tails import Tails
 from chronik.searching import searching
@@ -61,14 +64,16 @@ class Parts:
     pool: BufferPool
     threads: CompressionThreads
     replicas: Replicas
+    saved: SavedTopics
     coordinator: Coordinator
     transactions: TransactionCoordinator
     throttles: Throttles
     many_elements: ManyElementRequests
     table: ApiTable
     search: SearchService | None
-    settings_for: Callable[[Topic], TopicSettings]
     tails: Tails | None
+    settings_for: Callable[[Topic], TopicSettings]
+    alerts: Alerting | None
     background: tuple[IService, ...]
 
 
@@ -149,6 +154,14 @@ def assemble(
     )
     throttles.refresh()
     slices = Slices(time.monotonic, cooperator)
+    searches = searching(
+        config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search
+    )
+    search, tails = (None, None) if searches is None else searches
+    saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
+    alerts = None
+    if search is not None:
+        alerts = alerting(search, metadata, replicas, coordinator, wall_clock_ms, reactor)
     table: ApiTable = ApiTable(
         served_apis(
             config,
@@ -157,6 +170,7 @@ def assemble(
             slices,
             table=lambda: table,
             replicas=replicas,
+            readable=saved,
             controller=controller,
             metadata=metadata,
             configs=configs,
@@ -168,27 +182,30 @@ def assemble(
         )
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
-    search = searching(config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search)
     metrics.storage_usage = replicas.topic_sizes
     return Parts(
         flusher=flusher,
         pool=pool,
         threads=threads,
         replicas=replicas,
+        saved=saved,
         coordinator=coordinator,
         transactions=transactions,
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
-        search=None if search is None else search.search,
-        tails=None if search is None else search.tails,
+        search=search,
+        tails=tails,
         settings_for=configs.topic_settings,
+        alerts=alerts,
         background=(
             trash,
             retention,
             ReactorLagProbe(reactor, metrics.reactor_lag),
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
-            *(search or ()),
+            *((search,) if search is not None else ()),
+            *((tails,) if tails is not None else ()),
+            *((alerts,) if alerts is not None else ()),
         ),
     )
 

@@ -40,7 +40,7 @@ def admin_site(
         metadata=metadata,
         controller=controller,
         groups=parts.coordinator,
-        reader=parts.replicas,
+        bounds=parts.saved.bounds,
         sizes=parts.replicas.sizes_of,
         metrics=metrics,
         clock=reactor,
@@ -49,6 +49,7 @@ def admin_site(
         listeners=listeners,
         ready=ready,
         loopback=config.admin_listener.loopback,
+        alerting=parts.alerts,
     )
     return make_site(services)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
 
-from chronik.model import Broker, PartitionId, Topic, TopicPartition, TransactionMarker, Uuid
+from chronik.model import Alert, Broker, PartitionId, SavedSearch, Topic, TopicPartition, TransactionMarker, Uuid
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -169,6 +169,9 @@ class IClusterMetadata(Interface):
     def feature_level(name: str) -> int:
         """The level at which a feature is in force (`chronik.features`); 0 for one that is not."""
 
+    def alerts() -> Sequence[Alert]:
+        """All alerts, in the order of their names. No delta tells of them: who acts on them looks here."""
+
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""
 
@@ -304,6 +307,43 @@ class FollowedLog(NamedTuple):
     stable: int
     generation: int
     aborted: Sequence[tuple[int, int, int]]
+
+
+class ISelector(Interface):
+    """Carries out saved searches: finds the records of a partition that match."""
+
+    def select(
+        source: PartitionId, topic: str, search: SavedSearch, start: int, max_bytes: int
+    ) -> Deferred[SelectedBatches]:
+        """What matches of partition `source`, which is of `topic`, from offset `start` on: as far as that goes within the
+        bounds of one step, but a little further in any case, unless there is nothing more.
+
+        Fails with KafkaError: INVALID_REQUEST where the search means nothing to this release, KAFKA_STORAGE_ERROR where it
+        may go better later.
+        """
+
+    def tally(source: PartitionId, topic: str, search: SavedSearch, start: int, per_ms: int) -> Deferred[Tally]:
+        """How many records match, likewise, by windows of `per_ms` of their own time. Fails as `select` does."""
+
+
+class Tally(NamedTuple):
+    """How many records match in which windows: (begin in ms, count) of each that has any. Else as `SelectedBatches`."""
+
+    reached: int
+    windows: Sequence[tuple[int, int]]
+    failure: str = ""
+
+
+class SelectedBatches(NamedTuple):
+    """What `ISelector` finds: `data` are record batches, `ends` the offset behind each and its size.
+
+    Everything below `reached` was looked at. `failure` says why the log could not be read further.
+    """
+
+    reached: int
+    data: bytes
+    ends: Sequence[tuple[int, int]]
+    failure: str = ""
 
 
 class IPartitionHost(Interface):

@@ -128,13 +128,44 @@ class PartitionState:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """What makes a topic a view of another one, its source: it has those records of it that match, and can only be read.
+
+    `query` is a query string as it was written, `mapping` the JSON text of how its fields are read, empty for none.
+    """
+
+    source_id: Uuid
+    query: str
+    mapping: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """More than `over` records of the saved search `search_id` in a window of `per_ms` of their own time: told in topic `to`.
+
+    Windows lie side by side: from each multiple of `per_ms` since 1970 to the next.
+    """
+
+    alert_id: Uuid
+    name: str
+    search_id: Uuid
+    over: int
+    per_ms: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as the metadata image holds it. `configs` has the overrides only, by Kafka's names, as text."""
+    """A topic as the metadata image holds it. `configs` has the overrides only, by Kafka's names, as text.
+
+    One that is a saved search has the partitions of its source, and no log of its own.
+    """
 
     topic_id: Uuid
     name: str
     partitions: tuple[PartitionState, ...]
     configs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    search: SavedSearch | None = None
 
     @property
     def internal(self) -> bool:

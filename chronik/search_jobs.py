@@ -17,6 +17,8 @@ from chronik.model import PartitionId
 from chronik.search.messages import (
     Answer,
     AskState,
+    Finish,
+    Finished,
     Follow,
     Forget,
     Hits,
@@ -27,6 +29,7 @@ from chronik.search.messages import (
     Search,
     States,
 )
+from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
 from chronik.search.tail_messages import Choke, Ended, Matched, Replay, Replayed, Tail, Taken, Unwatch, Watch
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
 from chronik.workers.residing import REST, Residence
@@ -53,18 +56,27 @@ SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
 READ = JobKind("read", Read, Saved, ReadResult)
 """What does a request ask for?"""
+FINISH = JobKind("finish", Finish, Hits, Finished)
+"""What do the aggregations come to?"""
 SAVE = JobKind("save", Save, Saved, Saved)
 """Write the open groups, for the next start."""
+SELECT = JobKind("select", Select, Piece, Selected)
+"""Which records does the topic of a saved search have?"""
+COUNT = JobKind("count", CountMatches, Saved, Counted)
+"""How many does it have, by windows of time?"""
 
 
 def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[str], object]) -> Residence:
     """What a process that searches does. `tell` gets lines for the operator."""
     from chronik.native.scanner import make_scanner
     from chronik.search.answering import answer
+    from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
     from chronik.search.replaying import replay
+    from chronik.search.selecting import count, select
     from chronik.search.tailing import Tailing
+    from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
     engine = Engine(disk, make_scanner(), writer.submit, tell)
@@ -92,6 +104,11 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def finish(asked: Finish) -> Steps:
+        for piece in pieces(finished(asked.aggs, asked.mapping, asked.now_ms, asked.counted)):
+            yield Hits((), aggs=piece)
+        return Finished()
+
     def read_request(asked: Read) -> Steps:
         return read(asked)
         yield
@@ -100,7 +117,17 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return answer(engine, request, time.monotonic)
 
     return Residence(
-        {SEARCH: search, READ: read_request, SAVE: save, STATE: state, TAIL: tail, REPLAY: replayed},
+        {
+            SEARCH: search,
+            READ: read_request,
+            FINISH: finish,
+            SAVE: save,
+            STATE: state,
+            SELECT: lambda request: select(engine, request, time.monotonic),
+            COUNT: lambda request: count(engine, request, time.monotonic),
+            TAIL: tail,
+            REPLAY: replayed,
+        },
         {
             FOLLOW: follow,
             FORGET: engine.forget,

@@ -21,23 +21,29 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, IDisk
 from chronik.log.disk import RealDisk
 from chronik.model import PartitionId, Topic, uuid_to_text
+from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import NO_MAPPING, parse_mapping
 from chronik.search.mapping import Mapping as FieldMapping
-from chronik.search.messages import AskState, Follow, Forget, Read, Save, Search
+from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
 from chronik.search.query import QueryError
+from chronik.search.saved_messages import CountMatches, Select
+from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
 from chronik.search.tail_messages import Choke, Replay, Tail, Taken, Unwatch, Watch
 from chronik.search.tail_processes import News
 from chronik.search.tails import Limits, Tails
 from chronik.search_jobs import (
     CHOKE,
+    COUNT,
+    FINISH,
     FOLLOW,
     FORGET,
     READ,
     REPLAY,
     SAVE,
     SEARCH,
+    SELECT,
     STATE,
     TAIL,
     TAKEN,
@@ -55,9 +61,20 @@ from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
 _NEWS = {Follow: FOLLOW, Forget: FORGET, Watch: WATCH, Unwatch: UNWATCH, Choke: CHOKE, Taken: TAKEN}
-_JOBS = {Search: SEARCH, Read: READ, Save: SAVE, AskState: STATE, Tail: TAIL, Replay: REPLAY}
+_JOBS = {
+    Search: SEARCH,
+    Read: READ,
+    Finish: FINISH,
+    Save: SAVE,
+    AskState: STATE,
+    Select: SELECT,
+    CountMatches: COUNT,
+    Tail: TAIL,
+    Replay: REPLAY,
+}
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
+_CLIENT_S_FAULTS = (QueryError.__name__, TooManyBuckets.__name__)
 _log = Logger(namespace="chronik.search")
 
 
@@ -121,7 +138,7 @@ def searching(
     replicas.add_host(following)
     replicas.add_host(tails)
     metrics.tails = lambda: tails.counts
-    return Searching(SearchService(processes, following, ask, reactor), tails)
+    return Searching(SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor), tails)
 
 
 def _mapping_of(topic: Topic | None) -> FieldMapping:
@@ -140,7 +157,7 @@ def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residenc
 def _query_error(failure: Failure) -> Failure:
     """A query that the process refused is the client's fault, as one that is refused here."""
     error = failure.value
-    if isinstance(error, JobFailedError) and error.error == QueryError.__name__:
+    if isinstance(error, JobFailedError) and error.error in _CLIENT_S_FAULTS:
         raise QueryError(str(error))
     return failure
 

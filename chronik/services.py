@@ -270,6 +270,7 @@ class Node(MultiService):
         await self.controller.start()
 
     def _close_partitions(self) -> None:
+        self._parts.saved.stop()
         self._parts.flusher.stop()
         try:
             self.replicas.stop()

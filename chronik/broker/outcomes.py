@@ -21,10 +21,19 @@ class Appended(NamedTuple):
     log_start: int
 
 
+class Gap(NamedTuple):
+    """Offsets without a record, up to `following` (not included), which is in leader epoch `epoch` at its end."""
+
+    first: int
+    following: int
+    epoch: int
+
+
 class Fetched(NamedTuple):
     """What a read gave. `limited` means that more is committed: a byte limit or the end of a segment ended the read.
 
-    `aborted` has the aborted transactions that concern what was read, where only what is stable was asked for.
+    `aborted` has the aborted transactions that concern what was read, where only what is stable was asked for. `gap` is what
+    lies behind the records and has none for this reader.
     """
 
     records: Buffer
@@ -32,3 +41,4 @@ class Fetched(NamedTuple):
     log_start: int
     limited: bool
     aborted: Sequence[AbortedTransaction] = ()
+    gap: Gap | None = None

@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from zope.interface import implementer
+
 from chronik.broker.admission import NOT_OPAQUE, Admission
 from chronik.broker.checks import TransactionCheck
+from chronik.broker.interfaces import IReadablePartition
 from chronik.broker.outcomes import Appended, Fetched
 from chronik.broker.partition_transactions import PartitionTransactions
 from chronik.broker.preparation import ICompressionThreads, Preparation, prepares
@@ -40,6 +43,7 @@ _NO_LIMIT = 2**63 - 1
 _new_tuple = tuple.__new__  # without the Python function that a NamedTuple's own is
 
 
+@implementer(IReadablePartition)
 class Partition:
     """A partition that this node leads. `request_sync(partition)` is called after appends that must reach the disk first."""
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chronik.broker.directories import PartitionDirectories
+from chronik.broker.interfaces import IReadablePartitions
 from chronik.broker.node_topics import NodeTopics
 from chronik.broker.opening import Verification, log_config
 from chronik.broker.partition import Partition
@@ -44,7 +45,7 @@ from chronik.telemetry.metrics import TopicMetrics
 from chronik.topic_config import TopicSettings
 
 
-@implementer(ILogDirectory)
+@implementer(ILogDirectory, IReadablePartitions)
 class Replicas(NodeTopics):
     """The partitions of one node under the directory `path`. `start` opens them; afterwards it follows `metadata`."""
 
@@ -161,7 +162,13 @@ class Replicas(NodeTopics):
             return self._late(topic, topic.name, index)
 
     def _late(self, topic: Topic | None, name: str, index: int) -> Partition:
-        """A partition that exists and is not open yet. Raises KafkaError(KAFKA_STORAGE_ERROR) when it cannot be opened."""
+        """A partition that exists and is not open yet. Raises KafkaError(KAFKA_STORAGE_ERROR) when it cannot be opened.
+
+        One of a saved search has no log: who asks here for it wants to do what can't be done (INVALID_TOPIC_EXCEPTION, as
+        for the node's own topics).
+        """
+        if topic is not None and topic.search is not None:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{name} is a saved search, and can only be read")
         partition_id = None if topic is None else PartitionId(topic.topic_id, index)
         if partition_id is None or partition_id not in self._unopened:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"this node has no partition {name[:249]}-{index}")
@@ -210,6 +217,8 @@ class Replicas(NodeTopics):
             self._configure(topic)
 
     def _add(self, topic: Topic) -> None:
+        if topic.search is not None:
+            return  # it has no log: see `chronik.broker.saved_topics`
         by_index = self._by_name.setdefault(topic.name, {})
         self._by_id[topic.topic_id] = by_index
         settings = cache(partial(self._settings_for, topic))
@@ -235,6 +244,8 @@ class Replicas(NodeTopics):
                 partition.log.configure(self._log_config(settings))
 
     def _remove(self, topic: Topic) -> None:
+        if topic.search is not None:
+            return
         gone = KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic.name} was deleted")
         self._by_name.pop(topic.name, None)
         by_index = self._by_id.pop(topic.topic_id, {})

@@ -210,4 +210,9 @@ def _record(image: MetadataImage, resource: ConfigResource, changes: Changes) ->
     topic = image.topic(resource.name)
     if topic is None:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {resource.name!r}")
+    if topic.search is not None:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"topic {resource.name!r} is a saved search: it stores nothing, and has no configs to be changed",
+        )
     return TopicConfigChanged(topic.topic_id, changes)

@@ -206,6 +206,39 @@ class UpdateFeatures:
     validate_only: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SaveSearch:
+    """Save a search of topic `source` as a topic of its own. Answers with the `Topic`.
+
+    Query and mapping are as in `chronik.model.SavedSearch`; whoever sends this has found them good: the controller keeps
+    them as text.
+    """
+
+    name: str
+    source: str
+    query: str
+    mapping: str = ""
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SaveAlert:
+    """Save an alert over the saved search `search`, see `chronik.model.Alert`. Answers with the `Alert`."""
+
+    name: str
+    search: str
+    over: int
+    per_ms: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAlert:
+    """Delete an alert. Answers with it."""
+
+    name: str
+
+
 Command = (
     CreateTopics
     | DeleteTopics
@@ -216,4 +249,7 @@ Command = (
     | AllocateProducerIds
     | AlterClientQuotas
     | UpdateFeatures
+    | SaveSearch
+    | SaveAlert
+    | DeleteAlert
 )

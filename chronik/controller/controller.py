@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from chronik.controller.alerts import decide_delete_alert, decide_save_alert
 from chronik.controller.alterations import decide_alter_configs, decide_replace_configs
 from chronik.controller.commands import (
     AllocateProducerIds,
@@ -23,12 +24,15 @@ from chronik.controller.commands import (
     Command,
     CreatePartitions,
     CreateTopics,
+    DeleteAlert,
     DeleteTopics,
     MorePartitions,
     NewTopic,
     ProducerIdBlock,
     RegisterBroker,
     ReplaceConfigs,
+    SaveAlert,
+    SaveSearch,
     TopicCreation,
     TopicDeletion,
     TopicReference,
@@ -36,6 +40,7 @@ from chronik.controller.commands import (
 )
 from chronik.controller.features import decide_update_features
 from chronik.controller.image import MetadataImage
+from chronik.controller.names import check_new_name
 from chronik.controller.placement import check_assignment, place_replicas
 from chronik.controller.quotas import decide_alter_client_quotas
 from chronik.controller.records import (
@@ -48,14 +53,12 @@ from chronik.controller.records import (
     TopicCreated,
     TopicDeleted,
 )
+from chronik.controller.searches import decide_save_search, refused_sources, searches_first
 from chronik.controller.sizes import MAX_PARTITIONS_PER_COMMAND, check_size
 from chronik.errors import ErrorCode, KafkaError
 from chronik.group_config import KAFKA_TIMES, GroupTimes
-from chronik.model import ZERO_UUID, PartitionState, Topic, Uuid, topic_name_fault
+from chronik.model import ZERO_UUID, PartitionState, Topic, Uuid
 from chronik.topic_config import check_topic_configs
-
-METADATA_TOPIC = "__cluster_metadata"
-"""The name of Kafka's own metadata log: it can't be a topic."""
 
 
 def _without_quota(partitions: int) -> None:
@@ -120,7 +123,7 @@ def _create_topics(image: MetadataImage, command: CreateTopics, rules: Rules) ->
 
 
 def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCreated:
-    _check_new_name(image, new.name)
+    check_new_name(image, new.name)
     valueless = [name for name, value in new.configs if value is None]
     if valueless:
         raise KafkaError(ErrorCode.INVALID_CONFIG, f"config {', '.join(valueless)} of topic {new.name!r} has no value")
@@ -128,22 +131,6 @@ def _create_topic(image: MetadataImage, new: NewTopic, rules: Rules) -> TopicCre
     rules.check_topic(configs)
     replicas = _assigned_replicas(image, new) if new.assignments else _placed_replicas(image, new, rules)
     return TopicCreated(rules.new_topic_id(), new.name, _rows(image, replicas), configs)
-
-
-def _check_new_name(image: MetadataImage, name: str) -> None:
-    if name == METADATA_TOPIC:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"topic {name!r} cannot be created: the name is reserved")
-    if image.topic(name) is not None:
-        raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name!r} already exists")
-    fault = topic_name_fault(name)
-    if fault is not None:
-        raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, fault)
-    other = image.colliding(name)
-    if other is not None:
-        raise KafkaError(
-            ErrorCode.INVALID_TOPIC_EXCEPTION,
-            f"topic {name!r} collides with topic {other!r}: '.' and '_' are the same in the names of metrics",
-        )
 
 
 def _assigned_replicas(image: MetadataImage, new: NewTopic) -> list[tuple[int, ...]]:
@@ -211,9 +198,12 @@ def _delete_topics(image: MetadataImage, command: DeleteTopics, rules: Rules) ->
             )
         else:
             found[deletion.topic_id] = deletion
+    accepted = [topic_id for topic_id, each in found.items() if each.error is None]
+    for topic_id, refusal in refused_sources(image, accepted).items():
+        found[topic_id] = TopicDeletion(found[topic_id].name, topic_id, refusal)
     results.extend(_within_quota(image, deletion, rules) for deletion in found.values())
-    records = [TopicDeleted(each.topic_id) for each in results if each.topic_id is not None and each.error is None]
-    return Decision(records, tuple(results))
+    gone = [each.topic_id for each in results if each.topic_id is not None and each.error is None]
+    return Decision([TopicDeleted(topic_id) for topic_id in searches_first(image, gone)], tuple(results))
 
 
 def _within_quota(image: MetadataImage, deletion: TopicDeletion, rules: Rules) -> TopicDeletion:
@@ -274,6 +264,11 @@ def _add_partitions(image: MetadataImage, more: MorePartitions, room: int) -> Pa
     topic = image.topic(more.name)
     if topic is None:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {more.name[:249]!r}")
+    if topic.search is not None:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION,
+            f"topic {more.name!r} is a saved search: it has the partitions of its source, and follows when that gets more",
+        )
     first = len(topic.partitions)
     if more.count <= first:
         raise KafkaError(
@@ -336,6 +331,18 @@ def _allocate_producer_ids(image: MetadataImage, command: AllocateProducerIds, r
     return Decision((record,), ProducerIdBlock(first, command.count))
 
 
+def _save_search(image: MetadataImage, command: SaveSearch, rules: Rules) -> Decision:
+    return Decision(*decide_save_search(image, command, rules.new_topic_id))
+
+
+def _save_alert(image: MetadataImage, command: SaveAlert, rules: Rules) -> Decision:
+    return Decision(*decide_save_alert(image, command, rules.new_topic_id))
+
+
+def _delete_alert(image: MetadataImage, command: DeleteAlert, rules: Rules) -> Decision:
+    return Decision(*decide_delete_alert(image, command))
+
+
 def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
     return Decision(*decide_alter_configs(image, command, rules.group_times, rules.check_topic))
 
@@ -362,4 +369,7 @@ _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     AllocateProducerIds: _allocate_producer_ids,
     AlterClientQuotas: _alter_client_quotas,
     UpdateFeatures: _update_features,
+    SaveSearch: _save_search,
+    SaveAlert: _save_alert,
+    DeleteAlert: _delete_alert,
 }

@@ -16,7 +16,11 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
+from chronik.controller.alert_book import AlertBook
+from chronik.controller.image_parts import Listeners, Sources, UnifiedNames
 from chronik.controller.records import (
+    AlertDeleted,
+    AlertSaved,
     BrokerConfigChanged,
     BrokerRegistered,
     ClientQuotaChanged,
@@ -25,19 +29,20 @@ from chronik.controller.records import (
     GroupConfigChanged,
     MetadataRecord,
     MetadataVersionError,
-    PartitionRow,
     PartitionsAdded,
     ProducerIdsAllocated,
+    SearchSaved,
     TopicConfigChanged,
     TopicCreated,
     TopicDeleted,
     decode_record,
     encode_record,
 )
+from chronik.controller.topic_rows import changed, partition_of, record_of, renewed
 from chronik.errors import CorruptLogError
 from chronik.features import SUPPORTED, default_level
 from chronik.interfaces import IClusterMetadata, IStateMachine, MetadataDelta
-from chronik.model import Broker, Endpoint, PartitionState, QuotaEntity, Topic, Uuid
+from chronik.model import Alert, Broker, Endpoint, QuotaEntity, SavedSearch, Topic, Uuid
 
 CLUSTER_WIDE = -1
 """The node id under which broker configs are kept that hold for all brokers."""
@@ -63,7 +68,9 @@ class MetadataImage:
         self.last_broker_epoch = 0
         self._topics: dict[str, Topic] = {}
         self._names: dict[Uuid, str] = {}
-        self._unified: dict[str, set[str]] = {}
+        self._unified = UnifiedNames()
+        self._sources = Sources()
+        self._alerts = AlertBook()
         self._brokers: dict[int, Broker] = {}
         self._incarnations: dict[int, Uuid] = {}
         self._broker_configs: dict[int, dict[str, str]] = {}
@@ -74,7 +81,7 @@ class MetadataImage:
         self._encoded_topics: dict[Uuid, bytes] = {}
         self._sorted_topics: tuple[Topic, ...] | None = ()
         self._sorted_brokers: tuple[Broker, ...] = ()
-        self._listeners: list[Callable[[MetadataDelta], None]] = []
+        self._listeners = Listeners()
         self._touched: dict[Uuid, Topic | None] = {}
         self._brokers_touched = self._quotas_touched = False
 
@@ -126,17 +133,20 @@ class MetadataImage:
 
     def colliding(self, name: str) -> str | None:
         """A topic whose name is the same as `name` when '.' and '_' are not told apart, as in names of metrics; or None."""
-        return min((other for other in self._unified.get(unify(name), ()) if other != name), default=None)
+        return self._unified.colliding(name)
+
+    def searches_of(self, topic_id: Uuid) -> list[Topic]:
+        """The searches that are saved over a topic, by name."""
+        found = [self._topics[self._names[each]] for each in self._sources.of(topic_id)]
+        return sorted(found, key=lambda topic: topic.name)
+
+    def alerts(self) -> Sequence[Alert]:
+        """All alerts, by name."""
+        return self._alerts.all()
 
     def subscribe(self, listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every entry that touched topics, brokers or quotas; returns what ends the subscription."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return unsubscribe
+        return self._listeners.subscribe(listener)
 
     # -- the state machine
 
@@ -158,7 +168,10 @@ class MetadataImage:
     def snapshot(self) -> bytes:
         """The whole state after the last applied entry. Topics that didn't change since the last time aren't encoded anew."""
         records = [encode_record(record) for record in self._without_topics()]
-        records.extend(self._encoded_topic(topic) for topic in self.topics())
+        topics = self.topics()
+        records.extend(self._encoded_topic(topic) for topic in topics if topic.search is None)
+        records.extend(self._encoded_topic(topic) for topic in topics if topic.search is not None)
+        records.extend(encode_record(record) for record in self._alerts.records())
         return _snapshot_encoder.encode((_SNAPSHOT_VERSION, records))
 
     def restore(self, index: int, snapshot: bytes) -> None:
@@ -183,19 +196,36 @@ class MetadataImage:
     # -- replaying
 
     def _topic_created(self, record: TopicCreated) -> None:
+        self._expect_new(record)
+        partitions = tuple(partition_of(number, row) for number, row in enumerate(record.partitions))
+        self._put(Topic(record.topic_id, record.name, partitions, MappingProxyType(dict(record.configs))))
+
+    def _search_saved(self, record: SearchSaved) -> None:
+        self._expect_new(record)
+        source = self._known(record.source_id)
+        if source.search is not None:
+            raise CorruptLogError(
+                f"the metadata log saves search {record.name!r} over {source.name!r}, which is one too"
+            )
+        self._sources.add(source.topic_id, record.topic_id)
+        search = SavedSearch(record.source_id, record.query, record.mapping)
+        self._put(Topic(record.topic_id, record.name, source.partitions, search=search))
+
+    def _expect_new(self, record: TopicCreated | SearchSaved) -> None:
         if record.name in self._topics or record.topic_id in self._names:
             raise CorruptLogError(f"the metadata log creates topic {record.name!r} a second time")
-        partitions = tuple(_partition(number, row) for number, row in enumerate(record.partitions))
-        self._put(Topic(record.topic_id, record.name, partitions, MappingProxyType(dict(record.configs))))
 
     def _topic_deleted(self, record: TopicDeleted) -> None:
         topic = self._known(record.topic_id)
+        if self._sources.of(topic.topic_id) or self._alerts.over(topic.topic_id):
+            raise CorruptLogError(
+                f"the metadata log deletes topic {topic.name!r}, over which searches or alerts are saved"
+            )
+        if topic.search is not None:
+            self._sources.discard(topic.search.source_id, topic.topic_id)
         self._touch(topic.topic_id, topic)
         del self._topics[topic.name], self._names[topic.topic_id]
-        others = self._unified[unify(topic.name)]
-        others.discard(topic.name)
-        if not others:
-            del self._unified[unify(topic.name)]
+        self._unified.discard(topic.name)
 
     def _partitions_added(self, record: PartitionsAdded) -> None:
         topic = self._known(record.topic_id)
@@ -203,15 +233,15 @@ class MetadataImage:
             raise CorruptLogError(
                 f"the metadata log adds partition {record.first} to topic {topic.name!r}, which has {len(topic.partitions)}"
             )
-        added = tuple(_partition(record.first + step, row) for step, row in enumerate(record.partitions))
+        added = tuple(partition_of(record.first + step, row) for step, row in enumerate(record.partitions))
         self._put(replace(topic, partitions=topic.partitions + added))
 
     def _topic_config_changed(self, record: TopicConfigChanged) -> None:
         topic = self._known(record.topic_id)
-        self._put(replace(topic, configs=MappingProxyType(_changed(topic.configs, record.changes))))
+        self._put(replace(topic, configs=MappingProxyType(changed(topic.configs, record.changes))))
 
     def _broker_config_changed(self, record: BrokerConfigChanged) -> None:
-        configs = _changed(self._broker_configs.get(record.node_id, {}), record.changes)
+        configs = changed(self._broker_configs.get(record.node_id, {}), record.changes)
         if configs:
             self._broker_configs[record.node_id] = configs
         else:
@@ -219,7 +249,7 @@ class MetadataImage:
         self._brokers_touched = True
 
     def _group_config_changed(self, record: GroupConfigChanged) -> None:
-        configs = _changed(self._group_configs.get(record.group_id, {}), record.changes)
+        configs = changed(self._group_configs.get(record.group_id, {}), record.changes)
         if configs:
             self._group_configs[record.group_id] = configs
         else:
@@ -237,8 +267,8 @@ class MetadataImage:
 
     def _renew_leadership(self, node_id: int) -> None:
         for topic in list(self._topics.values()):
-            if any(partition.leader == node_id for partition in topic.partitions):
-                self._put(replace(topic, partitions=tuple(_renewed(each, node_id) for each in topic.partitions)))
+            if topic.search is None and any(partition.leader == node_id for partition in topic.partitions):
+                self._put(replace(topic, partitions=tuple(renewed(each, node_id) for each in topic.partitions)))
 
     def _producer_ids_allocated(self, record: ProducerIdsAllocated) -> None:
         if record.next_producer_id < self.next_producer_id:
@@ -278,7 +308,10 @@ class MetadataImage:
         self._touch(topic.topic_id, self._topics.get(topic.name))
         self._topics[topic.name] = topic
         self._names[topic.topic_id] = topic.name
-        self._unified.setdefault(unify(topic.name), set()).add(topic.name)
+        self._unified.add(topic.name)
+        for search in self.searches_of(topic.topic_id):
+            if search.partitions != topic.partitions:
+                self._put(replace(search, partitions=topic.partitions))
 
     def _touch(self, topic_id: Uuid, before: Topic | None) -> None:
         self._touched.setdefault(topic_id, before)
@@ -301,14 +334,15 @@ class MetadataImage:
                 changed.append(now)
         delta = MetadataDelta(created, changed, deleted, self._brokers_touched, self._quotas_touched)
         self._touched, self._brokers_touched, self._quotas_touched = {}, False, False
-        for listener in tuple(self._listeners):
-            listener(delta)
+        self._listeners.tell(delta)
 
     def _clear(self) -> None:
         for state in (
             self._topics,
             self._names,
             self._unified,
+            self._sources,
+            self._alerts,
             self._brokers,
             self._incarnations,
             self._broker_configs,
@@ -341,33 +375,8 @@ class MetadataImage:
     def _encoded_topic(self, topic: Topic) -> bytes:
         encoded = self._encoded_topics.get(topic.topic_id)
         if encoded is None:
-            rows = tuple(
-                PartitionRow(each.replicas, each.isr, each.leader, each.leader_epoch, each.partition_epoch)
-                for each in topic.partitions
-            )
-            record = TopicCreated(topic.topic_id, topic.name, rows, dict(sorted(topic.configs.items())))
-            encoded = self._encoded_topics[topic.topic_id] = encode_record(record)
+            encoded = self._encoded_topics[topic.topic_id] = encode_record(record_of(topic))
         return encoded
-
-
-def unify(name: str) -> str:
-    """`name` with '.' and '_' made the same."""
-    return name.replace(".", "_")
-
-
-def _partition(number: int, row: PartitionRow) -> PartitionState:
-    return PartitionState(number, row.replicas, row.isr, row.leader, row.leader_epoch, row.partition_epoch)
-
-
-def _renewed(partition: PartitionState, node_id: int) -> PartitionState:
-    if partition.leader != node_id:
-        return partition
-    return replace(partition, leader_epoch=partition.leader_epoch + 1, partition_epoch=partition.partition_epoch + 1)
-
-
-def _changed(configs: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    result = {**configs, **changes}
-    return {name: value for name, value in result.items() if value is not None}
 
 
 _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
@@ -381,4 +390,7 @@ _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
     ClientQuotaChanged: MetadataImage._client_quota_changed,
     GroupConfigChanged: MetadataImage._group_config_changed,
     FeatureLevelChanged: MetadataImage._feature_level_changed,
+    SearchSaved: MetadataImage._search_saved,
+    AlertSaved: lambda image, record: image._alerts.saved(record, image._known(record.search_id)),
+    AlertDeleted: lambda image, record: image._alerts.deleted(record),
 }

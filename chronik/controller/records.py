@@ -1,4 +1,4 @@
-"""The records of the metadata log: what was decided about topics, brokers, configs, producer ids, quotas and features.
+"""The records of the metadata log: what was decided about topics, brokers, configs, producer ids, quotas, features, searches.
 
 Each record is two bytes, its type and its version, and then its fields as a msgpack array. Fields are only ever added, at
 the end and with a default, together with a higher version; so an older record always reads, and a newer one, or one of an
@@ -133,6 +133,39 @@ class FeatureLevelChanged(_Record, frozen=True):
     level: int
 
 
+class SearchSaved(_Record, frozen=True):
+    """A search of topic `source_id` was saved as a topic of its own, which mirrors the partitions of that one.
+
+    It ends with a `TopicDeleted`. The texts are as in `chronik.model.SavedSearch`.
+    """
+
+    TYPE = 24
+    topic_id: Uuid
+    name: str
+    source_id: Uuid
+    query: str
+    mapping: str
+
+
+class AlertSaved(_Record, frozen=True):
+    """An alert over the saved search `search_id` was saved; the fields are those of `chronik.model.Alert`."""
+
+    TYPE = 25
+    alert_id: Uuid
+    name: str
+    search_id: Uuid
+    over: int
+    per_ms: int
+    to: str
+
+
+class AlertDeleted(_Record, frozen=True):
+    """An alert is gone."""
+
+    TYPE = 26
+    alert_id: Uuid
+
+
 MetadataRecord = (
     TopicCreated
     | TopicDeleted
@@ -144,6 +177,9 @@ MetadataRecord = (
     | ClientQuotaChanged
     | GroupConfigChanged
     | FeatureLevelChanged
+    | SearchSaved
+    | AlertSaved
+    | AlertDeleted
 )
 
 _TYPES: dict[int, type[MetadataRecord]] = {
@@ -159,6 +195,9 @@ _TYPES: dict[int, type[MetadataRecord]] = {
         ClientQuotaChanged,
         GroupConfigChanged,
         FeatureLevelChanged,
+        SearchSaved,
+        AlertSaved,
+        AlertDeleted,
     )
 }
 _ENCODER = msgspec.msgpack.Encoder()

@@ -11,6 +11,7 @@ import os
 import click
 
 from chronik import __version__
+from chronik.ctl.alert import alert
 from chronik.ctl.cluster import cluster
 from chronik.ctl.consume import consume
 from chronik.ctl.group import group
@@ -18,6 +19,7 @@ from chronik.ctl.options import root_options
 from chronik.ctl.produce import produce
 from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
+from chronik.ctl.saved import COMMANDS as SAVED_SEARCHES
 from chronik.ctl.search import search
 from chronik.ctl.tail import tail
 from chronik.ctl.topic import topic
@@ -41,8 +43,10 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, search, tail, group, quota, cluster):
+for _command in (topic, produce, consume, search, tail, alert, group, quota, cluster):
     ctl.add_command(_command)
+for _command in SAVED_SEARCHES:
+    search.add_command(_command)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,8 +19,16 @@ Row = Mapping[str, Any]
 FORMATS = ("table", "json", "yaml")
 
 
-def emit(form: str, data: Any, tables: Sequence[tuple[str | None, Sequence[str], Sequence[Row]]]) -> None:
-    """Print `data` as JSON or YAML, or `tables` as tables: (title, columns, rows), a column being a key of the rows."""
+def emit(
+    form: str,
+    data: Any,
+    tables: Sequence[tuple[str | None, Sequence[str], Sequence[Row]]],
+    marked: re.Pattern[str] | None = None,
+) -> None:
+    """Print `data` as JSON or YAML, or `tables` as tables: (title, columns, rows), a column being a key of the rows.
+
+    On a terminal, what fits `marked` stands out in a table.
+    """
     if form == "json":
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     elif form == "yaml":
@@ -30,7 +39,7 @@ def emit(form: str, data: Any, tables: Sequence[tuple[str | None, Sequence[str],
         for number, (title, columns, rows) in enumerate(tables):
             if number:
                 click.echo()
-            _print_table(title, columns, rows)
+            _print_table(title, columns, rows, marked)
 
 
 def _cell(value: Any) -> str:
@@ -43,11 +52,18 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def on_terminal() -> bool:
+    """Whether the output is for a person, who wants colour."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _print_table(
+    title: str | None, columns: Sequence[str], rows: Sequence[Row], marked: re.Pattern[str] | None
+) -> None:
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     numeric = [bool(rows) and all(isinstance(row[c], int | None) for row in rows) for c in columns]
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        _print_rich_table(title, columns, cells, numeric)
+    if on_terminal():
+        _print_rich_table(title, columns, cells, numeric, marked)
         return
     if title:
         click.echo(title)
@@ -59,7 +75,11 @@ def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Row])
 
 
 def _print_rich_table(
-    title: str | None, columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]
+    title: str | None,
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    marked: re.Pattern[str] | None,
 ) -> None:
     from rich import box
     from rich.console import Console
@@ -70,5 +90,9 @@ def _print_rich_table(
     for column, right in zip(columns, numeric, strict=True):
         table.add_column(column.upper().replace("_", "-"), justify="right" if right else "left", overflow="fold")
     for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
+        texts = [Text(cell) for cell in line]
+        if marked is not None:
+            for text in texts:
+                text.highlight_regex(marked, "bold reverse")
+        table.add_row(*texts)
     Console().print(table)

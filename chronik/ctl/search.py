@@ -14,11 +14,14 @@ from typing import Any
 import click
 
 from chronik.ctl.options import shared_options
-from chronik.ctl.output import emit
+from chronik.ctl.output import emit, on_terminal
 from chronik.ctl.runner import Access, Connecting, run
 
 DEFAULT_PORT = 9200
 URL_VARIABLE = "CHRONIK_CTL_SEARCH_URL"
+_BEGIN, _END = "\ue000", "\ue001"  # of the private use area: nobody means anything by them
+_MARKED = re.compile(f"{_BEGIN}(.*?){_END}", re.DOTALL)
+_MAX_MARKED = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -69,6 +72,8 @@ def find(
     path:/health took:>250 key:order-* /time.*out/. All messages without one.
     """
     body = request_body(query, size, since, until, oldest_first, count_all)
+    if connecting.output == "table" and on_terminal():
+        body["highlight"] = {"fields": {"*": {}}, "number_of_fragments": 0, "pre_tags": [_BEGIN], "post_tags": [_END]}
 
     async def work(access: Access) -> None:
         from chronik.ctl.search_client import ask
@@ -79,7 +84,8 @@ def find(
         several = len(hits) > 0 and len({hit["topic"] for hit in hits}) > 1
         found = {"total": answer["hits"].get("total"), "timed_out": answer["timed_out"], "hits": hits}
         columns = (("topic",) if several else ()) + ("time", "place", "key", "message")
-        emit(connecting.output, found, [(None, columns, [row(hit) for hit in hits])])
+        rows = [row(hit) for hit in hits]
+        emit(connecting.output, found, [(None, columns, rows)], marked(answer["hits"]["hits"]))
         click.echo(summary(answer, len(hits)), err=True)
         for failure in answer["_shards"].get("failures", ()):
             where = f"partition {failure['shard']} of {failure['index']}"
@@ -143,6 +149,19 @@ def row(hit: Mapping[str, Any]) -> dict[str, Any]:
         "key": printable(hit["key"]),
         "message": printable(value),
     }
+
+
+def marked(hits: Sequence[Mapping[str, Any]]) -> re.Pattern[str] | None:
+    """What stands out in the hits, by their highlights; None where nothing is marked."""
+    found: dict[str, None] = {}
+    for hit in hits:
+        for fragments in hit.get("highlight", {}).values():
+            for fragment in fragments:
+                found.update(dict.fromkeys(text for text in _MARKED.findall(fragment) if text))
+    if not found:
+        return None
+    longest_first = sorted(found, key=len, reverse=True)[:_MAX_MARKED]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(printable(text) or '') for text in longest_first)})(?!\w)")
 
 
 def printable(text: str | None) -> str | None:

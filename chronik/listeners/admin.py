@@ -35,16 +35,19 @@ from chronik.controller.commands import (
     TopicReference,
 )
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
+from chronik.interfaces import IClusterMetadata, IController
 from chronik.listeners import admin_schema as schema
+from chronik.listeners.admin_alerts import AlertAdministration
 from chronik.listeners.admin_http import AdminRequest, read_json, refusal_of, write_problem
+from chronik.listeners.admin_searches import SearchAdministration
 from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.http import QuietSite, Refusal, check_caller
 from chronik.listeners.metrics import CONTENT_TYPE, metrics_page
+from chronik.listeners.paging import page_of
 from chronik.model import OFFSETS_TOPIC, Topic, TopicPartition, uuid_to_text
+from chronik.search.alerting import Alerting
 from chronik.telemetry.metrics import NodeMetrics
 
-_PAGE = 1000
 _DECIDE_MS = 30_000
 
 
@@ -68,12 +71,16 @@ class GroupAdministration(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminServices:
-    """Whom the admin listener asks. `sizes` tells bytes of a topic by partition; `listeners` those of Kafka as bound."""
+    """Whom the admin listener asks.
+
+    `bounds` tells log start and high watermark, `sizes` bytes of a topic by partition; `listeners` those of Kafka as bound.
+    `alerting` is None on a node that doesn't search.
+    """
 
     metadata: IClusterMetadata
     controller: IController
     groups: GroupAdministration
-    reader: ICommittedReader
+    bounds: Callable[[TopicPartition], tuple[int, int]]
     sizes: Callable[[str], Mapping[int, int]]
     metrics: NodeMetrics
     clock: IReactorTime
@@ -82,6 +89,7 @@ class AdminServices:
     listeners: Callable[[], Sequence[tuple[str, str, int]]]
     ready: Callable[[], bool]
     loopback: bool
+    alerting: Alerting | None
 
 
 def make_site(services: AdminServices) -> Site:
@@ -90,13 +98,17 @@ def make_site(services: AdminServices) -> Site:
 
 
 class AdminApi:
-    """The operations, each a method named as in `OPERATIONS`."""
+    """The operations, each a method named as in `OPERATIONS`; those about searches and alerts are others'."""
 
     log = Logger()
 
     def __init__(self, services: AdminServices) -> None:
         self._services = services
         self._started = services.clock.seconds()
+        self._others = (
+            SearchAdministration(services.metadata, self._decide, services.alerting is not None),
+            AlertAdministration(services.metadata, self._decide, services.alerting),
+        )
         self.app = Klein()
         for operation in schema.OPERATIONS:
             self._route(operation)
@@ -112,7 +124,7 @@ class AdminApi:
 
     def list_topics(self, request: Any) -> schema.TopicList:
         """All topics, paged."""
-        page, following = _page_of(request, self._services.metadata.topics(), lambda topic: topic.name)
+        page, following = page_of(request, self._services.metadata.topics(), lambda topic: topic.name)
         return schema.TopicList([_summary(topic) for topic in page], following)
 
     async def create_topic(self, request: Any) -> schema.TopicDetail:
@@ -179,10 +191,9 @@ class AdminApi:
     def _bounds(self, place: TopicPartition) -> tuple[int, int] | tuple[None, None]:
         """(log start, high watermark), or Nones for a partition that isn't here (yet)."""
         try:
-            start, high_watermark, _ = self._services.reader.bounds(place)
+            return self._services.bounds(place)
         except KafkaError:
             return None, None
-        return start, high_watermark
 
     async def _decide(self, command: object) -> Any:
         return await propose(self._services.controller, command, _DECIDE_MS, self._services.clock)
@@ -192,7 +203,7 @@ class AdminApi:
     async def list_groups(self, request: Any) -> schema.GroupList:
         """The groups coordinated here, paged."""
         groups = sorted(await self._services.groups.list(), key=lambda group: str(group.group_id))
-        page, following = _page_of(request, groups, lambda group: str(group.group_id))
+        page, following = page_of(request, groups, lambda group: str(group.group_id))
         found = [schema.GroupSummary(g.group_id, g.group_state, g.group_type, g.protocol_type) for g in page]
         return schema.GroupList(found, following)
 
@@ -254,7 +265,7 @@ class AdminApi:
     # -- HTTP -----------------------------------------------------------------------------------------------------------
 
     def _route(self, operation: schema.Operation) -> None:
-        method = getattr(self, operation.name)
+        method = next(getattr(each, operation.name) for each in (self, *self._others) if hasattr(each, operation.name))
         # A group's name may hold slashes; its path parameter takes all that follows.
         path = operation.path.replace("{name}", "<name>").replace("{group_id}", "<path:group_id>")
 
@@ -303,18 +314,3 @@ def _summary(topic: Topic) -> schema.TopicSummary:
     return schema.TopicSummary(
         topic.name, uuid_to_text(topic.topic_id), topic.internal, len(topic.partitions), replicas
     )
-
-
-def _page_of(request: Any, items: Sequence[Any], name: Callable[[Any], str]) -> tuple[Sequence[Any], str | None]:
-    """The items, sorted by `name`, behind the query's `after`, at most its `limit`; and the next page's `after`."""
-    arguments: Mapping[bytes, list[bytes]] = request.args
-    try:
-        limit = int(arguments.get(b"limit", [b"%d" % _PAGE])[-1])
-        after = arguments.get(b"after", [b""])[-1].decode("utf-8")
-    except ValueError:
-        raise Refusal(400, "limit must be a whole number, after UTF-8 text") from None
-    if not 1 <= limit <= _PAGE:
-        raise Refusal(400, f"limit must be from 1 to {_PAGE}")
-    rest = [item for item in items if name(item) > after] if after else items
-    page = rest[:limit]
-    return page, name(page[-1]) if len(rest) > limit else None

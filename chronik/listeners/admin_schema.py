@@ -136,6 +136,99 @@ class GroupDetail(Struct, frozen=True):
     offsets: list[GroupOffset]
 
 
+class NewSearch(Struct, frozen=True, forbid_unknown_fields=True):
+    """A search to save: the records of topic `source` that match `query`, as a topic of that name.
+
+    `mapping` says how the query reads the fields of `source`, as Elasticsearch has it: {"properties": {...}}. Without one, the
+    source's is taken as it is now; the search keeps it.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=249, pattern="^[a-zA-Z0-9._-]+$")]
+    source: Annotated[str, Meta(min_length=1, max_length=249)]
+    query: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    mapping: dict[str, Any] | None = None
+
+
+class SavedSearch(Struct, frozen=True):
+    """A saved search, which is a topic that can only be read."""
+
+    name: str
+    topic_id: str
+    source: str
+    query: str
+    mapping: dict[str, Any] | None
+    partitions: int
+
+
+class SearchList(Struct, frozen=True):
+    """Saved searches by name. `next` is the `after` of the following page, null on the last one."""
+
+    searches: list[SavedSearch]
+    next: str | None
+
+
+_Over = Annotated[int, Meta(ge=0, le=2**53, description="It tells of windows with more matches than this.")]
+_PerMs = Annotated[int, Meta(ge=1000, le=31 * 86_400_000, description="How long a window is.")]
+
+
+class NewAlert(Struct, frozen=True, forbid_unknown_fields=True):
+    """An alert to save: more than `over` records of the saved search in a window of `per_ms` are told in topic `to`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=249, pattern="^[a-zA-Z0-9._-]+$")]
+    search: Annotated[str, Meta(min_length=1, max_length=249)]
+    over: _Over
+    per_ms: _PerMs
+    to: Annotated[str, Meta(min_length=1, max_length=249)]
+
+
+class Alert(Struct, frozen=True):
+    """An alert. Its state is the group `chronik-alert-<name>`, whose lag says how far it has come."""
+
+    name: str
+    search: str
+    over: int
+    per_ms: int
+    to: str
+
+
+class AlertList(Struct, frozen=True):
+    """Alerts by name. `next` is the `after` of the following page, null on the last one."""
+
+    alerts: list[Alert]
+    next: str | None
+
+
+class NewDryRun(Struct, frozen=True, forbid_unknown_fields=True):
+    """An alert to try on the past: on windows that begin from `from_ms` on and before `to_ms`, ms since 1970."""
+
+    search: Annotated[str, Meta(min_length=1, max_length=249)]
+    over: _Over
+    per_ms: _PerMs
+    from_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    to_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
+class Window(Struct, frozen=True):
+    """A window of time, in ms since 1970, and how many records match in it."""
+
+    start: int
+    end: int
+    count: int
+
+
+class DryRun(Struct, frozen=True):
+    """What an alert would have told: the first 10,000 windows, and of how many it would have told.
+
+    `complete` is false where time ran out; then all below the offsets in `reached`, by partition, was counted.
+    """
+
+    windows: list[Window]
+    total: int
+    matches: int
+    complete: bool
+    reached: dict[str, int]
+
+
 class Problem(Struct, frozen=True):
     """A refusal (RFC 9457). `code` is Kafka's name of the error, where it has one."""
 
@@ -160,7 +253,8 @@ class Operation(NamedTuple):
     paged: bool = False
 
 
-_TOPIC, _GROUP = "/v1/topics/{name}", "/v1/groups/{group_id}"
+_TOPIC, _GROUP, _SEARCH = "/v1/topics/{name}", "/v1/groups/{group_id}", "/v1/searches/{name}"
+_ALERT = "/v1/alerts/{name}"
 
 OPERATIONS = (
     Operation("GET", "/v1/health", "health", "Whether the node lives and serves", Health, problems=(503,)),
@@ -174,6 +268,24 @@ OPERATIONS = (
         (400, 404, 413, 415, 503, 504),
     ),
     Operation("DELETE", _TOPIC, "delete_topic", "Delete a topic and its data", None, 204, None, (400, 404, 503, 504)),
+    Operation("GET", "/v1/searches", "list_searches", "All saved searches", SearchList, paged=True, problems=(400,)),
+    Operation(
+        "POST", "/v1/searches", "save_search", "Save a search as a topic", SavedSearch, 201, NewSearch,
+        (400, 404, 409, 413, 415, 503, 504),
+    ),
+    Operation("GET", _SEARCH, "get_search", "One saved search", SavedSearch, problems=(404,)),
+    Operation("DELETE", _SEARCH, "delete_search", "Delete a saved search", None, 204, None, (400, 404, 503, 504)),
+    Operation("GET", "/v1/alerts", "list_alerts", "All alerts", AlertList, paged=True, problems=(400,)),
+    Operation(
+        "POST", "/v1/alerts", "save_alert", "Save an alert over a saved search", Alert, 201, NewAlert,
+        (400, 404, 409, 413, 415, 503, 504),
+    ),
+    Operation(
+        "POST", "/v1/alert-dry-runs", "dry_run_alert", "What an alert would have said over the past", DryRun, 200, NewDryRun,
+        (400, 404, 413, 415, 500, 503),
+    ),
+    Operation("GET", _ALERT, "get_alert", "One alert", Alert, problems=(404,)),
+    Operation("DELETE", _ALERT, "delete_alert", "Delete an alert", None, 204, None, (400, 404, 503, 504)),
     Operation("GET", "/v1/groups", "list_groups", "All groups", GroupList, paged=True, problems=(400, 503)),
     Operation("GET", _GROUP, "get_group", "One group, its members and lag", GroupDetail, problems=(400, 404, 503)),
     Operation("DELETE", _GROUP, "delete_group", "Delete an empty group", None, 204, None, (400, 404, 409, 503)),

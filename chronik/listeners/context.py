@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 
-class Peer(NamedTuple):
+@dataclass(slots=True)
+class Software:
+    """The client's library and its version, as it tells them with ApiVersions (KIP-511); empty until then, or for ever."""
+
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
     """One client connection, as handlers see it. `local` is the address that the client dialled: (host, port)."""
 
     listener: str
@@ -15,6 +25,7 @@ class Peer(NamedTuple):
     local: tuple[str, int]
     principal: str = "User:ANONYMOUS"
     connection_id: int = 0
+    software: Software = field(default_factory=Software)
 
 
 class RequestContext:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -108,7 +109,7 @@ class FlowControlled(Protocol):
         """Learn which of our addresses the client dialled, and take part in backpressure."""
         local = self.transport.getHost()
         if isinstance(local, IPv4Address | IPv6Address):
-            self._peer = self._peer._replace(local=(local.host, local.port))
+            self._peer = replace(self._peer, local=(local.host, local.port))
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self.transport.on_unsent = self._unsent_changed  # an ordinary transport never calls it: it queues little

@@ -6,7 +6,7 @@ A hit is JSON already (`chronik.search.rendering`); here it is put in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,14 +16,18 @@ from chronik.search.gathering import Found, FoundHit
 from chronik.search.requests import ALL_HITS, SearchRequest, TopicState, Vector
 
 _PIECE_BYTES = 64 * 1024
+_AT_ONCE = 2000
+"""Hits that are put in a row in one step."""
 _MAX_FAILURES = 100
 
 Lost = dict[str, Any]
 _encode = msgspec.json.encode
 
 
-def search_answer(found: Found, request: SearchRequest, took_ms: int, extras: dict[str, Any]) -> list[bytes]:
-    """The answer to `_search`, in pieces."""
+def search_answer(
+    found: Found, request: SearchRequest, took_ms: int, extras: dict[str, Any]
+) -> Generator[None, None, list[bytes]]:
+    """The answer to `_search`, in pieces; made in steps."""
     hits = found.hits[request.skip : request.skip + request.size]
     head: dict[str, Any] = {"took": took_ms, "timed_out": found.timed_out, "_shards": shards(found)}
     inside: dict[str, Any] = {}
@@ -36,8 +40,15 @@ def search_answer(found: Found, request: SearchRequest, took_ms: int, extras: di
     if left_out:
         extras = {**extras, "without_source": left_out}
     pieces = [_encode(head)[:-1], b',"hits":', _encode(inside)[:-1], b',"hits":[']
-    pieces += _row(hits)
-    pieces += (b']},"chronik":', _encode(extras), b"}")
+    for at in range(0, len(hits), _AT_ONCE):
+        if at:
+            yield
+            pieces.append(b",")
+        pieces += _row(hits[at : at + _AT_ONCE])
+    pieces.append(b"]}")
+    if request.aggs:
+        pieces += (b',"aggregations":', *found.aggregations)
+    pieces += (b',"chronik":', _encode(extras), b"}")
     return pieces
 
 
@@ -58,10 +69,8 @@ def _row(hits: Sequence[FoundHit]) -> list[bytes]:
             pieces.append(b"".join(together))
             together, size = [], 0
     pieces.append(b"".join(together))
-    if hits and pieces[-1]:
-        pieces[-1] = pieces[-1][:-1]  # the last comma
-    elif hits:
-        pieces[-2] = pieces[-2][:-1]
+    last = -1 if pieces[-1] else -2
+    pieces[last] = pieces[last][:-1]  # without its comma
     return pieces
 
 

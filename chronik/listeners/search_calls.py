@@ -5,7 +5,7 @@ A short request is read here, a longer one by a process that searches: reading o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
@@ -39,9 +39,6 @@ MAX_UNDER_WAY = 100
 """Searches at a time."""
 MAX_WAITING = 1000
 """Those that wait for offsets to be reached."""
-
-_MANY = 1000
-"""Hits that are put together in a turn of the reactor of their own."""
 
 Kind = Literal["search", "count", "explain"]
 _T = TypeVar("_T")
@@ -97,9 +94,7 @@ class Searches:
         found, extras = await self._run(asked, topics, now_ms, began, asked.request.shape)
         if not asked.request.partial:
             _expect_whole(found)
-        if len(found.hits) > _MANY:
-            await deferLater(self._parts.clock, 0)
-        return search_answer(found, asked.request, self._since(began), extras)
+        return await self._in_steps(search_answer(found, asked.request, self._since(began), extras))
 
     async def count(self, call: Call) -> list[bytes]:
         """`_count`."""
@@ -144,12 +139,16 @@ class Searches:
         choice = Choice(switch(parameters, "ignore_unavailable"), switch(parameters, "allow_no_indices", True))
         metadata = self._parts.metadata
         choosing = choose(names, metadata.topics(), metadata.topic, choice)
+        return await self._in_steps(choosing)
+
+    async def _in_steps(self, steps: Generator[None, None, _T]) -> _T:
+        """What comes of work that lets others go on between its steps."""
         while True:
             try:
-                next(choosing)
-            except StopIteration as chosen:
-                found: list[Topic] = chosen.value
-                return found
+                next(steps)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
             await deferLater(self._parts.clock, 0)
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -219,7 +218,9 @@ class Searches:
             max(limit / 1000 - (parts.clock.seconds() - began), 0.0),
             size=request.size + request.skip,
             count_to=request.count_to,
-            oldest_first=request.oldest_first,
+            sort=request.sort,
+            after=request.after,
+            aggs=request.aggs,
             sources=False,
             shape=shape,
             skip=request.skip,

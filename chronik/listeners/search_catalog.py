@@ -91,7 +91,7 @@ class Catalog:
 
     def health(self) -> dict[str, Any]:
         """`GET /_cluster/health`: red where a partition has no leader."""
-        topics = self._metadata.topics()
+        topics = [topic for topic in self._metadata.topics() if topic.search is None]
         partitions = sum(len(topic.partitions) for topic in topics)
         lost = sum(any(each.leader < 0 for each in topic.partitions) for topic in topics)
         nodes = len(self._metadata.brokers())

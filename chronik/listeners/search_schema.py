@@ -43,6 +43,7 @@ class SearchAnswer(Struct, frozen=True):
     _shards: Shards
     hits: Hits
     chronik: _Object
+    aggregations: _Object = {}
 
 
 class CountAnswer(Struct, frozen=True):
@@ -90,11 +91,17 @@ class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     query: _Object | None = None
     size: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    skip: Annotated[int, Meta(ge=0, le=10_000)] | None = msgspec.field(name="from", default=None)
+    source: bool | str | list[str] | _Object | None = msgspec.field(name="_source", default=None)
     sort: str | list[Any] | _Object | None = None
     track_total_hits: bool | Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     timeout: str | None = None
     fields: list[Any] | None = None
     docvalue_fields: list[Any] | None = None
+    search_after: list[Any] | None = None
+    highlight: _Object | None = None
+    aggs: _Object | None = None
+    aggregations: _Object | None = None
     chronik: _Object | None = None
 
 

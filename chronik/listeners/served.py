@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chronik.broker.fetch_sessions import FetchSessions
+from chronik.broker.interfaces import IReadablePartitions
 from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
@@ -82,6 +83,7 @@ def served_apis(
     *,
     table: Callable[[], ApiTable],
     replicas: Replicas,
+    readable: IReadablePartitions,
     controller: Controller,
     metadata: MetadataImage,
     configs: NodeConfig,
@@ -104,7 +106,7 @@ def served_apis(
         ApiVersionsHandler(table, metadata),
         ProduceHandler(replicas, metrics.produce_latency, clock, reactor, transactions),
         FetchHandler(
-            replicas,
+            readable,
             sessions,
             wakeups,
             metrics.fetch_latency,
@@ -116,10 +118,10 @@ def served_apis(
             throttles,
             slices,
         ),
-        ListOffsetsHandler(replicas),
-        OffsetForLeaderEpochHandler(replicas),
+        ListOffsetsHandler(readable),
+        OffsetForLeaderEpochHandler(readable),
         DeleteRecordsHandler(replicas, clock, reactor),
-        DescribeProducersHandler(replicas),
+        DescribeProducersHandler(readable),
         DescribeLogDirsHandler(replicas),
         AlterReplicaLogDirsHandler(replicas, metadata),
         MetadataHandler(metadata, controller, configs, reactor, throttles, slices),

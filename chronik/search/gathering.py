@@ -5,15 +5,22 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from heapq import merge
+from itertools import islice
+from typing import Any, NamedTuple
 
 from chronik.model import PartitionId
 from chronik.search.mapping import NO_MAPPING, Mapping
+from chronik.search.match import NO_TIMESTAMP
 from chronik.search.messages import Answer, Costs, Hit, SearchedPart
 from chronik.search.query import Query
 from chronik.search.rendering import Rendering
+from chronik.search.sorting import After, Sort, SortKey
+
+_AT_ONCE = 200
+"""Hits that are put in order in one step."""
 
 
 class Wanted(NamedTuple):
@@ -41,6 +48,9 @@ class Options(NamedTuple):
     sources: bool = True
     shape: Rendering | None = None
     skip: int = 0
+    sort: Sort | None = None
+    after: After | None = None
+    aggs: bytes = b""
 
 
 class FoundHit(NamedTuple):
@@ -70,7 +80,10 @@ class Found:
     costs: Costs = field(default_factory=Costs)
     indexed_to: dict[int, int] = field(default_factory=dict)
     """By the number of the part. What was searched beyond it was looked at record by record."""
-    _answers: int = 0
+    aggregations: list[bytes] = field(default_factory=list)
+    """Their results as JSON, in pieces."""
+    _runs: list[list[FoundHit]] = field(default_factory=list)
+    """What each process found, in order."""
 
     def placed(self, hits: Sequence[Hit], numbers: Sequence[int]) -> list[FoundHit]:
         """Hits of a process that was asked for the parts of these numbers."""
@@ -79,9 +92,7 @@ class Found:
 
     def add(self, answer: Answer, numbers: Sequence[int], told: Sequence[FoundHit] = ()) -> None:
         """What the process answered that was asked for the parts of these numbers; `told` are hits that it told before."""
-        self.hits += told
-        self.hits += self.placed(answer.hits, numbers)
-        self._answers += 1
+        self._runs.append([*told, *self.placed(answer.hits, numbers)])
         self.total += answer.total
         self.exact = self.exact and (answer.exact or bool(answer.unknown))
         self.timed_out = self.timed_out or answer.timed_out
@@ -98,15 +109,34 @@ class Found:
         self.failures.append((part.topic, part.partition, why))
         self.exact = False
 
-    def finish(self, options: Options) -> None:
-        """All have answered."""
-        sign = 1 if options.oldest_first else -1
-        if self._answers > 1:  # each comes in order
-            self.hits.sort(
-                key=lambda each: (sign * each.hit.timestamp, each.topic, each.partition, sign * each.hit.offset)
-            )
-        del self.hits[options.size :]
+    def finishing(self, options: Options) -> Iterator[None]:
+        """All have answered: put their hits in one order, some in each step."""
         self.exact = self.exact and not self.timed_out
+        runs, self._runs = [run for run in self._runs if run], []
+        if len(runs) == 1:
+            self.hits = runs[0][: options.size]
+            return
+        key, falling = _order(options)
+        for hit in islice(merge(*runs, key=key, reverse=falling), options.size):
+            self.hits.append(hit)
+            if not len(self.hits) % _AT_ONCE:
+                yield
+
+
+def _order(options: Options) -> tuple[Callable[[FoundHit], Any], bool]:
+    """What compares as the hits do, and whether the greatest is the first."""
+    sort = options.sort
+    if sort is not None and not sort.by_time:
+        sort_key = SortKey(sort, NO_MAPPING).key
+        return lambda each: sort_key(each.hit.values, (each.topic, each.partition, each.hit.offset)), False
+    if options.oldest_first if sort is None else not sort.descending:
+        return lambda each: (_time_of(each.hit, 1 << 63), each.topic, each.partition, each.hit.offset), False
+    return lambda each: (_time_of(each.hit, -1 << 63), each.topic, each.partition, each.hit.offset), True
+
+
+def _time_of(hit: Hit, none: int) -> int:
+    """The time of a hit; of those without one, `none`."""
+    return hit.timestamp if hit.timestamp != NO_TIMESTAMP else none
 
 
 def narrowed(wanted: Wanted, start: int, stable: int) -> SearchedPart:

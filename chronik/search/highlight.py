@@ -202,7 +202,7 @@ def _options(body: Body, general: Options) -> Options:
     return Options(
         tag("pre_tags", general.before),
         tag("post_tags", general.after),
-        body["fragment_size"].integer(18, 100_000) if body.has("fragment_size") else general.fragment_size,
+        body["fragment_size"].integer(18, (1 << 31) - 1) if body.has("fragment_size") else general.fragment_size,
         body["number_of_fragments"].integer(0, 100) if body.has("number_of_fragments") else general.fragments,
         body["no_match_size"].integer(0, 100_000) if body.has("no_match_size") else general.no_match_size,
         body["require_field_match"].boolean() if body.has("require_field_match") else general.same_field,

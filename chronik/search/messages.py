@@ -11,6 +11,7 @@ from chronik.search.mapping import NO_MAPPING, Mapping
 from chronik.search.query import Query
 from chronik.search.rendering import Rendering
 from chronik.search.requests import SearchRequest
+from chronik.search.sorting import After, Sort
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -100,6 +101,19 @@ class ReadResult(msgspec.Struct, frozen=True):
     explanation: Explanation | None = None
 
 
+class Finish(msgspec.Struct, frozen=True):
+    """Put together what several processes counted for aggregations."""
+
+    aggs: bytes
+    now_ms: int
+    counted: tuple[bytes, ...]
+    mapping: Mapping = NO_MAPPING
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The result was told on the way."""
+
+
 class SearchedPart(msgspec.Struct, frozen=True):
     """A partition that is searched, from offset `start` to `upper` (not included)."""
 
@@ -117,6 +131,9 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     `size` hits are wanted, the first in the order: newest first, or oldest first. Hits are counted up to `count_to`, -1 for
     all. With `sources` hits have their key, value and headers; with a `shape`, their JSON instead, but for the first `skip`
     of them. `seconds` is the time that it may take.
+
+    By `sort`, if there is one, hits are in another order; those `after` a place in it are wanted. `aggs` are aggregations, in
+    JSON that was checked. `alone`: no other process is asked.
     """
 
     query: Query
@@ -128,6 +145,10 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     sources: bool = True
     shape: Rendering | None = None
     skip: int = 0
+    sort: Sort | None = None
+    after: After | None = None
+    aggs: bytes = b""
+    alone: bool = False
     seconds: float
 
 
@@ -135,6 +156,7 @@ class Hit(msgspec.Struct, frozen=True):
     """A record that matches. `part` is the number of its partition in the request.
 
     `rendered` is its JSON, where that was asked for; not `whole`, without its source: all hits together were too large.
+    `values` are those it was sorted by, where that was not its time.
     """
 
     part: int
@@ -145,6 +167,7 @@ class Hit(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, bytes | None], ...] = ()
     rendered: bytes = b""
     whole: bool = True
+    values: tuple[str | int | float | bool | None, ...] = ()
 
 
 class Costs(msgspec.Struct):
@@ -169,11 +192,12 @@ class Costs(msgspec.Struct):
 class Hits(msgspec.Struct, frozen=True):
     """Some of the hits, told on the way: so many or so large ones would hold up the node if they came at once.
 
-    `rest` goes on with what was rendered of the last hit that was told.
+    `rest` goes on with what was rendered of the last hit that was told, and `aggs` with what was counted.
     """
 
     hits: tuple[Hit, ...]
     rest: bytes = b""
+    aggs: bytes = b""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +205,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     `unknown` are parts that the process doesn't know of (yet).
 
     `failures` are parts of which not all could be read, with the reason. `indexed_to`: for each part, up to which offset its
-    index went.
+    index went. `aggs_finished`: what was told of the aggregations is their result in JSON, not what is to be put together.
     """
 
     hits: tuple[Hit, ...]
@@ -191,4 +215,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[int, ...]
     failures: tuple[tuple[int, str], ...]
     indexed_to: dict[int, int] = {}
+    aggs_finished: bool = False
     costs: Costs

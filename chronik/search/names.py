@@ -1,7 +1,7 @@
 """Which topics a request is for: `events`, `a,b`, `log-*`, `log-*,-log-old`, `_all`, as Elasticsearch reads names of indices.
 
 Parts count in their order: one that begins with `-` takes out, if a part before it has a wildcard. A wildcard matches users'
-topics only. With one, all topics are gone through, in steps.
+topics only, and no saved search. With one, all topics are gone through, in steps.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ def choose(
         if number % _AT_ONCE == _AT_ONCE - 1:
             yield
         if topic.name in INTERNAL_TOPICS:
+            continue
+        if topic.search is not None:
+            if topic.name in missing and not choice.ignore_unavailable:
+                raise NamesError(f"[{topic.name}] is a saved search: search the topic that it is a view of", topic.name)
             continue
         missing.pop(topic.name, None)
         if names.has(topic.name):

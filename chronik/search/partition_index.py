@@ -122,6 +122,7 @@ class PartitionIndex:
             self._reading = self._last = None
             for places in self._places:
                 places[:] = -1
+            self.drop_tail()  # compaction may have taken records of it
         self.files.follow(bounds, aborted)
         if not self._loaded:
             self._loaded = True

@@ -1,8 +1,6 @@
 """A hit as the JSON that a client gets: `_index`, `_id`, `_source`, and the fields that were asked for.
 
-The process that finds a hit writes it, so the node only puts texts in a row: a value that is a JSON object is the hit's
-`_source` by the letter as it was produced, never decoded again. Of any other value the source is `{"value": text}`, of a
-record without one `{"value": null}`.
+The process that finds a hit writes it, so the node only puts texts in a row.
 
 What a record has beside its value is under `fields`, by the names that queries have: `timestamp`, `partition`, `offset`,
 `key` where there is one, and `headers.NAME`. Fields that are asked for are there too. As in Elasticsearch each is an array.
@@ -10,8 +8,7 @@ What a record has beside its value is under `fields`, by the names that queries 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -19,10 +16,14 @@ import msgspec
 from chronik.search.dates import format_date, parse_date
 from chronik.search.document import Document, Leaf, all_leaves, leaves_at
 from chronik.search.fields import Field, resolve
+from chronik.search.highlight import Highlight, Highlighter
 from chronik.search.mapping import Mapping
 from chronik.search.match import NO_TIMESTAMP, Scope, text_of
 from chronik.search.numbers import Number
-from chronik.search.wildcards import compiled, parts
+from chronik.search.query import Query
+from chronik.search.sorting import written_place
+from chronik.search.sources import fitting, source_filter, source_of
+from chronik.search.values import leaves_of
 
 DateFormat = Literal["", "iso", "epoch_millis", "epoch_second"]
 
@@ -42,12 +43,16 @@ class FieldWish(msgspec.Struct, frozen=True):
 
 
 class Shape(msgspec.Struct, frozen=True, tag="shape"):
-    """What of a hit is shown. Of the source, only what `includes` names, if any, without what `excludes` names."""
+    """What of a hit is shown. Of the source, only what `includes` names, if any, without what `excludes` names.
+
+    `sort`: the values that it was sorted by, and its place.
+    """
 
     source: bool = True
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     fields: tuple[FieldWish, ...] = ()
+    highlight: Highlight | None = None
     sort: bool = False
 
 
@@ -60,12 +65,15 @@ Renderer = Callable[[Document, Scope, Sequence[object]], bytes]
 """The JSON of a record; the last are the values that it was sorted by."""
 
 
-def renderer(shape: Rendering, mapping: Mapping) -> Renderer:
-    """The function that writes the hits of one topic."""
+def renderer(shape: Rendering, query: Query, scope: Scope) -> Renderer:
+    """The function that writes the hits of one topic, by its mapping in `scope`, that the query has found."""
     if isinstance(shape, LeafKinds):
         return lambda document, scope, sort: _encode(leaf_kinds(document))
-    wanted_source = _source_filter(shape) if shape.includes or shape.excludes else None
-    wishes = [(_Wish(wish, mapping)) for wish in shape.fields]
+    wanted_source = source_filter(shape.includes, shape.excludes)
+    wishes = [_Wish(wish, scope.mapping) for wish in shape.fields]
+    highlighter = None
+    if shape.highlight is not None:
+        highlighter = Highlighter(shape.highlight, query, scope.mapping, scope.now_ms)
 
     def render(document: Document, scope: Scope, sort: Sequence[object]) -> bytes:
         pieces = [
@@ -74,10 +82,13 @@ def renderer(shape: Rendering, mapping: Mapping) -> Renderer:
             b'","_id":"%d:%d","_score":null' % (scope.partition, document.offset),
         ]
         if shape.source:
-            pieces += (b',"_source":', _source(document, wanted_source))
+            pieces += (b',"_source":', source_of(document, wanted_source))
         pieces += (b',"fields":', _encode(_fields(document, scope, wishes)))
+        if highlighter is not None and (marked := highlighter.of(document, scope)):
+            pieces += (b',"highlight":', _encode(marked))
         if shape.sort:
-            pieces += (b',"sort":', _encode(sort))
+            place = written_place((scope.topic, scope.partition, document.offset))
+            pieces += (b',"sort":', _encode([*sort, place]))
         pieces.append(b"}")
         return b"".join(pieces)
 
@@ -110,73 +121,6 @@ def kind_of(leaf: Leaf) -> str:
     return "double"
 
 
-# -- the source ----------------------------------------------------------------------------------------------------------
-
-
-def _source(document: Document, wanted: Callable[[dict[str, object]], object] | None) -> bytes:
-    value = document.value
-    if value is None:
-        tree: dict[str, object] = {"value": None}
-    elif is_json_object(document):
-        if wanted is None:
-            return value
-        return _encode(wanted(document.tree))  # type: ignore[arg-type]
-    else:
-        tree = {"value": text_of(value)}
-    return _encode(tree if wanted is None else wanted(tree))
-
-
-def is_json_object(document: Document) -> bool:
-    """Whether the value is JSON and an object."""
-    value = document.value
-    if not value or value.lstrip(b" \t\r\n")[:1] != b"{":
-        return False
-    return isinstance(document.tree, dict) and not document.unparsed
-
-
-def _source_filter(shape: Shape) -> Callable[[dict[str, object]], object]:
-    """The function that leaves of a tree what is wanted. A name stands for all within it; `*` for any run of characters."""
-    includes = _paths(shape.includes)
-    excludes = _paths(shape.excludes)
-
-    def keep(node: object, path: str, included: bool) -> object:
-        """The part of a node to keep; `_NOTHING` where it is none."""
-        if isinstance(node, dict):
-            kept = {}
-            for name, child in node.items():
-                inner = f"{path}.{name}" if path else name
-                if excludes is not None and excludes(inner):
-                    continue
-                left = keep(child, inner, included or includes is None or includes(inner))
-                if left is not _NOTHING:
-                    kept[name] = left
-            return kept if kept or included or not path else _NOTHING
-        if isinstance(node, list):
-            left_over = [left for child in node if (left := keep(child, path, included)) is not _NOTHING]
-            return left_over if left_over or included else _NOTHING
-        return node if included else _NOTHING
-
-    return lambda tree: keep(tree, "", False)
-
-
-_NOTHING = object()
-
-
-def _paths(patterns: Iterable[str]) -> Callable[[str], bool] | None:
-    """Whether a path fits one of the patterns; None where there are none."""
-    tests = [_fitting(pattern.removesuffix(".*")) for pattern in patterns]
-    if not tests:
-        return None
-    return lambda path: any(test(path) for test in tests)
-
-
-def _fitting(pattern: str) -> Callable[[str], bool]:
-    if "*" not in pattern:
-        return pattern.__eq__
-    fits: re.Pattern[str] = compiled(parts(pattern.replace("\\", "\\\\").replace("?", "\\?")))
-    return lambda path: fits.fullmatch(path) is not None
-
-
 # -- fields --------------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +131,8 @@ class _Wish:
         self.format = wish.format
         self.mapping = mapping
         self.field = None if "*" in wish.pattern else resolve(wish.pattern, mapping)
-        self.fits = _fitting(wish.pattern)
+        self.leaves = None if self.field is None else leaves_of(self.field)
+        self.fits = fitting(wish.pattern)
 
 
 def _fields(document: Document, scope: Scope, wishes: Sequence[_Wish]) -> dict[str, list[object]]:
@@ -201,8 +146,8 @@ def _fields(document: Document, scope: Scope, wishes: Sequence[_Wish]) -> dict[s
     for name, content in document.headers:
         found.setdefault(f"headers.{name}", []).append(None if content is None else text_of(content))
     for wish in wishes:
-        if wish.field is not None:
-            values = _values(document, scope, wish.field)
+        if wish.field is not None and wish.leaves is not None:
+            values = wish.leaves(document, scope)
             if values:
                 found[wish.field.name] = [_formatted(value, wish.format, wish.field) for value in values]
             continue
@@ -211,35 +156,11 @@ def _fields(document: Document, scope: Scope, wishes: Sequence[_Wish]) -> dict[s
             if name not in found:
                 field = resolve(name, wish.mapping)
                 found[name] = [_formatted(leaf, wish.format, field) for leaf in leaves_at(document.tree, name)]
-        for name in ("timestamp", "value"):
-            if wish.fits(name):
-                field = resolve(name, wish.mapping)
-                found[name] = [_formatted(value, wish.format, field) for value in _values(document, scope, field)]
+        if wish.fits("timestamp") and document.timestamp != NO_TIMESTAMP:
+            found["timestamp"] = [_formatted(document.timestamp, wish.format, resolve("timestamp", wish.mapping))]
+        if wish.fits("value") and document.value is not None:
+            found["value"] = [text_of(document.value)]
     return found
-
-
-def _values(document: Document, scope: Scope, field: Field) -> Sequence[Leaf]:
-    match field.source:
-        case "offset":
-            return (document.offset,)
-        case "partition":
-            return (scope.partition,)
-        case "topic":
-            return (scope.topic,)
-        case "timestamp":
-            return () if document.timestamp == NO_TIMESTAMP else (document.timestamp,)
-        case "value":
-            return () if document.value is None else (text_of(document.value),)
-        case "key":
-            return () if document.key is None else (text_of(document.key),)
-        case "headers" | "header":
-            every = field.source == "headers"
-            return [
-                text_of(content)
-                for name, content in document.headers
-                if content is not None and (every or name == field.path)
-            ]
-    return leaves_at(document.tree, field.path)
 
 
 def _formatted(value: Leaf, date_format: DateFormat, field: Field) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chronik.search.body import Body
+from chronik.search.highlight import parse_highlight
 from chronik.search.rendering import DateFormat, FieldWish, Shape
 
 MAX_PATTERNS = 100
@@ -29,7 +30,8 @@ def shape_of(url: Body, body: Body, sort: bool) -> Shape:
     ]
     if len(wishes) > MAX_PATTERNS:
         raise body.error(f"{len(wishes)} fields are asked for, {MAX_PATTERNS} are allowed")
-    return Shape(source, includes, excludes, tuple(wishes), sort)
+    highlight = parse_highlight(body["highlight"]) if body.has("highlight") else None
+    return Shape(source, includes, excludes, tuple(wishes), highlight, sort)
 
 
 def _listed(url: Body, name: str) -> list[Body]:

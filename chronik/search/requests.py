@@ -15,12 +15,15 @@ from decimal import Decimal
 
 import msgspec
 
+from chronik.search.aggregations.parse import parse_aggregations
 from chronik.search.body import Body
+from chronik.search.dates import parse_date
 from chronik.search.elastic import parse_query
 from chronik.search.elastic_context import Context
 from chronik.search.query import ALL, Query, QueryError, encode
 from chronik.search.rendering import Shape
 from chronik.search.request_shape import SHAPE_PARAMETERS, shape_of
+from chronik.search.sorting import After, Sort, parse_search_after, parse_sort
 
 MAX_WINDOW = 10_000
 """`from` and `size` together."""
@@ -29,6 +32,7 @@ COUNT_TO = 10_000
 ALL_HITS = -1
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 TUNING = frozenset(
     {
@@ -47,7 +51,7 @@ SEARCH_PARAMETERS = (
 
 SEARCHED_WITH = (
     "query", "size", "from", "sort", "_source", "fields", "docvalue_fields", "script_fields", "track_total_hits",
-    "timeout", "chronik",
+    "timeout", "search_after", "highlight", "aggs", "aggregations", "chronik",
 )  # fmt: skip
 """Keys of a search's body that are acted on."""
 _OFF = ("explain", "profile", "seq_no_primary_term", "track_scores", "version")
@@ -55,7 +59,6 @@ _OFF = ("explain", "profile", "seq_no_primary_term", "track_scores", "version")
 _NO_SCORES = "there are no scores"
 _NOT_BUILT = "not served yet"
 _REASONS = {
-    "aggregations": _NOT_BUILT, "aggs": _NOT_BUILT, "highlight": _NOT_BUILT, "search_after": _NOT_BUILT,
     "collapse": _NOT_BUILT, "indices_boost": _NO_SCORES, "knn": _NO_SCORES, "min_score": _NO_SCORES,
     "pit": "ask with the response's chronik.vector to search the same state again", "post_filter": "put it into the query",
     "rank": _NO_SCORES, "rescore": _NO_SCORES, "retriever": _NO_SCORES,
@@ -89,7 +92,8 @@ class Vector(msgspec.Struct, frozen=True):
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A search. `count_to`: how many hits are counted, `ALL_HITS` for all of them, 0 for none.
 
-    `skip` hits are left out of the `size` that are shown. `timeout_ms`: None where the request has no limit of its own.
+    `skip` hits are left out of the `size` that are shown. Without a `sort` the newest are the first. `aggs` are aggregations,
+    in JSON that was checked. `timeout_ms`: None where the request has no limit of its own.
     With `partial` an answer may lack parts, which it says. `wait_for`: offsets that must be readable first.
     """
 
@@ -97,7 +101,9 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 10
     skip: int = 0
     count_to: int = COUNT_TO
-    oldest_first: bool = False
+    sort: Sort | None = None
+    after: After | None = None
+    aggs: bytes = b""
     shape: Shape = Shape()
     timeout_ms: int | None = None
     partial: bool = True
@@ -124,7 +130,7 @@ def read_search(parameters: AnyMapping[str, str], content: bytes, context: Conte
         )
     as_int = _flag(url, "rest_total_hits_as_int", False)
     count_to = _count_to(url, body, as_int)
-    sort, oldest_first = _sort(url, body)
+    sort = _sort(url, body, context)
     vector, wait_for = _extension(body)
     timeout = _either(url, body, "timeout")
     return SearchRequest(
@@ -132,8 +138,10 @@ def read_search(parameters: AnyMapping[str, str], content: bytes, context: Conte
         size=size,
         skip=skip,
         count_to=count_to,
-        oldest_first=oldest_first,
-        shape=shape_of(url, body, sort),
+        sort=sort,
+        after=_after(body, sort, skip),
+        aggs=_aggs(body, context),
+        shape=shape_of(url, body, sort is not None),
         timeout_ms=None if timeout is None else duration_ms(timeout),
         partial=_flag(url, "allow_partial_search_results", True),
         total_as_int=as_int,
@@ -266,47 +274,53 @@ def _count_to(url: Body, body: Body, as_int: bool) -> int:
     return count
 
 
-def _sort(url: Body, body: Body) -> tuple[bool, bool]:
-    """Whether a sort was asked for, and whether the oldest come first."""
+def _sort(url: Body, body: Body, context: Context) -> Sort | None:
+    """The order that is asked for."""
     given = _either(url, body, "sort")
     if given is None:
-        return False, False
-    orders: list[str] = []
+        return None
+    wanted: list[object] = []
     if url.has("sort"):
         for part in given.text().split(","):
-            name, _, order = part.partition(":")
-            if _is_time(name, given):
-                orders.append(Body(order or "asc", "sort").one_of("asc", "desc"))
+            name, colon, order = part.rpartition(":")
+            wanted.append({name: order} if colon else order)
     else:
-        for item in given.items():
-            if isinstance(item.value, str):
-                orders += ["asc"] if _is_time(item.text(), item) else []
-            else:
-                orders += [_order(item[name]) for name in item.names() if _is_time(name, item)]
-    if len(orders) > 1:
-        raise given.error("timestamp is there twice")
-    return bool(orders), orders == ["asc"]
+        for item in given.items():  # an object may name several fields, in the order of its keys
+            several = isinstance(item.value, dict)
+            wanted += [{name: item[name].value} for name in item.names()] if several else [item.value]
+    return parse_sort(Body(wanted, "sort"), context)
 
 
-def _is_time(name: str, place: Body) -> bool:
-    if name == "timestamp":
-        return True
-    if name == "_score":
-        raise place.error("sorting by score takes an index with scores (chronik.search=full), which is not built yet")
-    if name != "_doc":
-        raise place.error(f"sorting by `{name:.50}` is not served yet: hits are sorted by timestamp")
-    return False
+def _after(body: Body, sort: Sort | None, skip: int) -> After | None:
+    """The hit behind which to go on."""
+    if not body.has("search_after"):
+        return None
+    given = body["search_after"]
+    if sort is None:
+        raise given.error("it goes with a sort")
+    if skip:
+        raise given.error("from is 0 with it")
+    after = parse_search_after(given, sort)
+    if not sort.by_time:
+        return after
+    (time,) = after.values
+    if isinstance(time, str) and (instant := parse_date(time)) is not None:
+        time = instant
+    if time is not None and (isinstance(time, bool) or not isinstance(time, int)):
+        raise given.error("milliseconds are expected, or an ISO date")
+    return After((time,), after.place)
 
 
-def _order(options: Body) -> str:
-    if isinstance(options.value, str):
-        return options.one_of("asc", "desc")
-    options.known("order", "unmapped_type", "format", "missing")
-    if options.has("format"):
-        options["format"].one_of("epoch_millis")
-    if options.has("missing"):
-        options["missing"].one_of("_last")
-    return options["order"].one_of("asc", "desc") if options.has("order") else "asc"
+def _aggs(body: Body, context: Context) -> bytes:
+    """The aggregations, in JSON again: who counts reads them anew."""
+    names = [name for name in ("aggs", "aggregations") if body.has(name)]
+    if not names:
+        return b""
+    if len(names) > 1:
+        raise body["aggregations"].error("aggs is there too")
+    given = body[names[0]]
+    parse_aggregations(given, context)
+    return _encode(given.value) if given.names() else b""
 
 
 def _extension(body: Body) -> tuple[Vector | None, dict[str, dict[int, int]]]:

@@ -10,7 +10,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chronik.errors import CorruptLogError, KafkaError
-from chronik.log.committed import Place, StoredBatch
 from chronik.native.interfaces import IRecordScanner
 from chronik.native.records import headers
 from chronik.native.sections import Columns, MalformedRecords
 from chronik.native.tokens import Buffer
+from chronik.search.batches import batches
 from chronik.search.document import Document
 from chronik.search.match import Matcher
 from chronik.search.messages import Costs
@@ -171,7 +171,8 @@ class Scan:
             costs.tails += 1
         else:
             costs.scanned_blocks += 1
-        for batch in self._batches(unit):
+        index = self._parts[unit.part].indexed
+        for batch in batches(index, unit.first, unit.following, unit.group >= 0, costs):
             size = len(batch.section.records)
             costs.scanned_bytes += size
             if unit.group < 0:
@@ -184,38 +185,6 @@ class Scan:
                 yield
                 if not wanted(unit.first_timestamp, unit.last_timestamp):
                     return
-
-    def _batches(self, unit: Unit) -> Iterator[DecodedBatch]:
-        index, at = self._parts[unit.part].indexed, unit.first
-        hint = None
-        if unit.group >= 0:
-            hint = index.place(unit.first)
-        elif index.tail_is_kept and index.indexed_to <= at:
-            kept, read_to = list(index.tail), index.read_to
-            for batch in kept:
-                if batch.header.next_offset > at and batch.header.base_offset < unit.following:
-                    yield batch
-            at = max(at, read_to)
-        for stored in self._stored(index, at, unit.following, hint):
-            decoded = index.decoded(stored)
-            if decoded is None:
-                self.costs.undecodable += 1
-            else:
-                yield decoded
-
-    def _stored(self, index: PartitionIndex, at: int, following: int, hint: Place | None) -> Iterator[StoredBatch]:
-        """The batches of these offsets, though the log's files may be replaced while they are read."""
-        while True:
-            generation = index.files.bounds.generation
-            try:
-                for stored in index.files.read(at, following, hint):
-                    at = stored.header.next_offset
-                    yield stored
-                return
-            except KafkaError:
-                if index.files.bounds.generation == generation:
-                    raise
-                hint = None
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -236,7 +205,7 @@ class Scan:
             timestamps = np.full(len(offsets), header.max_timestamp, np.int64)
         else:
             timestamps = columns.timestamp_delta + np.int64(header.base_timestamp)
-        rows = _rows_at(columns, ends)
+        rows = rows_at(columns, ends)
         inside = (
             (offsets[rows] >= max(part.start, unit.first, part.indexed.files.bounds.start))
             & (offsets[rows] < min(part.upper, unit.following))
@@ -279,7 +248,7 @@ class Scan:
                 timestamp,
                 None if key_size < 0 else data[key_at : key_at + key_size],
                 None if value_size < 0 else data[value_at : value_at + value_size],
-                _headers(data, headers_at, header_count) if header_count else (),
+                headers_of(data, headers_at, header_count) if header_count else (),
             )
             count += 1
             if matcher(document):
@@ -292,11 +261,12 @@ class Scan:
         self.costs.records += count
 
 
-def _headers(data: bytes, at: int, count: int) -> list[tuple[str, bytes | None]]:
+def headers_of(data: bytes, at: int, count: int) -> list[tuple[str, bytes | None]]:
+    """The headers of a record as a document has them."""
     return [(name.decode("utf-8", "replace"), value) for name, value in headers(data, at, count)]
 
 
-def _rows_at(columns: Columns, ends: list[int] | None) -> NDArray[np.int64]:
+def rows_at(columns: Columns, ends: list[int] | None) -> NDArray[np.int64]:
     """The rows in which these places end, each once; all rows for None."""
     count = len(columns.key_start)
     if ends is None:

@@ -14,8 +14,21 @@ from twisted.logger import Logger
 from chronik.model import PartitionId
 from chronik.search.following import Following
 from chronik.search.gathering import Found, FoundHit, Options, Wanted, narrowed
-from chronik.search.messages import AskState, Hits, PartitionState, Read, ReadResult, Save, Search, SearchedPart, States
+from chronik.search.mapping import NO_MAPPING
+from chronik.search.messages import (
+    AskState,
+    Finish,
+    Hits,
+    PartitionState,
+    Read,
+    ReadResult,
+    Save,
+    Search,
+    SearchedPart,
+    States,
+)
 from chronik.search.query import Query, QueryError
+from chronik.search.saved_service import Selecting
 
 _SILENCE_SECONDS = 10.0
 _AT_ONCE = 100
@@ -34,11 +47,15 @@ class Processes(Protocol):
     def stopService(self) -> Any:
         """End them all; fires when they are gone."""
 
+    def has_begun(self, place: int) -> bool:
+        """Whether the one in this place is there: if not, it knows nothing that could be saved."""
+
 
 class SearchService(Service):
     """Over `processes`, which `following` tells of the logs.
 
     `ask(place, request, silence seconds[, progress])` asks one of them; it fails with QueryError where the query is at fault.
+    What `selecting` asks them is about saved searches.
     """
 
     log = Logger()
@@ -48,8 +65,10 @@ class SearchService(Service):
         processes: Processes,
         following: Following,
         ask: Callable[..., Deferred[Any]],
+        selecting: Selecting,
         clock: Any,
     ) -> None:
+        self.selecting = selecting
         self._processes = processes
         self._following = following
         self._ask = ask
@@ -63,7 +82,8 @@ class SearchService(Service):
 
     async def _stop(self) -> None:
         self._following.stopService()
-        saving = [self._ask(place, Save(), _SAVE_SECONDS) for place in self._following.busy_places()]
+        places = [place for place in self._following.busy_places() if self._processes.has_begun(place)]
+        saving = [self._ask(place, Save(), _SAVE_SECONDS) for place in places]
         for outcome in saving:
             outcome.addTimeout(_SAVE_SECONDS, self._clock)
         for done, result in await DeferredList(saving, consumeErrors=True):
@@ -102,21 +122,33 @@ class SearchService(Service):
             if each.partition not in bounds:
                 found.fail(number, "the partition is not on this node")
         waiting = [number for number, part in enumerate(found.parts) if part.start < part.upper]
+        heard: list[_Heard] = []
         ends = self._clock.seconds() + options.seconds
         while waiting:
             queries = [query if (own := wanted[number].query) is None else own for number in waiting]
-            waiting = await self._ask_for(queries, waiting, options, found, max(ends - self._clock.seconds(), 0.0))
+            waiting = await self._ask_for(
+                queries, waiting, options, found, max(ends - self._clock.seconds(), 0.0), heard
+            )
             if waiting and self._clock.seconds() >= ends:
                 found.timed_out = True
                 break
             if waiting:  # a process that has just begun anew: it is told of them first
                 await deferLater(self._clock, _AGAIN_SECONDS)
                 self._following.bounds([_id(found.parts[number]) for number in waiting])
-        found.finish(options)
+        for _ in found.finishing(options):
+            await deferLater(self._clock, 0)
+        if options.aggs:
+            await self._finish_aggregations(wanted, options, found, heard)
         return found
 
     async def _ask_for(
-        self, queries: list[Query], numbers: list[int], options: Options, found: Found, seconds: float
+        self,
+        queries: list[Query],
+        numbers: list[int],
+        options: Options,
+        found: Found,
+        seconds: float,
+        heard: list[_Heard],
     ) -> list[int]:
         """Ask for these parts, each with its query; add what comes. Those that their process doesn't know yet."""
         by_place: dict[tuple[int, int], tuple[Query, list[int]]] = {}
@@ -126,9 +158,9 @@ class SearchService(Service):
                 found.fail(number, "the topic was deleted")
             else:
                 by_place.setdefault((place, id(query)), (query, []))[1].append(number)
-        asking = []
-        told: list[list[FoundHit]] = []
-        alone = len(by_place) == 1 and not found.hits
+        asking: list[Deferred[Any]] = []
+        hearing: list[_Heard] = []
+        alone = len(by_place) == 1 and not heard
         for (place, _), (query, asked) in by_place.items():
             request = Search(
                 query=query,
@@ -140,29 +172,39 @@ class SearchService(Service):
                 sources=options.sources,
                 shape=options.shape,
                 skip=options.skip if alone else 0,
+                sort=options.sort,
+                after=options.after,
+                aggs=options.aggs,
+                alone=alone,
                 seconds=seconds,
             )
-            hits: list[FoundHit] = []
-            told.append(hits)
-
-            def heard(some: Hits, hits: list[FoundHit] = hits, asked: list[int] = asked) -> None:
-                hits.extend(found.placed(some.hits, asked))
-                if some.rest:
-                    hits[-1].rendered.append(some.rest)
-
-            asking.append(self._ask(place, request, _SILENCE_SECONDS, heard))
+            hearing.append(_Heard(found, asked))
+            asking.append(self._ask(place, request, _SILENCE_SECONDS, hearing[-1].hear))
         unknown: list[int] = []
-        answers = await DeferredList(asking, consumeErrors=True)
-        for (_, asked), hits, (done, answer) in zip(by_place.values(), told, answers, strict=True):
+        for each, (done, answer) in zip(hearing, await DeferredList(asking, consumeErrors=True), strict=True):
             if done:
-                found.add(answer, asked, hits)
-                unknown += [asked[each] for each in answer.unknown]
+                found.add(answer, each.asked, each.hits)
+                each.finished = answer.aggs_finished
+                heard.append(each)
+                unknown += [each.asked[number] for number in answer.unknown]
             elif answer.check(QueryError, CancelledError):
                 answer.raiseException()
             else:
-                for number in asked:
+                for number in each.asked:
                     found.fail(number, answer.getErrorMessage())
         return unknown
+
+    async def _finish_aggregations(
+        self, wanted: Sequence[Wanted], options: Options, found: Found, heard: Sequence[_Heard]
+    ) -> None:
+        """Let a process put together what several have counted, where not one alone has done it all."""
+        if len(heard) == 1 and heard[0].finished:
+            found.aggregations = heard[0].aggs
+            return
+        mapping = wanted[0].mapping if wanted else NO_MAPPING
+        request = Finish(options.aggs, options.now_ms, tuple(b"".join(each.aggs) for each in heard), mapping)
+        place = next(iter(self._following.busy_places()), 0)
+        await self._ask(place, request, _SILENCE_SECONDS, lambda some: found.aggregations.append(some.aggs))
 
     async def _bounds(self, partitions: Sequence[PartitionId]) -> dict[PartitionId, tuple[int, int]]:
         """Where the partitions begin and end now, some in each turn of the reactor."""
@@ -186,6 +228,25 @@ class SearchService(Service):
             states: States = await self._ask(place, AskState(tuple(asked)), _STATE_SECONDS)
             found += states.partitions
         return found
+
+
+class _Heard:
+    """What one process tells on its way, of the parts of these numbers."""
+
+    def __init__(self, found: Found, asked: list[int]) -> None:
+        self._found = found
+        self.asked = asked
+        self.hits: list[FoundHit] = []
+        self.aggs: list[bytes] = []
+        self.finished = False
+
+    def hear(self, some: Hits) -> None:
+        """Some more."""
+        self.hits += self._found.placed(some.hits, self.asked)
+        if some.rest:
+            self.hits[-1].rendered.append(some.rest)
+        if some.aggs:
+            self.aggs.append(some.aggs)
 
 
 def _id(part: SearchedPart) -> PartitionId:

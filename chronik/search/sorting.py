@@ -24,9 +24,10 @@ from chronik.search.elastic_context import Context
 from chronik.search.fields import resolve
 from chronik.search.mapping import Mapping
 from chronik.search.match import Scope
-from chronik.search.values import Key, as_double, keys_of
+from chronik.search.values import Key, as_double, keys_of, simplified
 
 MAX_FIELDS = 8
+_MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -52,8 +53,24 @@ class Sort(msgspec.Struct, frozen=True):
         """Whether equal hits are in falling order of their places."""
         return bool(self.fields) and self.fields[0].descending
 
+    @property
+    def by_time(self) -> bool:
+        """Whether it is by the records' timestamps alone, those without one at the end."""
+        return len(self.fields) == 1 and self.fields[0] in _BY_TIME
 
+
+class After(msgspec.Struct, frozen=True):
+    """Where to go on: behind the hit with these values at this place, or behind all that have these values."""
+
+    values: tuple[str | int | float | bool | None, ...]
+    place: Place | None = None
+
+
+_BY_TIME = frozenset(
+    SortField("timestamp", descending, greatest=greatest) for descending in (False, True) for greatest in (False, True)
+)
 NEWEST_FIRST = Sort((SortField("timestamp", descending=True, greatest=True),))
+OLDEST_FIRST = Sort((SortField("timestamp"),))
 
 
 class SortKey:
@@ -111,8 +128,8 @@ def parse_sort(body: Body, context: Context) -> Sort:
     return Sort(tuple(fields))
 
 
-def parse_search_after(body: Body, sort: Sort, key: SortKey) -> tuple[object, ...]:
-    """The key after which to go on. Raises QueryError."""
+def parse_search_after(body: Body, sort: Sort) -> After:
+    """Where to go on. Raises QueryError."""
     items = body.array()
     count = len(sort.fields)
     if len(items) not in (count, count + 1) or not items:
@@ -122,10 +139,12 @@ def parse_search_after(body: Body, sort: Sort, key: SortKey) -> tuple[object, ..
         value = item.value
         if isinstance(value, Decimal | float):
             value = _simple(as_double(value))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = simplified(value)
         if not isinstance(value, str | int | float | bool | None):
             raise item.error("a string, a number, a boolean or null is expected")
         values.append(value)
-    return key.key(values, parse_place(items[count]) if len(items) > count else None)
+    return After(tuple(values), parse_place(items[count]) if len(items) > count else None)
 
 
 def written_place(place: Place) -> str:
@@ -139,6 +158,8 @@ def parse_place(body: Body) -> Place:
     topic, _, partition = topic.rpartition(":")
     if not topic or not all(part.isascii() and part.isdecimal() and len(part) < 20 for part in (partition, rest)):
         raise body.error("the place of a hit is expected, such as events:3:1234")
+    if int(partition) > _MAX_INT32 or int(rest) > _MAX_INT64:
+        raise body.error("the place of a hit is expected: no partition or offset is so large")
     return topic, int(partition), int(rest)
 
 

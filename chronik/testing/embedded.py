@@ -99,6 +99,15 @@ class Chronik:
             raise RuntimeError("only a broker in this process can be told directly; use a client's admin calls")
         call(self._create_topic, name, partitions, configs or {})
 
+    def save_search(self, name: str, source: str, query: str) -> None:
+        """Make the records of topic `source` that match `query` a topic of their own, which can only be read.
+
+        Raises KafkaError and QueryError when it is refused. Not with `process=True`.
+        """
+        if self._node is None:
+            raise RuntimeError("only a broker in this process can be told directly; use POST /v1/searches there")
+        call(self._save_search, name, source, query)
+
     async def _start(self) -> tuple[int, int | None]:
         from chronik.services import make_node
 
@@ -132,6 +141,16 @@ class Chronik:
         (creation,) = await self._node.controller.propose(CreateTopics((topic,)))
         if creation.error is not None:
             raise creation.error
+
+    async def _save_search(self, name: str, source: str, query: str) -> None:
+        from chronik.controller.commands import SaveSearch
+        from chronik.search.saved import check_saved
+        from chronik.topic_config import SEARCH_MAPPING
+
+        known = self._node.metadata.topic(source)
+        mapping = "" if known is None else known.configs.get(SEARCH_MAPPING, "").strip()
+        check_saved(query, mapping)
+        await self._node.controller.propose(SaveSearch(name, source, query, mapping))
 
 
 def _settings(directory: str | None, options: Mapping[str, object]) -> dict[str, str]:

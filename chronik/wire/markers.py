@@ -22,6 +22,8 @@ _key = Struct(">hh")
 _value = Struct(">hi")
 _VERSION = 0
 _ABORT, _COMMIT = 0, 1
+COMMIT_KEY = _key.pack(_VERSION, _COMMIT)
+"""The key of a record that commits."""
 _MAX_BYTES = 1024
 """What the records of a control batch may have uncompressed; a marker has less than a tenth of that."""
 

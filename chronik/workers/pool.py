@@ -171,8 +171,8 @@ class WorkerPool(Service):
             self.metrics.deaths += 1
             delay = self._restarts.died()
             self.log.error(
-                "worker process {pid} has ended ({cause}) {doing}; the next one starts in {delay:.0f} s at the earliest",
-                pid=worker.pid,
+                "{worker} has ended ({cause}) {doing}; the next one starts in {delay:.0f} s at the earliest",
+                worker=worker,
                 cause=cause,
                 doing=f"while it did a {job.kind.name} job" if job is not None else "without a job",
                 delay=delay,

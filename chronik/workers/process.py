@@ -26,6 +26,8 @@ NICE = 10
 _START_SECONDS = 60.0
 _REAP_SECONDS = 0.1
 _LINE_BYTES = 2000
+_START_DESCRIPTORS = 12
+"""Both ends of five pipes, and two for a look at what is open."""
 _SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(chronik.__file__)))
 _SILENT = "it gave no sign of life for {:.0f} s"
 
@@ -62,14 +64,22 @@ class WorkerProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
 
     def spawn(self, command: Sequence[str]) -> None:
-        """Start the process."""
-        self._reactor.spawnProcess(
-            self,
-            command[0],
-            command,
-            env=environment(os.environ),
-            childFDs={0: "w", 1: "r", 2: "r", JOBS_FD: "w", ANSWERS_FD: "r"},
-        )
+        """Start the process. One that the system has no room for is lost at once, by a fault of its own."""
+        try:
+            _check_descriptors()
+            self._reactor.spawnProcess(
+                self,
+                command[0],
+                command,
+                env=environment(os.environ),
+                childFDs={0: "w", 1: "r", 2: "r", JOBS_FD: "w", ANSWERS_FD: "r"},
+            )
+        except OSError as error:
+            self._is_gone(f"it cannot be started: {error.strerror}")
+            self.ended.callback(None)
+
+    def __str__(self) -> str:
+        return "a worker process" if self.pid is None else f"worker process {self.pid}"
 
     @property
     def usable(self) -> bool:
@@ -165,6 +175,16 @@ class WorkerProcess(ProcessProtocol):
         self._gone, self.starting = True, False
         self.rest()
         self._owner.lost(self, self._cause or cause, self._wanted)
+
+
+def _check_descriptors() -> None:
+    """Raise OSError unless a start has the descriptors that it takes: the reactor leaks its pipes when it finds too few."""
+    taken: list[int] = []
+    try:
+        taken.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_START_DESCRIPTORS))
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -56,6 +56,10 @@ class ResidentThread(Service):
         self._jobs = 0
         self._stopped = False
 
+    def has_begun(self, place: int) -> bool:
+        """See `ResidentWorkers`."""
+        return self._thread is not None
+
     def tell(self, place: int, kind: NewsKind, body: msgspec.Struct) -> None:
         """See `ResidentWorkers`."""
         if self._started():

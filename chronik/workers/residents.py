@@ -98,6 +98,10 @@ class ResidentWorkers(Service):
         workers = [place.worker for place in self._places]
         return [worker.pid for worker in workers if worker is not None and worker.pid is not None]
 
+    def has_begun(self, place: int) -> bool:
+        """Whether the process in a place is there, and has been told what it must know."""
+        return self._places[place].welcomed
+
     def tell(self, place: int, kind: NewsKind, body: msgspec.Struct) -> None:
         """Let the process in a place know something. One that isn't there yet is started, and learns it by its welcome."""
         where = self._places[place]
@@ -194,8 +198,8 @@ class ResidentWorkers(Service):
             self.metrics.deaths += 1
             delay = where.restarts.died()
             self.log.error(
-                "worker process {pid} has ended ({cause}) with {count} job(s); it is started again in {delay:.0f} s",
-                pid=worker.pid,
+                "{worker} has ended ({cause}) with {count} job(s); it is started again in {delay:.0f} s",
+                worker=worker,
                 cause=cause,
                 count=len(where.jobs),
                 delay=delay,

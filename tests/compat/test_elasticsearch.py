@@ -99,6 +99,31 @@ class Client8(SynchronousTestCase):
         some = self.client.search(index="events", query={"ids": {"values": ids[:7]}})
         self.assertEqual([hit["_id"] for hit in some["hits"]["hits"]], ids[:7])
 
+    def check_orders_highlights_and_aggregations(self) -> None:
+        sort = [{"user.id": "asc"}, {"n": "desc"}]
+        pages: list[Any] = []
+        while True:
+            more = {"search_after": pages[-1]["sort"]} if pages else {}
+            hits = self.client.search(index="events", sort=sort, size=50, **more)["hits"]["hits"]
+            if not hits:
+                break
+            pages += hits
+        expected = sorted((n % 7, -n) for n in range(120))
+        self.assertEqual([(hit["_source"]["user"]["id"], -hit["_source"]["n"]) for hit in pages], expected)
+        answer = self.client.search(
+            index="events",
+            query={"match_phrase": {"msg": "took 7 ms"}},
+            highlight={"fields": {"msg": {}}},
+            aggs={"levels": {"terms": {"field": "level"}, "aggs": {"n": {"avg": {"field": "n"}}}}},
+        )
+        self.assertEqual(answer["hits"]["hits"][0]["highlight"], {"msg": ["<em>took</em> <em>7</em> <em>ms</em>"]})
+        self.assertEqual(
+            answer["aggregations"]["levels"]["buckets"], [{"key": "info", "doc_count": 1, "n": {"value": 7.0}}]
+        )
+        histogram = {"field": "timestamp", "calendar_interval": "day", "time_zone": "Europe/Berlin"}
+        days = self.client.search(index="events", size=0, aggs={"days": {"date_histogram": histogram}})
+        self.assertEqual(sum(day["doc_count"] for day in days["aggregations"]["days"]["buckets"]), 120)
+
     def check_an_earlier_state(self) -> None:
         first = self.client.search(index="events", size=1)
         again = self.client.search(index="events", body={"size": 1, "chronik": {"vector": first["chronik"]["vector"]}})

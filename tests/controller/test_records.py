@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.controller.records import (
+    AlertDeleted,
+    AlertSaved,
     BrokerConfigChanged,
     BrokerRegistered,
     ClientQuotaChanged,
@@ -19,6 +21,7 @@ from chronik.controller.records import (
     PartitionRow,
     PartitionsAdded,
     ProducerIdsAllocated,
+    SearchSaved,
     TopicConfigChanged,
     TopicCreated,
     TopicDeleted,
@@ -45,6 +48,9 @@ RECORDS = st.one_of(
         st.lists(st.tuples(st.text(), st.none() | st.text()), max_size=2).map(tuple),
         st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False), max_size=3),
     ),
+    st.builds(AlertSaved, IDS, st.text(), IDS, st.integers(0, 2**63 - 1), INT32, st.text()),
+    st.builds(AlertDeleted, IDS),
+    st.builds(SearchSaved, IDS, st.text(), IDS, st.text(), st.text()),
     st.builds(ProducerIdsAllocated, INT32, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)),
     st.builds(GroupConfigChanged, st.text(), CHANGES),
     st.builds(FeatureLevelChanged, st.text(), INT32),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from functools import cache
@@ -12,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.client.errors import BadResponse
 from chronik.ctl.runner import CommandFailed
-from chronik.ctl.search import printable, request_body, row, shown, summary, url_of
+from chronik.ctl.search import marked, printable, request_body, row, shown, summary, url_of
 from chronik.ctl.search_client import decoded
 from chronik.testing import Chronik
 from tests.ctl.test_commands import environment
@@ -54,6 +56,13 @@ class Pieces(SynchronousTestCase):
     def test_nothing_in_a_message_commands_the_terminal(self) -> None:
         self.assertEqual(printable("a\nb\x1b]0;x\x07\x9bé\u202e\u2028"), r"a\nb\x1b]0;x\x07\x9bé\u202e\u2028")
         self.assertIsNone(printable(None))
+
+    def test_what_stands_out(self) -> None:
+        hits = [{"highlight": {"a": ["x \ue000err.or\ue001 y", "\ue000b\ue001"]}}, {}]
+        pattern = marked(hits)
+        assert pattern is not None
+        self.assertEqual(pattern.findall("err.or errxor b abc b1 (b)"), ["err.or", "b", "b"])
+        self.assertIsNone(marked([{}]))
 
     def test_summaries(self) -> None:
         def said(total: Any, timed_out: bool = False) -> str:
@@ -117,6 +126,26 @@ class Commands(SynchronousTestCase):
             ["2026-11-27T05:00:03.000Z", "0:3", "k3", '{"n":3,"level":"error"}'],
         ])  # fmt: skip
         self.assertRegex(done.stderr, r"^2 of 3, \d+ ms\n$")
+
+    def test_what_was_found_stands_out_on_a_terminal(self) -> None:
+        ours, theirs = pty.openpty()
+        try:
+            broker = shared()
+            done = subprocess.run(
+                [sys.executable, "-m", "chronik.ctl.main", "search", "ctl-events", "level:error", "-n", "1"],
+                env={
+                    **environment(broker.bootstrap_servers), "CHRONIK_CTL_SEARCH_URL": broker.search_url, "TERM": "xterm",
+                    "COLUMNS": "120",
+                },
+                stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False,
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stderr)
+            shown = os.read(ours, 65536).decode()
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        self.assertIn("\x1b[1;7merror\x1b[0m", shown)
+        self.assertNotIn("\ue000", shown)
 
     def test_json_and_yaml(self) -> None:
         found = self.found("ctl-events", "n:5")

@@ -32,7 +32,12 @@ def request(**more: Any) -> SearchRequest:
 
 
 def answered(result: Found, asked: SearchRequest) -> Any:
-    return json.loads(b"".join(search_answer(result, asked, 5, {"costs": Costs()})))
+    steps = search_answer(result, asked, 5, {"costs": Costs()})
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return json.loads(b"".join(end.value))
 
 
 class Answers(SynchronousTestCase):
@@ -78,6 +83,10 @@ class Answers(SynchronousTestCase):
             result.hits.append(FoundHit("events", 0, Hit(0, number, 0), [*cut, whole[start:]]))
         answer = answered(result, request(size=10, skip=skip))
         self.assertEqual([hit["n"] for hit in answer["hits"]["hits"]], list(range(len(sizes)))[skip : skip + 10])
+
+    def test_very_many_hits_are_put_in_a_row_in_steps(self) -> None:
+        result = found(hits=[FoundHit("events", 0, Hit(0, n, n), [b"%d" % n]) for n in range(9000)])
+        self.assertEqual(answered(result, request(size=9000))["hits"]["hits"], list(range(9000)))
 
     def test_hits_without_their_source_are_counted(self) -> None:
         result = found(

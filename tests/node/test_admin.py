@@ -92,6 +92,64 @@ class AdminListener(TestCase):
         self.assertEqual((await self.ask("DELETE", "/v1/topics/events"))[:2], (204, b""))
         self.assertEqual((await self.ask("GET", "/v1/topics/events"))[0], 404)
 
+    async def test_the_life_of_a_saved_search(self) -> None:
+        await self.ask("POST", "/v1/topics", {"name": "events", "partitions": 3})
+        mapping = {"properties": {"took": {"type": "long"}}}
+        new = {"name": "slow", "source": "events", "query": "took:>500 AND NOT path:/health", "mapping": mapping}
+        status, search, headers = await self.ask("POST", "/v1/searches", new)
+        self.assertEqual(status, 201, search)
+        self.assertEqual(headers.getRawHeaders("location"), ["/v1/searches/slow"])
+        self.assertEqual(search, {**new, "partitions": 3, "topic_id": search["topic_id"]})
+        self.assertEqual((await self.ask("GET", "/v1/searches/slow"))[:2], (200, search))
+        self.assertEqual(
+            (await self.ask("POST", "/v1/searches", {"name": "all", "source": "events", "query": "*"}))[0], 201
+        )
+        mapped = {"name": "mapped", "configs": {"chronik.search.mapping": json.dumps(mapping)}}
+        await self.ask("POST", "/v1/topics", mapped)
+        taken = {"name": "taken", "source": "mapped", "query": "took:>5"}
+        self.assertEqual((await self.ask("POST", "/v1/searches", taken))[1]["mapping"], mapping)
+        status, problem, _ = await self.ask("POST", "/v1/searches", {**taken, "name": "x", "query": "took:soon"})
+        self.assertEqual((status, "took" in problem["detail"]), (400, True))
+        self.assertEqual((await self.ask("DELETE", "/v1/searches/taken"))[0], 204)
+        _, listed, _ = await self.ask("GET", "/v1/searches?limit=1")
+        self.assertEqual(([each["name"] for each in listed["searches"]], listed["next"]), (["all"], "all"))
+        _, listed, _ = await self.ask("GET", "/v1/searches?after=all")
+        self.assertEqual(listed, {"searches": [search], "next": None})
+        status, topic, _ = await self.ask("GET", "/v1/topics/slow")
+        self.assertEqual((status, topic["topic_id"], len(topic["partitions"])), (200, search["topic_id"], 3))
+        self.assertEqual((topic["partitions"][0]["high_watermark"], topic["partitions"][0]["size_bytes"]), (0, None))
+        status, problem, _ = await self.ask("DELETE", "/v1/topics/events")
+        self.assertEqual((status, problem["code"]), (400, "POLICY_VIOLATION"))
+        self.assertIn("all, slow", problem["detail"])
+        self.assertEqual((await self.ask("DELETE", "/v1/searches/slow"))[:2], (204, b""))
+        self.assertEqual((await self.ask("DELETE", "/v1/topics/all"))[:2], (204, b""))
+        self.assertEqual((await self.ask("GET", "/v1/searches"))[1], {"searches": [], "next": None})
+        self.assertEqual((await self.ask("DELETE", "/v1/topics/events"))[0], 204)
+
+    async def test_searches_that_cannot_be_saved(self) -> None:
+        await self.ask("POST", "/v1/topics", {"name": "events"})
+        good = {"name": "s", "source": "events", "query": "a"}
+        for change, expected, code, detail in [
+            ({"query": "a AND ("}, 400, "INVALID_REQUEST", "position"),
+            ({"query": "timestamp:>now-1h"}, 400, "INVALID_REQUEST", "now-1h"),
+            ({"query": "x" * 20_000}, 400, None, ""),
+            ({"query": ""}, 400, None, ""),
+            ({"mapping": {"properties": {"a": {"type": "shape"}}}}, 400, "INVALID_REQUEST", "shape"),
+            ({"mapping": []}, 400, None, ""),
+            ({"name": "events"}, 409, "TOPIC_ALREADY_EXISTS", ""),
+            ({"name": "../x"}, 400, None, ""),
+            ({"source": "nowhere"}, 404, "UNKNOWN_TOPIC_OR_PARTITION", "nowhere"),
+            ({"surprise": 1}, 400, None, ""),
+        ]:
+            status, problem, _ = await self.ask("POST", "/v1/searches", {**good, **change})
+            self.assertEqual((status, problem["code"]), (expected, code), (change, problem))
+            self.assertIn(detail, problem["detail"])
+        for method in ("GET", "DELETE"):
+            for name in ("events", "nowhere"):
+                status, problem, _ = await self.ask(method, f"/v1/searches/{name}")
+                self.assertEqual((status, problem["code"]), (404, "UNKNOWN_TOPIC_OR_PARTITION"))
+        self.assertEqual((await self.ask("GET", "/v1/topics/events"))[0], 200)
+
     async def test_pages(self) -> None:
         for name in ("a", "b", "c"):
             await self.ask("POST", "/v1/topics", {"name": name})

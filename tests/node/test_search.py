@@ -134,6 +134,88 @@ class SearchTests(Searching):
                 self.assertIn("n", hit["_source"])
         self.assertEqual(pages, whole)
 
+    def test_other_orders_and_their_pages(self) -> None:
+        for sort in (
+            [{"user.id": "desc"}, {"took": {"order": "asc"}}],
+            [{"level.keyword": {"order": "asc"}}, "offset"],
+            [{"absent": {"order": "asc", "missing": "_first"}}],
+            [{"timestamp": "desc"}],
+            ["timestamp"],
+            ["_doc"],
+        ):
+            whole = self.search(sort=sort, size=EVENTS).hits
+            self.assertEqual(len(whole), EVENTS)
+            pages: list[Any] = []
+            while True:
+                more = {"search_after": pages[-1]["sort"]} if pages else {}
+                answer = self.search(sort=sort, size=77, **more)
+                self.assertEqual(answer.body["hits"]["total"]["value"], EVENTS)
+                if not answer.hits:
+                    break
+                pages += answer.hits
+            self.assertEqual(pages, whole, sort)
+        first = self.search(sort=[{"user.id": "desc"}, {"took": "asc"}], size=2).hits
+        self.assertEqual([hit["sort"][:2] for hit in first], [[6, 9.0], [6, 19.5]])
+        skipped = self.search(sort=[{"took": "desc"}], size=3, **{"from": 7}).hits
+        self.assertEqual([hit["_source"]["n"] for hit in skipped], [292, 291, 290])
+
+    def test_what_was_found_is_marked(self) -> None:
+        body = {
+            "query": {"query_string": {"query": "level:error AND n:<50"}},
+            "highlight": {"fields": {"*": {}, "key": {}}},
+        }
+        hits = self.search(**body).hits
+        self.assertEqual([hit["highlight"]["level"] for hit in hits], [["<em>error</em>"]] * 5)
+        lines = self.search(
+            "/lines/_search", query={"match": {"value": "hello"}}, highlight={"fields": {"value": {}}}
+        ).hits
+        self.assertIn("<em>hello</em>", lines[0]["highlight"]["value"][0])
+
+    def test_aggregations(self) -> None:
+        aggs = {
+            "levels": {
+                "terms": {"field": "level"},
+                "aggs": {
+                    "took": {"stats": {"field": "took"}},
+                    "top": {"top_hits": {"size": 1, "sort": [{"n": "desc"}]}},
+                },
+            },
+            "users": {"cardinality": {"field": "user.id"}},
+            "steps": {"histogram": {"field": "n", "interval": 100}},
+        }
+        for name in ("aggs", "aggregations"):
+            answer = self.search("/events,lines/_search", size=0, **{name: aggs})
+            found = answer.body["aggregations"]
+            levels = found["levels"]["buckets"]
+            self.assertEqual(
+                [(each["key"], each["doc_count"]) for each in levels], [("info", 270), ("error", 30), ("warn", 20)]
+            )
+            self.assertEqual((levels[1]["took"]["max"], levels[1]["took"]["count"]), (435.0, 30))
+            self.assertEqual(levels[0]["top"]["hits"]["hits"][0]["_source"]["n"], 299)
+            self.assertEqual(found["users"]["value"], 7)
+            self.assertEqual([each["doc_count"] for each in found["steps"]["buckets"]], [100, 100, 100])
+        some = self.search(
+            size=1, query={"term": {"level": "error"}}, aggs={"n": {"sum": {"field": "n"}}}, track_total_hits=False
+        )
+        self.assertEqual(some.body["aggregations"]["n"]["value"], sum(range(0, EVENTS, 10)))
+        nothing = self.search("/empty/_search", aggs={"n": {"terms": {"field": "n"}}})
+        self.assertEqual(nothing.body["aggregations"]["n"]["buckets"], [])
+        self.assertNotIn("aggregations", self.search(aggs={}).body)
+
+    def test_all_buckets_by_pages(self) -> None:
+        sources = [{"level": {"terms": {"field": "level"}}}, {"user": {"terms": {"field": "user.id"}}}]
+        buckets: list[Any] = []
+        after: dict[str, Any] = {}
+        while True:
+            composite = {"sources": sources, "size": 5, **after}
+            found = self.search(size=0, aggs={"all": {"composite": composite}}).body["aggregations"]["all"]
+            if not found["buckets"]:
+                break
+            buckets += found["buckets"]
+            after = {"after": found["after_key"]}
+        self.assertEqual(len(buckets), 14)
+        self.assertEqual(sum(each["doc_count"] for each in buckets), EVENTS)
+
     def test_totals(self) -> None:
         exact = {"value": 30, "relation": "eq"}
         query = {"term": {"level": "error"}}
@@ -396,6 +478,9 @@ class MappingTests(Searching):
         self.assertEqual(sorted((hit["_index"], hit["_id"]) for hit in answer.hits), [
             ("x-m-one", "0:1"), ("x-m-two", "0:0"), ("x-m-two", "0:1"),
         ])  # fmt: skip
+        aggs = {"hosts": {"terms": {"field": "host", "order": {"_key": "asc"}}}}
+        found = self.search("/x-m-*/_search", size=0, aggs=aggs).body["aggregations"]["hosts"]["buckets"]
+        self.assertEqual([(each["key"], each["doc_count"]) for each in found], [("Web 1", 2), ("web", 2)])
         explained = self.ask("GET", "/x-m-*/_explain?q=host:web").body["explanations"]
         self.assertEqual([each["topics"] for each in explained], [["x-m-one"], ["x-m-two"]])
 

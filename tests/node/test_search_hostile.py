@@ -198,6 +198,30 @@ class Hostile(SynchronousTestCase):
         self.assertEqual(len(set(answer.ids)), 10_000)
         self.assertLess(looking.longest_ms, 25)
 
+    def test_aggregations_that_are_too_wide(self) -> None:
+        produce(self.broker, "events", [(None, b'{"u":"%d","v":"%d"}' % (n, n % 7)) for n in range(80_000)])
+        inner = {"terms": {"field": "v"}}
+        for aggs in (
+            {"a": {"terms": {"field": "u", "size": 65_536}, "aggs": {"b": inner}}},
+            {"a": {"histogram": {"field": "n", "interval": 0.001, "extended_bounds": {"min": 0, "max": 100_000}}}},
+        ):
+            answer = ask(self.broker, "POST", "/events/_search", {"size": 0, "aggs": aggs})
+            self.assertEqual(answer.status, 400)
+            self.assertIn("more than 65536 buckets", answer.reason)
+        deep: dict[str, Any] = {"max": {"field": "n"}}
+        for _ in range(50):
+            deep = {"terms": {"field": "v"}, "aggs": {"x": deep}}
+        self.assertEqual(ask(self.broker, "POST", "/events/_search", {"aggs": {"x": deep}}).status, 400)
+        with lag() as looking:
+            answer = ask(
+                self.broker,
+                "POST",
+                "/events/_search",
+                {"size": 0, "aggs": {"a": {"terms": {"field": "u", "size": 30_000}}}},
+            )
+        self.assertEqual(len(answer.body["aggregations"]["a"]["buckets"]), 30_000)
+        self.assertLess(looking.longest_ms, 25)
+
     def test_values_that_are_bombs(self) -> None:
         self.broker.create_topic("bombs")
         values: list[bytes] = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +13,6 @@ from chronik.search.body import Body
 from chronik.search.document import Document
 from chronik.search.fields import resolve
 from chronik.search.highlight import Highlighter, parse_highlight
-from chronik.search.hits import id_of, source_of
 from chronik.search.mapping import NO_MAPPING, parse_mapping
 from chronik.search.marks import marker_of
 from chronik.search.match import Scope, compile_query
@@ -148,23 +146,3 @@ class HighlightTests(SynchronousTestCase):
         ):
             error = self.assertRaises(q.QueryError, parse_highlight, Body(body, "highlight"))
             self.assertTrue(str(error).startswith(start), str(error))
-
-
-class SourceTests(SynchronousTestCase):
-    def test_values_are_shown_as_they_were_sent(self):
-        for value, shown in (
-            (b'{"a":123456789012345678901234567890,"a":1.50}', b'{"a":123456789012345678901234567890,"a":1.50}'),
-            (b"a=1", b'"a=1"'),
-            (b"{broken", b'"{broken"'),
-            (b"[1] a=b", b'"[1] a=b"'),
-            (b"[1]", b"[1]"),
-            (b"\xff", '"\ufffd"'.encode()),
-            (None, b"null"),
-        ):
-            document = Document(7, 5, b"k\xff", value, [("h", b"1"), ("n", None), ("h", b"2"), ("h", b"3")])
-            self.assertEqual(
-                msgspec.json.encode(source_of(document, SCOPE)),
-                b'{"topic":"events","partition":3,"offset":7,"timestamp":5,"key":"k\xef\xbf\xbd",'
-                b'"headers":{"h":["1","2","3"],"n":null},"value":' + shown + b"}",
-            )
-        self.assertEqual(id_of(Document(7, 5, None, None), SCOPE), "3:7")

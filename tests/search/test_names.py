@@ -6,7 +6,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chronik.model import OFFSETS_TOPIC, PartitionState, Topic
+from chronik.model import OFFSETS_TOPIC, PartitionState, SavedSearch, Topic
 from chronik.search.names import Choice, NamesError, choose
 
 NAMES = ["-odd", "_schemas", OFFSETS_TOPIC, "a.b", "events", "log-1", "log-2", "log-old", "v1"]
@@ -49,6 +49,17 @@ class Names(SynchronousTestCase):
             chosen("nothing*", Choice(allow_no_indices=False))
         with self.assertRaises(NamesError):
             chosen("nope", Choice(True, False))
+
+    def test_saved_searches_are_not_searched(self) -> None:
+        saved = Topic(bytes(16), "errors", (), search=SavedSearch(bytes(16), "error"))
+        topics = sorted([*TOPICS, saved], key=lambda topic: topic.name)
+        for expression in ("*", "e*", "_all"):
+            self.assertEqual(chosen(expression, topics=topics), chosen(expression))
+        with self.assertRaises(NamesError) as caught:
+            chosen("events,errors", topics=topics)
+        self.assertEqual(caught.exception.missing, "errors")
+        self.assertIn("saved search", str(caught.exception))
+        self.assertEqual(chosen("events,errors", Choice(ignore_unavailable=True), topics), ["events"])
 
     def test_what_can_be_no_name(self) -> None:
         for expression in ("<log-{now/d}>", "a:b", "events,", ",", "a b", "x" * 250, "é", "*,-", ",".join(["a"] * 101)):

@@ -186,6 +186,19 @@ class PartitionIndexTests(SynchronousTestCase):
         self.assertIn(0, indexed.reached(b"before"))
         self.assertIn(3, indexed.reached(b"after"))
 
+    def test_what_compaction_takes_is_in_no_tail(self):
+        indexed = Indexed(compacted=True)
+        for number in range(3):
+            append_keyed(indexed.log, [(b"k", b"%d" % number)])
+            indexed.log.roll(1000)
+        indexed.settle()
+        self.assertEqual([batch.header.base_offset for batch in indexed.index.tail], [0, 1, 2])
+        indexed.log.flush()
+        compact(indexed.log, indexed.disk, 10_000)
+        indexed.follow()
+        self.assertEqual((indexed.index.tail, indexed.index.tail_is_kept), ([], False))
+        self.assertEqual(list(indexed.records()), [2])
+
     def test_a_stop_in_order_and_a_kill(self):
         """After the first everything is there again; after the second what was in memory is signed anew."""
         for saved in (True, False):

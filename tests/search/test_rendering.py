@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chronik.search.body import Body
 from chronik.search.document import Document
+from chronik.search.highlight import parse_highlight
 from chronik.search.mapping import NO_MAPPING, Mapping, parse_mapping
 from chronik.search.match import Scope
+from chronik.search.query import ALL
+from chronik.search.query_string import parse
 from chronik.search.rendering import FieldWish, LeafKinds, Shape, place_only, renderer
 from tests.search.records import NOW
 
@@ -22,7 +26,8 @@ TREE = {"user": {"id": 5, "name": "x", "deep": {"a": 1}}, "tags": [{"k": 1, "v":
 
 def raw(value: bytes | None, shape: Shape = WHOLE, mapping: Mapping = NO_MAPPING, **more: Any) -> bytes:
     document = Document(17, more.get("timestamp", NOW), more.get("key"), value, more.get("headers", ()))
-    return renderer(shape, mapping)(document, SCOPE, [NOW, "events:3:17"])
+    scope = Scope("events", 3, NOW, mapping)
+    return renderer(shape, more.get("query", ALL), scope)(document, scope, [NOW])
 
 
 def shown(value: bytes | None, shape: Shape = WHOLE, mapping: Mapping = NO_MAPPING, **more: Any) -> Any:
@@ -149,6 +154,13 @@ class Fields(SynchronousTestCase):
             self.fields(FieldWish("epoch", "iso"), mapping=mapping), {"epoch": ["2026-01-01T12:00:00.000Z"]}
         )
 
+    def test_what_was_found_is_marked(self) -> None:
+        highlight = parse_highlight(Body({"fields": {"*": {}}, "number_of_fragments": 0}))
+        hit = shown(b'{"msg":"connection reset"}', Shape(highlight=highlight), query=parse("msg:reset"))
+        self.assertEqual(hit["highlight"], {"msg": ["connection <em>reset</em>"]})
+        other = shown(b'{"msg":"connection"}', Shape(highlight=highlight), query=parse("NOT msg:reset"))
+        self.assertNotIn("highlight", other)
+
     def test_what_it_was_sorted_by(self) -> None:
         self.assertEqual(shown(b"{}", Shape(sort=True))["sort"], [NOW, "events:3:17"])
 
@@ -164,4 +176,4 @@ class Leaves(SynchronousTestCase):
             (b"plain", {}), (b"{broken", {}), (b"", {}),
         ]:  # fmt: skip
             document = Document(0, 0, None, value)
-            self.assertEqual(json.loads(renderer(LeafKinds(), NO_MAPPING)(document, SCOPE, ())), expected, value)
+            self.assertEqual(json.loads(renderer(LeafKinds(), ALL, SCOPE)(document, SCOPE, ())), expected, value)

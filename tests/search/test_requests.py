@@ -28,6 +28,7 @@ from chronik.search.requests import (
     read_count,
     read_search,
 )
+from chronik.search.sorting import After, Sort, SortField
 from tests.search.records import NOW
 
 CONTEXT = Context(NOW)
@@ -48,7 +49,7 @@ class Searches(SynchronousTestCase):
         for request in (search(), search({}), search(b"  \n")):
             self.assertEqual(describe(decode(request.query)), "*")
             self.assertEqual((request.size, request.skip, request.count_to), (10, 0, COUNT_TO))
-            self.assertEqual((request.oldest_first, request.shape), (False, Shape()))
+            self.assertEqual((request.sort, request.after, request.aggs, request.shape), (None, None, b"", Shape()))
             self.assertTrue(request.partial)
             self.assertIsNone(request.timeout_ms)
 
@@ -77,17 +78,36 @@ class Searches(SynchronousTestCase):
         self.assertEqual((request.count_to, request.total_as_int), (ALL_HITS, True))
 
     def test_sorting(self) -> None:
+        time, newest = SortField("timestamp"), SortField("timestamp", True, greatest=True)
         for sort, expected in [
-            ("timestamp", (True, True)), ({"timestamp": "desc"}, (True, False)),
-            ([{"timestamp": {"order": "asc"}}], (True, True)),
-            ([{"timestamp": {"order": "desc", "unmapped_type": "boolean"}}, "_doc"], (True, False)),
-            ({"_doc": {"order": "desc"}, "timestamp": {"order": "desc", "unmapped_type": "boolean"}}, (True, False)),
-            ("_doc", (False, False)), ([], (False, False)),
+            ("timestamp", (time,)), ({"timestamp": "desc"}, (newest,)), ([{"timestamp": {"order": "asc"}}], (time,)),
+            ([{"timestamp": {"order": "desc", "unmapped_type": "boolean"}}, "_doc"], (newest,)),
+            ({"_doc": {"order": "desc"}, "timestamp": {"order": "desc", "unmapped_type": "boolean"}}, (newest,)),
+            ({"b": "asc", "a": {"order": "desc"}}, (SortField("b"), SortField("a", True, greatest=True))),
+            (["a", {"b": "desc", "c": "asc"}], (SortField("a"), SortField("b", True, greatest=True), SortField("c"))),
+            ("_doc", ()), ([], ()),
         ]:  # fmt: skip
             request = search({"sort": sort})
-            self.assertEqual((request.shape.sort, request.oldest_first), expected, sort)
-        self.assertTrue(search(sort="timestamp").oldest_first)
-        self.assertFalse(search(sort="timestamp:desc,_doc").oldest_first)
+            assert request.sort is not None
+            self.assertEqual((request.sort.fields, request.shape.sort), (expected, True), sort)
+        both = (SortField("a"), SortField("b"))
+        for text, expected in [("timestamp", (time,)), ("timestamp:desc,_doc", (newest,)), ("a:asc,b", both)]:
+            self.assertEqual(search(sort=text).sort, Sort(expected))
+        self.assertIsNone(search().sort)
+
+    def test_going_on_behind_a_hit(self) -> None:
+        for sort, after, expected in [
+            ("timestamp", [5], After((5,))), ("timestamp", [5, "t:0:7"], After((5,), ("t", 0, 7))),
+            ("timestamp", ["2026-01-01T12:00:00Z"], After((NOW,))), ("timestamp", [None], After((None,))),
+            (["a", "b"], ["x", 2.0, "a:b:1:2"], After(("x", 2), ("a:b", 1, 2))),
+        ]:  # fmt: skip
+            self.assertEqual(search({"sort": sort, "search_after": after}).after, expected)
+
+    def test_aggregations_travel_as_they_came(self) -> None:
+        aggs = {"a": {"terms": {"field": "level"}, "aggs": {"m": {"max": {"field": "n", "missing": 1.10}}}}}
+        for name in ("aggs", "aggregations"):
+            self.assertEqual(json.loads(search({name: aggs}).aggs), aggs)
+        self.assertEqual(search({"aggs": {}}).aggs, b"")
 
     def test_what_of_the_source_is_shown(self) -> None:
         for shape, requests in [
@@ -156,12 +176,20 @@ class Searches(SynchronousTestCase):
         ({"query": {"match_all": {}}}, {"q": "x"}, "query: there is q in the URL too"),
         ({"query": {"nested": {}}}, {}, "query.nested: this kind of query is not served"),
         ({"query": []}, {}, "query: an object is expected"),
-        ({"sort": "_score"}, {}, "sort: sorting by score takes an index with scores"),
+        ({"sort": "_score"}, {}, "sort[0]: sorting by score takes an index with scores"),
         ({"sort": [{"_score": "desc"}]}, {}, "sort[0]: sorting by score"),
-        ({"sort": ["timestamp", "timestamp"]}, {}, "sort: timestamp is there twice"),
-        ({"sort": [{"timestamp": "up"}]}, {}, "sort[0].timestamp: one of asc, desc"),
-        ({"sort": [{"timestamp": {"mode": "min"}}]}, {}, "sort[0].timestamp.mode: not supported"),
-        ({}, {"sort": "timestamp:up"}, "sort: one of asc, desc"),
+        ({"sort": [{"timestamp": "up"}]}, {}, "sort[0].timestamp.order: one of asc, desc"),
+        ({"sort": [{"a": {"nested": {}}}]}, {}, "sort[0].a.nested: not supported"),
+        ({}, {"sort": "timestamp:up"}, "sort[0].timestamp.order: one of asc, desc"),
+        ({"search_after": [1]}, {}, "search_after: it goes with a sort"),
+        ({"search_after": [1], "sort": "timestamp", "from": 1}, {}, "search_after: from is 0 with it"),
+        ({"search_after": ["x"], "sort": "timestamp"}, {}, "search_after: milliseconds are expected"),
+        ({"search_after": [1.5], "sort": "timestamp"}, {}, "search_after: milliseconds are expected"),
+        ({"search_after": [1, 2, 3], "sort": "timestamp"}, {}, "search_after: 1 values are expected"),
+        ({"search_after": [1, "a:1:99999999999999999999"], "sort": "timestamp"}, {}, "search_after[1]: the place of a hit"),
+        ({"aggs": {"a": {"magic": {}}}}, {}, "aggs.a.magic: this kind of aggregation is not known"),
+        ({"aggs": {}, "aggregations": {}}, {}, "aggregations: aggs is there too"),
+        ({"highlight": {"fields": {"a*": {}}}}, {}, "highlight.fields: `a*`"),
         ({"track_total_hits": "many"}, {}, "track_total_hits: an integer"),
         ({"track_total_hits": False}, {"rest_total_hits_as_int": "true"}, "track_total_hits: with rest_total_hits_as_int"),
         ({"_source": 5}, {}, "_source: a string is expected"),

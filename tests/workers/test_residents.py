@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -126,6 +127,23 @@ class ResidentTests(TestCase):
         for _ in range(3):
             await self.assertFailure(self.ask(0, "exit"), WorkerLostError)
         self.assertGreater(time.monotonic() - began, 2.9)  # a second before the second start, two before the third
+
+    async def test_one_that_cannot_be_started_is_started_later(self):
+        """The process may hold no more files than it does: what is asked fails, and nothing leaks."""
+        held = len(os.listdir("/proc/self/fd"))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            failure = self.assertFailure(self.ask(0, "told"), WorkerLostError)
+            self.tell(1, 10)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        self.assertIn("cannot be started: Too many open files", str(await failure))
+        self.assertEqual(len(os.listdir("/proc/self/fd")), held)
+        self.assertFalse(self.residents.has_begun(0))
+        self.assertEqual((await self.ask(0, "told")).number, 1)
+        self.assertEqual((await self.ask(1, "told")).number, 12)
+        self.assertTrue(self.residents.has_begun(0))
 
     async def test_the_stop_ends_all(self):
         begun: Deferred = Deferred()

@@ -102,12 +102,16 @@ class AddPartitionsToTxnHandler:
         return list(places), faults
 
     def _fault(self, place: TopicPartition, version: int) -> ErrorCode:
-        """Why a partition cannot be in a transaction. The node's own topics are for brokers to enter, not for clients."""
+        """Why a partition cannot be in a transaction. The node's own topics are for brokers to enter, not for clients.
+
+        A saved search can only be read.
+        """
         if version < _BATCHED_SINCE and place.topic in INTERNAL_TOPICS:
             return ErrorCode.TOPIC_AUTHORIZATION_FAILED
         topic = self._metadata.topic(place.topic)
-        exists = topic is not None and 0 <= place.partition < len(topic.partitions)
-        return ErrorCode.NONE if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if topic is None or not 0 <= place.partition < len(topic.partitions):
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return ErrorCode.NONE if topic.search is None else ErrorCode.INVALID_TOPIC_EXCEPTION
 
     def refuse(
         self, request: AddPartitionsToTxnRequest, version: int, error: KafkaError

@@ -46,6 +46,8 @@ class ApiVersionsHandler:
             for name in (request.client_software_name, request.client_software_version):
                 if not _is_software_name(name):
                     raise KafkaError(ErrorCode.INVALID_REQUEST, f"client software name {name[:80]!r} is not acceptable")
+            software = context.peer.software
+            software.name, software.version = request.client_software_name, request.client_software_version
         with_zero = context.api_version >= _LOWEST_LEVEL_MAY_BE_0
         return ApiVersionsResponse(
             api_keys=self._keys(ErrorCode.NONE),

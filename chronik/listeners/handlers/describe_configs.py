@@ -8,6 +8,7 @@ from chronik.controller.commands import ResourceType
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata
 from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.search_configs import search_entries
 from chronik.model import topic_name_fault
 from chronik.node_config import ConfigEntry, NodeConfig
 from chronik.steps import Steps, each
@@ -92,6 +93,8 @@ class DescribeConfigsHandler:
         topic = self._metadata.topic(name)
         if topic is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")
+        if topic.search is not None:
+            return search_entries(topic.search, self._metadata)
         return self._configs.topic_entries(topic.configs)
 
 

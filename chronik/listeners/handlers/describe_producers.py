@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chronik.broker.replicas import Replicas
+from chronik.broker.interfaces import IReadablePartitions
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.model import topic_name_fault
@@ -26,7 +26,7 @@ class DescribeProducersHandler:
     min_version = 0
     max_version = 0
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: IReadablePartitions) -> None:
         self._replicas = replicas
 
     def handle(self, request: DescribeProducersRequest, context: RequestContext) -> Steps[DescribeProducersResponse]:

@@ -8,6 +8,8 @@ by `max_wait_ms` in any case. Records are handed on as the log has them, without
 A reader of isolation level read_committed sees what lies below the last stable offset, waits for that to move, and is told
 the aborted transactions among what it gets, which it leaves out itself.
 
+Where a saved search has no records, its readers come forward all the same (`gaps`).
+
 A round of more than `LARGE` partitions is served in slices, with other requests in between.
 """
 
@@ -20,13 +22,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from chronik.broker.fetch_sessions import FetchRound, FetchSessions, FetchTarget, PartitionKey, Seen
+from chronik.broker.interfaces import IReadablePartition, IReadablePartitions
 from chronik.broker.outcomes import Fetched
-from chronik.broker.partition import Partition
 from chronik.broker.purgatory import WaitingFetch, Wakeups
-from chronik.broker.replicas import Replicas
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.context import RequestContext
+from chronik.listeners.handlers.gaps import with_gap
 from chronik.listeners.handlers.large_fetch import LargeFetches, target_of
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
@@ -49,7 +51,6 @@ _NO_PARTITION = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_I
 _BY_ID = 13
 _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _CONSUMER = -1
-
 
 LARGE = 500
 """Partitions of one round above which it is read and answered in slices: each takes the reactor some 10 us."""
@@ -87,7 +88,7 @@ class FetchHandler:
 
     def __init__(
         self,
-        replicas: Replicas,
+        replicas: IReadablePartitions,
         sessions: FetchSessions,
         wakeups: Wakeups,
         latency: Histogram,
@@ -120,7 +121,7 @@ class FetchHandler:
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"there is no isolation level {request.isolation_level}")
         if self._throttles.active:
             request.max_bytes = min(request.max_bytes, self._throttles.most_to_fetch(context))
-        version, by_id = context.api_version, context.api_version >= _BY_ID
+        by_id = context.api_version >= _BY_ID
         named = [
             (topic.topic_id if by_id else topic.topic, data) for topic in request.topics for data in topic.partitions
         ]
@@ -136,7 +137,7 @@ class FetchHandler:
         )
         if len(fetch_round.targets) > LARGE:
             return self._large.serve(fetch_round, request, context)
-        reading = self.read(fetch_round, request, version)
+        reading = self.read(fetch_round, request, context)
         if reading.enough or reading.size >= request.min_bytes or not self.may_wait(fetch_round, request):
             self.answered(context)
             return self._respond(fetch_round, reading, context)
@@ -191,7 +192,7 @@ class FetchHandler:
             ]
         )
 
-    def find(self, target: FetchTarget, by_id: bool) -> Partition:
+    def find(self, target: FetchTarget, by_id: bool) -> IReadablePartition:
         """The partition that `target` names. Raises KafkaError when it isn't here."""
         if by_id:
             return self._replicas.partition_by_id(target.topic, target.partition)  # type: ignore[arg-type]
@@ -202,14 +203,19 @@ class FetchHandler:
         limit = 0 if none_at_all else min(request.max_bytes, self._max_bytes)
         return Reading(limit, not fetch_round.targets, none_at_all)
 
-    def read(self, fetch_round: FetchRound, request: FetchRequest, version: int, none_at_all: bool = False) -> Reading:
-        """One pass over the partitions of a round. With `none_at_all`, no records are read."""
-        reading = self.begin_reading(fetch_round, request, none_at_all)
-        self.read_some(reading, request, version, fetch_round.targets)
+    def read(
+        self, fetch_round: FetchRound, request: FetchRequest, context: RequestContext, none: bool = False
+    ) -> Reading:
+        """One pass over the partitions of a round. With `none`, no records are read."""
+        reading = self.begin_reading(fetch_round, request, none)
+        self.read_some(reading, request, context, fetch_round.targets)
         return reading
 
-    def read_some(self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]) -> None:
+    def read_some(
+        self, reading: Reading, request: FetchRequest, context: RequestContext, targets: Sequence[FetchTarget]
+    ) -> None:
         """Read `targets` as far as they go into `reading`."""
+        version = context.api_version
         by_id = version >= _BY_ID
         results, remaining, size, enough = reading.results, reading.remaining, reading.size, reading.enough
         committed_only = request.isolation_level == _READ_COMMITTED
@@ -236,15 +242,15 @@ class FetchHandler:
                     fetched = partition.read(
                         target.fetch_offset, limit, committed_only, not (size or reading.none_at_all)
                     )
+                    count = len(fetched.records)  # without the gap: nobody's wait ends for that
                     data = PartitionData(
                         partition_index=target.partition,
                         high_watermark=fetched.high_watermark,
                         last_stable_offset=partition.last_stable_offset,
                         log_start_offset=fetched.log_start,
                         aborted_transactions=_aborted(fetched) if committed_only else None,
-                        records=fetched.records,
+                        records=with_gap(fetched, context.peer.software),
                     )
-                    count = len(fetched.records)
                     size += count
                     remaining = max(0, remaining - count)
                     enough = enough or fetched.limited
@@ -359,7 +365,7 @@ class _DelayedFetch:
         started = handler._clock()
         self._waiting.forget()
         try:
-            reading = handler.read(self._round, self._request, self._context.api_version, none_at_all=is_full)
+            reading = handler.read(self._round, self._request, self._context, none=is_full)
             if not (timed_out or reading.enough or reading.size >= self._request.min_bytes):
                 self._watch(reading)
                 return
@@ -379,10 +385,7 @@ class _DelayedFetch:
 
 
 def _aborted(fetched: Fetched) -> list[AbortedTransaction]:
-    return [
-        AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
-        for aborted in fetched.aborted
-    ]
+    return [AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset) for one in fetched.aborted]
 
 
 def _failed(partition: int, code: int) -> PartitionData:

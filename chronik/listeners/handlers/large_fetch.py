@@ -94,7 +94,7 @@ class LargeFetches:
                         await self._slices.each(targets, partial(self._watch, waiting, version))
                     self._answers.change(-reading.size)
                     reading = self._handler.begin_reading(fetch_round, request, self._answers.full)
-                    await self._slices.each(targets, partial(self._read_counted, reading, request, version))
+                    await self._slices.each(targets, partial(self._read_counted, reading, request, context))
                     is_enough = reading.enough or reading.size >= request.min_bytes
                     if left <= 0 or (is_enough and (reading.size or not reading.none_at_all)):
                         break
@@ -125,13 +125,13 @@ class LargeFetches:
                 waiting.wake()  # it isn't here: the read will say so
 
     def _read_counted(
-        self, reading: Reading, request: FetchRequest, version: int, targets: Sequence[FetchTarget]
+        self, reading: Reading, request: FetchRequest, context: RequestContext, targets: Sequence[FetchTarget]
     ) -> None:
         """Read, and count what was read as an answer: others come in between that do the same."""
         if self._answers.full:
             reading.remaining, reading.none_at_all = 0, True
         before = reading.size
-        self._handler.read_some(reading, request, version, targets)
+        self._handler.read_some(reading, request, context, targets)
         self._answers.change(reading.size - before)
 
     async def _until_there_is_room(self, until: float) -> None:

@@ -7,8 +7,7 @@ tiered, which without tiering is unknown (KIP-1005).
 
 from __future__ import annotations
 
-from chronik.broker.partition import Partition
-from chronik.broker.replicas import Replicas
+from chronik.broker.interfaces import IReadablePartition, IReadablePartitions
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.steps import Steps, each_of
@@ -40,7 +39,7 @@ class ListOffsetsHandler:
     min_version = 1
     max_version = 10
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: IReadablePartitions) -> None:
         self._replicas = replicas
 
     def handle(self, request: ListOffsetsRequest, context: RequestContext) -> Steps[ListOffsetsResponse]:
@@ -101,7 +100,7 @@ class ListOffsetsHandler:
         return answer
 
 
-def _look_up(partition: Partition, timestamp: int, isolation_level: int) -> tuple[int, int, int]:
+def _look_up(partition: IReadablePartition, timestamp: int, isolation_level: int) -> tuple[int, int, int]:
     """(timestamp, offset, leader epoch) as the answer has them, -1 for what there is none of."""
     visible = partition.last_stable_offset if isolation_level == _READ_COMMITTED else partition.high_watermark
     if timestamp == LATEST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chronik.broker.replicas import Replicas
+from chronik.broker.interfaces import IReadablePartitions
 from chronik.errors import KafkaError
 from chronik.listeners.context import RequestContext
 from chronik.steps import Steps, each_of
@@ -26,7 +26,7 @@ class OffsetForLeaderEpochHandler:
     min_version = 2
     max_version = 4
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: IReadablePartitions) -> None:
         self._replicas = replicas
 
     def handle(

@@ -54,7 +54,8 @@ def terms(body: Body, context: Context, within: Group) -> Aggregation[Any]:
         within,
         size,
         _order(body, within, [("_count", True)]),
-        body["min_doc_count"].integer(1, 1 << 62) if body.has("min_doc_count") else 1,
+        # 0 asks for values that no hit has, too: those are not known
+        max(body["min_doc_count"].integer(0, 1 << 62), 1) if body.has("min_doc_count") else 1,
         missing_key(body),
         _wanted(body),
         body["show_term_doc_count_error"].boolean() if body.has("show_term_doc_count_error") else False,

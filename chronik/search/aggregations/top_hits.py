@@ -10,13 +10,12 @@ import msgspec
 
 from chronik.search.aggregations.base import Aggregation, Result
 from chronik.search.document import Document
-from chronik.search.hits import id_of, source_of
 from chronik.search.match import Scope
 from chronik.search.sorting import SortKey, written_place
+from chronik.search.sources import source_of
 from chronik.search.values import Key
 
 _by_key = itemgetter(0)
-_encode = msgspec.json.Encoder().encode
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -26,7 +25,6 @@ class Kept(msgspec.Struct, array_like=True):
     partition: int
     offset: int
     values: list[Key | None]
-    id: str
     source: bytes
 
 
@@ -60,8 +58,8 @@ class TopHits(Aggregation[Top]):
             if not state.hits or key >= state.hits[-1][0]:
                 return
             state.hits.pop()
-        source = _encode(source_of(document, scope)) if self._with_source else b""
-        kept = Kept(scope.topic, scope.partition, document.offset, values, id_of(document, scope), source)
+        source = source_of(document) if self._with_source else b""
+        kept = Kept(scope.topic, scope.partition, document.offset, values, source)
         insort(state.hits, (key, kept), key=_by_key)
 
     def merge(self, state: Top, other: Top) -> None:
@@ -84,7 +82,7 @@ class TopHits(Aggregation[Top]):
         return {"hits": {"total": {"value": state.total, "relation": "eq"}, "max_score": None, "hits": hits}}
 
     def _shown(self, kept: Kept) -> Result:
-        shown: Result = {"_index": kept.topic, "_id": kept.id, "_score": None}
+        shown: Result = {"_index": kept.topic, "_id": f"{kept.partition}:{kept.offset}", "_score": None}
         if self._with_source:
             shown["_source"] = msgspec.Raw(kept.source)
         return shown | {"sort": [*kept.values, written_place((kept.topic, kept.partition, kept.offset))]}
