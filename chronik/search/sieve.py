@@ -24,6 +24,7 @@ import hyperscan
 from chronik.search.document import Document
 from chronik.search.literals import WRITTEN_OTHERWISE
 from chronik.search.numbers import integer_digits, text_of_number
+from chronik.search.patterns import END
 
 _RECENT = 64
 _FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
@@ -148,7 +149,7 @@ class _Database:
         def note(number: int, start: int, end: int, flags: int, context: object) -> None:
             add(patterns[number])
 
-        self._database.scan(data, match_event_handler=note, scratch=self._scratch)
+        self._database.scan(data + END, match_event_handler=note, scratch=self._scratch)
 
 
 def spelled_out(tree: object) -> bytes:

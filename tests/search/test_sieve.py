@@ -113,6 +113,11 @@ class SieveTests(SynchronousTestCase):
         sieve.discard(1)
         self.assertEqual(self.candidates(sieve, record(b"an error")), {0, 2, 3})
 
+    def test_a_short_literal_at_the_very_end_of_few_bytes(self):
+        sieve = self.sieve("headers.h:/aa/", f"value:*bbb{'x' * 45}*", "value:*cd*")
+        for size in range(50):
+            self.assertEqual(sieve.found(b"." * size + b"aa"), {b"aa"}, size)
+
     @given(st.lists(queries, min_size=1, max_size=6), st.lists(documents, min_size=1, max_size=4), mappings)
     @settings(max_examples=200, deadline=None)
     def test_no_hit_is_lost(self, asked, records, mapping):
