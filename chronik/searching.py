@@ -117,6 +117,11 @@ def searching(
         found = replicas.partition_by_id(*partition).offset_for_timestamp(timestamp_ms)
         return None if found is None else found[1]
 
+    def source_of(name: str) -> str | None:
+        topic = metadata.topic(name)
+        source = None if topic is None or topic.search is None else metadata.topic_by_id(topic.search.source_id)
+        return None if source is None else source.name
+
     def index_of(partition: PartitionId) -> str:
         return f"{path}/{uuid_to_text(partition.topic_id)}-{partition.partition}"
 
@@ -134,6 +139,7 @@ def searching(
         Limits(config.tail_max_clients, config.tail_max_queries),
         mapping_of=lambda name: _mapping_of(metadata.topic(name)),
         offset_at=offset_at,
+        source_of=source_of,
     )
     replicas.add_host(following)
     replicas.add_host(tails)

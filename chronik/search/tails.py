@@ -71,7 +71,8 @@ class Limits(NamedTuple):
 class Tails(Service):
     """Over `following`, whose processes are asked by `ask(place, request, silence[, progress])` and told by `tell`.
 
-    `mapping_of` gives a topic's mapping, `offset_at` the first offset of a partition at or after a time in ms, if there is one.
+    `mapping_of` gives a topic's mapping, `offset_at` the first offset of a partition at or after a time in ms, if there is one,
+    `source_of` the topic that a saved search is a view of; None where the name is none of one.
     """
 
     log = Logger()
@@ -85,6 +86,7 @@ class Tails(Service):
         limits: Limits,
         mapping_of: Callable[[str], Mapping],
         offset_at: Callable[[PartitionId, int], int | None],
+        source_of: Callable[[str], str | None],
     ) -> None:
         self._following = following
         self._tell = tell
@@ -92,6 +94,7 @@ class Tails(Service):
         self._limits = limits
         self._mapping_of = mapping_of
         self._offset_at = offset_at
+        self._source_of = source_of
         self._budget = Budget(QUEUED_BYTES)
         self._parts = TailParts()
         self._groups: dict[Key, Group] = {}
@@ -142,7 +145,7 @@ class Tails(Service):
         topics = [topic for topic in self._parts.topics if wish.names.has(topic)]
         missing = next((name for name in names if name not in topics and wish.names.has(name)), None)
         if missing is not None:
-            raise TailRefused(404, f"there is no topic `{missing}`")
+            raise self._is_no_topic(missing)
         for topic in topics or [""]:
             check_query(wish.query, Scope(topic, 0, wish.now_ms, self._mapping_of(topic)))
         parts = [part for topic in topics for part in self._parts.of_topic(topic)]
@@ -157,6 +160,12 @@ class Tails(Service):
         # From here on to its end nothing else happens: whoever is live gets all that its group gets.
         group = self._groups.get(key) or self._new_group(key, wish, bounds)
         return self._join(group, wish, sink, begun)
+
+    def _is_no_topic(self, name: str) -> TailRefused:
+        source = self._source_of(name)
+        if source is None:
+            return TailRefused(404, f"there is no topic `{name}`")
+        return TailRefused(400, f"`{name}` is a saved search: tail `{source}`, which it is a view of, with its query")
 
     def _join(self, group: Group, wish: Wish, sink: Sink, begun: dict[int, Begun]) -> Subscriber:
         at = group.reached

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from confluent_kafka import Producer
@@ -27,6 +27,20 @@ from tests.node.tailing import TailClient, tail_url
 
 def values(hits: list[dict[str, Any]]) -> list[str]:
     return [hit["value"] for hit in hits]
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A frame as a client sends it, masked with zeros; `first` is its first byte: FIN, reserved bits, opcode."""
+    size = bytes((0x80 | len(payload),)) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return bytes((first,)) + size + bytes(4) + payload
+
+
+def received(stream: BinaryIO) -> tuple[int, bytes]:
+    """Opcode and payload of the next frame of the node."""
+    first, size = stream.read(2)
+    if size == 126:
+        size = int.from_bytes(stream.read(2), "big")
+    return first & 0xF, stream.read(size)
 
 
 class Tailing(SynchronousTestCase):
@@ -56,6 +70,13 @@ class Tailing(SynchronousTestCase):
         for (_, partition), offsets in client.offsets.items():
             self.assertEqual(offsets, sorted(set(offsets)))
             self.assertEqual(len(offsets), expected[partition])
+
+    def wait_for_clients(self, broker: Chronik, count: int) -> None:
+        """Return once the node has so many."""
+        ends = time.monotonic() + 60
+        while broker._node._parts.tails.counts.clients != count:
+            self.assertLess(time.monotonic(), ends)
+            time.sleep(0.02)
 
     # -- what is told -----------------------------------------------------------------------------------------------------
 
@@ -250,6 +271,88 @@ class Tailing(SynchronousTestCase):
         other = self.tail(broker, "t", since="earliest")
         self.assertEqual(values(other.take(1)), ["the node lives"])
 
+    def test_hostile_frames(self) -> None:
+        """Whatever a client sends after its handshake, it is told off by the code that RFC 6455 has for it."""
+        broker = self.start(True)
+        broker.create_topic("t")
+        for name, data, code in (
+            ("not masked", b"\x81\x02hi", 1002),
+            ("a reserved bit", frame(0xC1, b"hi"), 1002),
+            ("an unknown opcode", frame(0x83, b"hi"), 1002),
+            ("an unknown control opcode", frame(0x8B, b""), 1002),
+            ("a ping in pieces", frame(0x09, b"hi"), 1002),
+            ("a long ping", frame(0x89, b"x" * 126), 1002),
+            ("the rest of nothing", frame(0x80, b"hi"), 1002),
+            ("no UTF-8", frame(0x81, b"\xff\xfe"), 1007),
+            ("a message of 4 EB", b"\x81\xff" + (1 << 62).to_bytes(8, "big") + bytes(4), 1009),
+            ("a negative size", b"\x81\xff" + b"\xff" * 8 + bytes(4), 1002),
+            ("pieces without an end", frame(0x01, b"x" * 500) + frame(0x00, b"x" * 500) * 2, 1009),
+            ("half a code to close with", frame(0x88, b"\x03"), 1002),
+            ("a code that is none", frame(0x88, (999).to_bytes(2, "big")), 1002),
+            ("a reason that is no UTF-8", frame(0x88, (1000).to_bytes(2, "big") + b"\xff"), 1007),
+            ("a ping, and a message", frame(0x89, b"hi") + frame(0x82, b""), 4400),
+            ("a proper end", frame(0x88, (1000).to_bytes(2, "big")), 1000),
+        ):
+            with socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0), 30) as raw:
+                raw.sendall(
+                    b"GET /tail?topic=t HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+                )
+                stream = raw.makefile("rb")
+                self.assertIn(b" 101 ", stream.readline())
+                while stream.readline().strip():
+                    pass
+                self.assertIn(b'"hello"', received(stream)[1])
+                raw.sendall(data)
+                opcode, payload = received(stream)
+                if "ping, and" in name:
+                    self.assertEqual((opcode, payload), (0xA, b"hi"))
+                    opcode, payload = received(stream)
+                while opcode == 0x1:  # the error, as a message
+                    opcode, payload = received(stream)
+                self.assertEqual((opcode, int.from_bytes(payload[:2], "big")), (0x8, code), name)
+        self.wait_for_clients(broker, 0)
+        client = self.tail(broker, "t")
+        produce(broker, "t", [(None, b"the node lives")])
+        self.assertEqual(values(client.take(1)), ["the node lives"])
+
+    def test_handshakes_that_are_none(self) -> None:
+        broker = self.start(True)
+        broker.create_topic("t")
+        proper = {
+            "Host": "127.0.0.1", "Upgrade": "websocket", "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+        }  # fmt: skip
+        for changed in (
+            {"Sec-WebSocket-Version": "99"},
+            {"Sec-WebSocket-Version": "x"},
+            {"Sec-WebSocket-Key": "short"},
+            {"Sec-WebSocket-Key": None},
+            {"Connection": "close"},
+        ):
+            headers = {name: text for name, text in {**proper, **changed}.items() if text is not None}
+            with socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0), 30) as raw:
+                lines = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
+                raw.sendall(f"GET /tail?topic=t HTTP/1.1\r\n{lines}\r\n".encode())
+                self.assertRegex(raw.makefile("rb").readline(), rb"HTTP/1.1 4[0-9][0-9] ", changed)
+        self.wait_for_clients(broker, 0)
+
+    def test_a_saved_search_is_not_tailed_but_its_source_is(self) -> None:
+        broker = self.start()
+        broker.create_topic("orders")
+        broker.save_search("orders-errors", "orders", "error")
+        told, _ = self.refused(broker, topic="orders-errors")
+        self.assertEqual(told["status"], 400)
+        self.assertIn("a saved search: tail `orders`", told["reason"])
+        told, _ = self.refused(broker, topic="ord*,orders-errors")
+        self.assertIn("a saved search", told["reason"])
+        client = self.tail(broker, "orders*")
+        self.assertEqual(client.hello and client.hello["positions"], {"orders": {"0": 0}})
+        produce(broker, "orders", [(None, b"an error"), (None, b"nothing")])
+        client.take(2)
+        client.rest()
+        self.assertEqual(client.offsets, {("orders", 0): [0, 1]})
+
     def test_limits(self) -> None:
         broker = self.start(True, tail_max_clients=3, tail_max_queries=2)
         broker.create_topic("t")
@@ -261,16 +364,13 @@ class Tailing(SynchronousTestCase):
         told, _ = self.refused(broker, topic="t", query="b")
         self.assertIn("3 tails", told["reason"])
         first.close()
-        time.sleep(0.2)
+        self.wait_for_clients(broker, 2)
         self.tail(broker, "t", "c")
 
     def test_a_slow_client_knows_exactly_how_much_it_lacks(self) -> None:
         broker = self.start()
         broker.create_topic("t", 2)
-        raw = socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0))
-        self.addCleanup(raw.close)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow = self.tail(broker, "t", "error", sock=raw, max_queue=1)
+        slow = self.tail(broker, "t", "error", max_queue=1)
         fast = self.tail(broker, "t", "error")
         text = b"an error " + b"." * 1000
         for number in range(40):

@@ -297,6 +297,7 @@ class World:
             limits,
             lambda topic: NO_MAPPING,
             self._offset_at,
+            {"saved": "t"}.get,
         )
         self.hosts = [self.following, self.tails]
         self.topics = {}

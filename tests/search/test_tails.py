@@ -128,6 +128,8 @@ class TailsTests(SynchronousTestCase):
         client = Client(world, "unknown", "error")
         self.assertIsInstance(client.failure, TailRefused)
         self.assertEqual(client.failure.status, 404)
+        saved = Client(world, "t,saved", "error").failure
+        self.assertEqual((saved.status, "tail `t`" in str(saved)), (400, True))
         self.assertIsInstance(Client(world, "t", "timestamp:never").failure, QueryError)
         with self.assertRaises(QueryError):
             Client(world, "t", "(error")
