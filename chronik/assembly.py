@@ -23,6 +23,7 @@ from chronik.alerting import alerting
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
 from chronik.broker.saved_topics import SavedTopics
+from chronik.broker.share_partitions import ShareLimits, SharePartitions
 from chronik.compacting import compacting
 from chronik.config import Config
 from chronik.controller.commands import CreateTopics
@@ -30,7 +31,8 @@ from chronik.controller.image import MetadataImage
 from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
-from chronik.coordinator.settings import GroupSettings, TransactionSettings
+from chronik.coordinator.settings import GroupSettings, ShareSettings, TransactionSettings
+from chronik.coordinator.share_coordinator import ShareCoordinator
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.data_directory import DataDirectory
 from chronik.group_config import Bounded, GroupTimes
@@ -42,10 +44,11 @@ from chronik.listeners.handlers.internal_topics import new_topic
 from chronik.listeners.many import ManyElementRequests
 from chronik.listeners.receiver import BufferPool
 from chronik.listeners.served import served_apis
+from chronik.listeners.served_shares import SHARE_APIS, share_gate
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
-from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
+from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
 from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
@@ -67,6 +70,8 @@ class Parts:
     saved: SavedTopics
     coordinator: Coordinator
     transactions: TransactionCoordinator
+    shares: ShareCoordinator
+    shared: SharePartitions
     throttles: Throttles
     many_elements: ManyElementRequests
     table: ApiTable
@@ -131,6 +136,16 @@ def assemble(
         fresh_producer_id=producer_ids.take,
         ensure_topic=partial(create_topic, TRANSACTIONS_TOPIC),
     )
+    shares = ShareCoordinator(
+        _share_settings(config),
+        metadata,
+        replicas,
+        replicas,
+        replicas,
+        reactor,
+        wall_clock_ms=wall_clock_ms,
+        ensure_topic=partial(create_topic, SHARE_STATE_TOPIC),
+    )
     coordinator = Coordinator(
         _group_settings(config),
         metadata,
@@ -141,7 +156,16 @@ def assemble(
         fresh_id=lambda: str(uuid.uuid4()),
         ensure_offsets_topic=partial(create_topic, OFFSETS_TOPIC),
         transactions=transactions,
+        share_states=shares,
     )
+    searches = searching(
+        config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search
+    )
+    search, tails = (None, None) if searches is None else searches
+    saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
+    shared = SharePartitions(saved, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
+    replicas.add_host(shares)
+    replicas.add_host(shared)
     replicas.add_host(coordinator)
     replicas.add_host(transactions)
     replicas.add_marker_listener(coordinator)
@@ -154,11 +178,6 @@ def assemble(
     )
     throttles.refresh()
     slices = Slices(time.monotonic, cooperator)
-    searches = searching(
-        config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search
-    )
-    search, tails = (None, None) if searches is None else searches
-    saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
     alerts = None
     if search is not None:
         alerts = alerting(search, metadata, replicas, coordinator, wall_clock_ms, reactor)
@@ -176,10 +195,13 @@ def assemble(
             configs=configs,
             groups=coordinator,
             transactions=transactions,
+            states=shares,
+            shares=shared,
             producer_ids=producer_ids,
             answers=pool.answers,
             throttles=throttles,
-        )
+        ),
+        dict.fromkeys(SHARE_APIS, share_gate(config, metadata)),
     )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
     metrics.storage_usage = replicas.topic_sizes
@@ -191,6 +213,8 @@ def assemble(
         saved=saved,
         coordinator=coordinator,
         transactions=transactions,
+        shares=shares,
+        shared=shared,
         throttles=throttles,
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
@@ -225,10 +249,28 @@ def _group_settings(config: Config) -> GroupSettings:
         group_consumer_max_size=config.group_consumer_max_size,
         group_consumer_assignors=config.group_consumer_assignors,
         group_consumer_migration_policy=config.group_consumer_migration_policy,
+        group_share_max_size=config.group_share_max_size,
         offset_metadata_max_bytes=config.offset_metadata_max_bytes,
         offsets_retention_minutes=config.offsets_retention_minutes,
         offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions=config.offsets_topic_num_partitions,
+    )
+
+
+def _share_limits(config: Config) -> ShareLimits:
+    return ShareLimits(
+        max_sessions=config.group_share_max_share_sessions,
+        max_record_locks=config.group_share_partition_max_record_locks,
+        max_deliveries=config.group_share_delivery_count_limit,
+        lock=group_times(config).share_lock,
+    )
+
+
+def _share_settings(config: Config) -> ShareSettings:
+    updates = config.share_coordinator_snapshot_update_records_per_snapshot
+    return ShareSettings(
+        share_coordinator_state_topic_num_partitions=config.share_coordinator_state_topic_num_partitions,
+        share_coordinator_snapshot_update_records_per_snapshot=updates,
     )
 
 
@@ -250,17 +292,32 @@ def _compression_threads() -> int:
 
 
 def group_times(config: Config) -> GroupTimes:
-    """The times of the consumer protocol, each between its bounds."""
+    """The times of the consumer protocol and of share groups, each between its bounds."""
     return GroupTimes(
-        Bounded(
+        session=Bounded(
             config.group_consumer_session_timeout_ms,
             config.group_consumer_min_session_timeout_ms,
             config.group_consumer_max_session_timeout_ms,
         ),
-        Bounded(
+        heartbeat=Bounded(
             config.group_consumer_heartbeat_interval_ms,
             config.group_consumer_min_heartbeat_interval_ms,
             config.group_consumer_max_heartbeat_interval_ms,
+        ),
+        share_session=Bounded(
+            config.group_share_session_timeout_ms,
+            config.group_share_min_session_timeout_ms,
+            config.group_share_max_session_timeout_ms,
+        ),
+        share_heartbeat=Bounded(
+            config.group_share_heartbeat_interval_ms,
+            config.group_share_min_heartbeat_interval_ms,
+            config.group_share_max_heartbeat_interval_ms,
+        ),
+        share_lock=Bounded(
+            config.group_share_record_lock_duration_ms,
+            config.group_share_min_record_lock_duration_ms,
+            config.group_share_max_record_lock_duration_ms,
         ),
     )
 

@@ -156,6 +156,33 @@ _OWN = (
     _fixed("group.consumer.max.size", _I, _INT_MAX, "The most members of a group of the consumer protocol."),
     _fixed("group.consumer.assignors", _LIST, ("uniform", "range"), "The assignors that its members may ask for."),
     _fixed("group.consumer.migration.policy", _S, "bidirectional", "Which way groups may change their protocol."),
+    _fixed("group.share.session.timeout.ms", _I, 45_000, "How long a member of a share group may be silent."),
+    _fixed("group.share.min.session.timeout.ms", _I, 45_000, "The shortest such time."),
+    _fixed("group.share.max.session.timeout.ms", _I, 60_000, "The longest such time."),
+    _fixed("group.share.heartbeat.interval.ms", _I, 5_000, "How often such a member is asked to be heard."),
+    _fixed("group.share.min.heartbeat.interval.ms", _I, 5_000, "The shortest such interval."),
+    _fixed("group.share.max.heartbeat.interval.ms", _I, 15_000, "The longest such interval."),
+    _fixed("group.share.max.size", _I, 200, "The most members of a share group."),
+    _fixed("group.share.max.share.sessions", _I, 2_000, "Members of share groups that fetch from this node at a time."),
+    _fixed("group.share.delivery.count.limit", _I, 5, "How often a record is given to members of a share group."),
+    _fixed("group.share.record.lock.duration.ms", _I, 30_000, "How long a member has a record to itself."),
+    _fixed("group.share.min.record.lock.duration.ms", _I, 15_000, "The shortest such time."),
+    _fixed("group.share.max.record.lock.duration.ms", _I, 60_000, "The longest such time."),
+    _fixed(
+        "group.share.partition.max.record.locks", _I, 2_000, "Records of a partition that a share group has in flight."
+    ),
+    _fixed("share.coordinator.state.topic.num.partitions", _I, 50, "Partitions of the topic that keeps share groups."),
+    _fixed(
+        "share.coordinator.state.topic.replication.factor", _SHORT, 1, "Replicas of the topic that keeps share groups."
+    ),
+    _fixed("share.coordinator.state.topic.min.isr", _SHORT, 1, "Replicas of that topic that must have a write."),
+    _fixed("share.coordinator.state.topic.segment.bytes", _I, 104_857_600, "Segment size of that topic."),
+    _fixed(
+        "share.coordinator.snapshot.update.records.per.snapshot",
+        _I,
+        500,
+        "Updates of a share partition between snapshots.",
+    ),
 )
 
 BROKER_CONFIGS: Mapping[str, ConfigDef] = dict(

@@ -1,6 +1,6 @@
 """The configuration of the node: every option, and how its value is found.
 
-Each is declared once, in `chronik.node_options`, `log_options`, `coordinator_options` or `search_options`: its
+Each is declared once, in `chronik.node_options`, `log_options`, `coordinator_options`, `share_options` or `search_options`: its
 default, what it may hold, what it means and who else calls it how. `Config.resolve` reads file, environment and flags over
 the defaults and returns the frozen, typed `Config`; a fault is a ConfigError that says where it stands and what is allowed.
 Where Kafka has an option of the same meaning it is called `name.with.dots` there and `name_with_dots` here, and both are
@@ -30,13 +30,14 @@ from chronik.options import (
     gather,
 )
 from chronik.search_options import SearchOptions
+from chronik.share_options import ShareOptions
 from chronik.topic_config import TOPIC_CONFIGS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(
-    SearchOptions, CoordinatorOptions, LogOptions, NodeOptions
-):  # a dataclass has the fields of its last base first
+    SearchOptions, ShareOptions, CoordinatorOptions, LogOptions, NodeOptions
+):  # the last base's fields come first
     """The resolved configuration. `sources` says for each option that was set where; the others have their defaults."""
 
     topic_defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -100,12 +101,17 @@ class Config(
                     f"{address.name}; the listeners are {', '.join(sorted(names))}"
                 )
         self._check_order("group_min_session_timeout_ms", "group_max_session_timeout_ms")
-        for what in ("session_timeout_ms", "heartbeat_interval_ms"):
-            low, value, high = f"group_consumer_min_{what}", f"group_consumer_{what}", f"group_consumer_max_{what}"
-            self._check_order(low, high)
-            self._check_order(low, value)
-            self._check_order(value, high)
-        self._check_order("group_consumer_heartbeat_interval_ms", "group_consumer_session_timeout_ms")
+        for kind, whats in (
+            ("consumer", ("session_timeout_ms", "heartbeat_interval_ms")),
+            ("share", ("session_timeout_ms", "heartbeat_interval_ms", "record_lock_duration_ms")),
+        ):
+            for what in whats:
+                low, value, high = f"group_{kind}_min_{what}", f"group_{kind}_{what}", f"group_{kind}_max_{what}"
+                self._check_order(low, high)
+                self._check_order(low, value)
+                self._check_order(value, high)
+            self._check_order(f"group_{kind}_heartbeat_interval_ms", f"group_{kind}_session_timeout_ms")
+        self._check_order("group_share_max_size", "group_share_max_share_sessions")
 
     def _check_order(self, low: str, high: str) -> None:
         """Whether option `low` is not above option `high`. Raises ConfigError."""

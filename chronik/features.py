@@ -5,6 +5,8 @@ only where `transaction.version` is 2. Listed is what is true of this node; what
 UpdateFeatures, and are part of the cluster's metadata (`IClusterMetadata.feature_level`).
 
 * `group.version` 1: the consumer protocol is served (KIP-848).
+* `share.version` 1: share groups are served (KIP-932). A preview, as in Kafka 4.1: the option `group.share.enable` serves them
+  at level 0 too.
 * `transaction.version` 1: records in `__transaction_state` have tagged fields. Without them they cannot say that a transaction
   is one of v2, so that none is begun or ended below.
 * `transaction.version` 2: clients are told to use transactions v2 (KIP-890). The node serves them from level 1 on.
@@ -18,6 +20,7 @@ from typing import NamedTuple
 from chronik.errors import ErrorCode, KafkaError
 
 GROUP_VERSION = "group.version"
+SHARE_VERSION = "share.version"
 TRANSACTION_VERSION = "transaction.version"
 
 
@@ -34,6 +37,7 @@ class Feature(NamedTuple):
 
 SUPPORTED: Mapping[str, Feature] = {
     GROUP_VERSION: Feature(0, 1, 1),
+    SHARE_VERSION: Feature(0, 1, 0),
     TRANSACTION_VERSION: Feature(0, 2, 2),
 }
 """By name, in the order of the names."""

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import Attribute, Interface
 
-from chronik.model import Alert, Broker, PartitionId, SavedSearch, Topic, TopicPartition, TransactionMarker, Uuid
+from chronik.model import (
+    Alert,
+    Broker,
+    PartitionId,
+    SavedSearch,
+    SharePartitionKey,
+    ShareState,
+    StateBatch,
+    Topic,
+    TopicPartition,
+    TransactionMarker,
+    Uuid,
+)
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -232,6 +244,50 @@ class ITransactionalWriter(IPartitionWriter):
         Fails with KafkaError also: INVALID_TXN_STATE where nothing was asked or the transaction was ended meanwhile,
         INVALID_PRODUCER_EPOCH.
         """
+
+
+class ILogTrimmer(Interface):
+    """Gives up the beginning of a partition of the node's own topics."""
+
+    def trim(partition: TopicPartition, offset: int) -> Deferred[None]:
+        """Delete what lies below `offset`; fire when that is durable. Fails with KafkaError."""
+
+
+class IShareStates(Interface):
+    """What is kept of share partitions: a leader and a group coordinator ask the share coordinator, wherever that is (KIP-932).
+
+    All raise KafkaError: COORDINATOR_NOT_AVAILABLE and the like, UNKNOWN_TOPIC_OR_PARTITION.
+    """
+
+    async def read(key: SharePartitionKey, leader_epoch: int) -> ShareState:
+        """What a leader goes on from. Older leaders are fenced from then on.
+
+        Raises KafkaError also: FENCED_LEADER_EPOCH; INVALID_REQUEST where nothing was initialised.
+        """
+
+    async def write(
+        key: SharePartitionKey,
+        state_epoch: int,
+        leader_epoch: int,
+        start_offset: int,
+        batches: Sequence[StateBatch],
+    ) -> None:
+        """Keep what became of records; returns when it is in the log. Writes of one share partition keep their order.
+
+        Raises KafkaError also: FENCED_LEADER_EPOCH, FENCED_STATE_EPOCH; INVALID_REQUEST where nothing was initialised.
+        """
+
+    async def initialise(key: SharePartitionKey, state_epoch: int, start_offset: int) -> None:
+        """Begin to keep a share partition, or begin anew, from `start_offset`; -1 leaves that to its leader.
+
+        Raises KafkaError also: FENCED_STATE_EPOCH.
+        """
+
+    async def delete(key: SharePartitionKey) -> None:
+        """Keep a share partition no longer."""
+
+    async def start_of(key: SharePartitionKey) -> tuple[int, int]:
+        """(start offset, leader epoch) as they were written last; the offset is -1 where nobody knows one."""
 
 
 class IMarkerListener(Interface):

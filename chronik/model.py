@@ -23,7 +23,8 @@ _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 OFFSETS_TOPIC = "__consumer_offsets"
 TRANSACTIONS_TOPIC = "__transaction_state"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC})
+SHARE_STATE_TOPIC = "__share_group_state"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, SHARE_STATE_TOPIC})
 
 USER, CLIENT_ID, IP = "user", "client-id", "ip"
 """The kinds of entities that can have a quota."""
@@ -80,6 +81,41 @@ class PartitionId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{uuid_to_text(self.topic_id)}-{self.partition}"
+
+
+class SharePartitionKey(NamedTuple):
+    """A partition of a topic, as one share group has it."""
+
+    group_id: str
+    topic_id: Uuid
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.group_id}:{uuid_to_text(self.topic_id)}:{self.partition}"
+
+
+class StateBatch(NamedTuple):
+    """What became of the records from `first` to `last`, both included, and how often they were given out.
+
+    States are those of KIP-932: 0 available, 2 acknowledged, 4 archived.
+    """
+
+    first: int
+    last: int
+    state: int
+    deliveries: int
+
+
+class ShareState(NamedTuple):
+    """What is kept of a share partition: records below `start_offset` (-1: not known yet) are done with.
+
+    Of those above, `batches` says what is known, in order and without overlaps. `state_epoch` tells those apart who keep
+    it: it grows when the offsets are set anew.
+    """
+
+    state_epoch: int
+    start_offset: int
+    batches: tuple[StateBatch, ...] = ()
 
 
 class TransactionMarker(NamedTuple):

@@ -109,7 +109,9 @@ class NodeConfig:
         for name, definition in sorted(GROUP_CONFIGS.items()):
             text, source = configs.get(name), ConfigSource.GROUP
             if text is None:  # what the node was started with is the default, and is shown as such
-                text, source = str(self.number(definition.synonyms[0].name)), ConfigSource.DEFAULT
+                names = [synonym.name for synonym in definition.synonyms]
+                text = str(self.number(names[0])) if names else definition.text(definition.default)
+                source = ConfigSource.DEFAULT
             entries.append(ConfigEntry(definition, text, source, False, (ConfigSynonym(name, text, source),)))
         return entries
 

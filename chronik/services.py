@@ -144,12 +144,13 @@ class Node(MultiService):
         await self._bind_kafka()
         await self.controller.propose(RegisterBroker(self.config.node_id, _random_id(), tuple(self.endpoints)))
         self._undo.append(self._close_partitions)
+        self._undo.append(self._parts.shared.stop)
         self._go_on()
         self._opening = self.replicas.start(self._directory.was_clean)
         await self._opening
         self._go_on()
         self._clean = self._fatal is None  # all is opened and verified: a stop in order leaves it so
-        for coordinator in (self.coordinator, self._parts.transactions):
+        for coordinator in (self.coordinator, self._parts.transactions, self._parts.shares):
             coordinator.start()
             self._undo.append(coordinator.stop)
         await self._bind_admin()
@@ -317,6 +318,7 @@ class Node(MultiService):
                 wall_clock_ms=wall_clock_ms,
                 throttles=self._parts.throttles,
                 many_elements=self._parts.many_elements,
+                disconnected=self._parts.shared.disconnected,
             )
             port = await self._listen(address, factory)
             port.stopReading()

@@ -16,7 +16,7 @@ from chronik.broker.outcomes import Appended
 from chronik.broker.partition import Partition
 from chronik.broker.partition_transactions import append_marker, append_offsets
 from chronik.errors import KafkaError
-from chronik.interfaces import ICommittedReader, IMarkerListener, IMarkerWriter, ITransactionalWriter
+from chronik.interfaces import ICommittedReader, ILogTrimmer, IMarkerListener, IMarkerWriter, ITransactionalWriter
 from chronik.log.producers import NO_SEQUENCE
 from chronik.model import TopicPartition, TransactionMarker
 
@@ -24,7 +24,7 @@ _ALL = -1
 """What coordinators write is for all replicas, so that it is there whichever of them leads next."""
 
 
-@implementer(ITransactionalWriter, IMarkerWriter, ICommittedReader)
+@implementer(ITransactionalWriter, IMarkerWriter, ICommittedReader, ILogTrimmer)
 class NodeTopics:
     """Access by topic name to the partitions that this node leads. `wall_clock_ms` is the time since 1970."""
 
@@ -98,6 +98,22 @@ class NodeTopics:
     def _marker_committed(self, end_offset: int, partition: TopicPartition) -> None:
         for listener in self._marker_listeners:
             listener.marker_committed(partition, end_offset)
+
+    def trim(self, partition: TopicPartition, offset: int) -> Deferred[None]:
+        """See `ILogTrimmer`."""
+        durable: Deferred[None] = Deferred()
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                durable.callback(None)
+            else:
+                durable.errback(error)
+
+        try:
+            self.partition(*partition).delete_records(offset, done)
+        except KafkaError as error:
+            return fail(error)
+        return durable
 
     def bounds(self, partition: TopicPartition) -> tuple[int, int, int]:
         """See `ICommittedReader`."""

@@ -7,6 +7,8 @@ from chronik.coordinator.group import Group
 from chronik.wire.messages.describe_groups import DescribedGroup, DescribedGroupMember
 from chronik.wire.messages.list_groups import ListedGroup
 
+CLASSIC = "classic"
+
 
 def classic_listing(group: Group) -> ListedGroup:
     """The group as ListGroups has it."""
@@ -14,7 +16,7 @@ def classic_listing(group: Group) -> ListedGroup:
         group_id=group.group_id,
         protocol_type=group.roster.protocol_type or "",
         group_state=group.state.value,
-        group_type="classic",
+        group_type=CLASSIC,
     )
 
 

@@ -7,7 +7,7 @@ and codes of Kafka 4.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from chronik.coordinator import offsets
@@ -40,22 +40,25 @@ class TransactionalDecision(NamedTuple):
 
 
 class Commits:
-    """Decides by the live `classic` groups and `consumers`, and by what `store` holds; all three are the shard's own."""
+    """Decides by the live `classic` groups, `consumers` and `shares`, and by what `store` holds; all are the shard's own."""
 
     def __init__(
         self,
         classic: Mapping[str, Group],
         consumers: Mapping[str, ConsumerGroup],
+        shares: Container[str],
         store: OffsetStore,
         metadata_max_bytes: int,
     ) -> None:
         self._classic = classic
         self._consumers = consumers
+        self._shares = shares
         self._store = store
         self._metadata_max_bytes = metadata_max_bytes
 
     def commit(self, request: OffsetCommitRequest, version: int, now: int, wall_ms: int) -> Decision:
         """OffsetCommit. Raises KafkaError when the member may not commit at all."""
+        self._check_kind(request.group_id)
         group = self._classic.get(request.group_id)
         generation = request.generation_id_or_member_epoch
         consumers = self._consumers.get(request.group_id)
@@ -71,6 +74,7 @@ class Commits:
 
     def commit_in_transaction(self, request: TxnOffsetCommitRequest, wall_ms: int) -> TransactionalDecision:
         """TxnOffsetCommit. Raises KafkaError when the member may not commit at all."""
+        self._check_kind(request.group_id)
         group = self._classic.get(request.group_id)
         consumers = self._consumers.get(request.group_id)
         if consumers is not None:
@@ -81,6 +85,11 @@ class Commits:
         elif request.generation_id >= 0:
             raise KafkaError(ErrorCode.ILLEGAL_GENERATION, f"Group {request.group_id} not found.")
         return TransactionalDecision(*offsets.commit_in_transaction(request, wall_ms, self._metadata_max_bytes))
+
+    def _check_kind(self, group_id: str) -> None:
+        """Share groups commit no offsets. Raises KafkaError(GROUP_ID_NOT_FOUND)."""
+        if group_id in self._shares:
+            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
 
     def delete(
         self, group_id: str, wanted: Sequence[TopicPartition]

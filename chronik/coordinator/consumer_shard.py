@@ -1,8 +1,6 @@
-"""All consumer groups of one partition of `__consumer_offsets`: whose turn it is, timers, replay, and looking at them.
+"""All consumer groups of one partition of `__consumer_offsets`: their requests, timers, replay, and looking at them.
 
-A group's requests take turns. While records of one decision are on their way to the log, the group's next requests wait; the
-next is decided when the log has them and they are replayed. So every decision stands on what is in the log, and one whose
-append fails has changed nothing. A heartbeat that changes nothing writes nothing.
+A group's requests take turns (`chronik.coordinator.turns`). A heartbeat that changes nothing writes nothing.
 
 Timers live in memory. A coordinator that loads a group gives each member one session timeout to be heard.
 
@@ -11,7 +9,6 @@ Pure: what is to be done outside is returned as effects, and `written` tells the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -21,13 +18,14 @@ from chronik.coordinator.consumer_group import ConsumerGroup
 from chronik.coordinator.consumer_records import ConsumerKey, ConsumerValue, GroupEpochKey
 from chronik.coordinator.deadlines import Deadlines
 from chronik.coordinator.drafting import Draft
-from chronik.coordinator.effects import Answer, Append, Effects, GroupState, Joiner, Refuse
+from chronik.coordinator.effects import Answer, Effects, GroupState, Joiner
 from chronik.coordinator.group import Group
 from chronik.coordinator.heartbeats import Heartbeater
 from chronik.coordinator.reconciling import JOINING_EPOCH, STATIC_LEAVING_EPOCH, ConsumerMember, MemberState
 from chronik.coordinator.records import GroupMetadataKey
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.subscriptions import Topics
+from chronik.coordinator.turns import Turns
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
@@ -56,25 +54,11 @@ class _Due(NamedTuple):
     timer: Timer
 
 
-class _Step(NamedTuple):
-    """A request whose turn has not come. `token` is who waits for its answer, None for a timer."""
-
-    token: Any
-    decide: Callable[[int], Effects]
-
-
-class _Writing(NamedTuple):
-    """What becomes of an `Append`: who is answered what; what is decided next; which timer is set again if it fails."""
-
-    token: Any
-    response: Any
-    again: Callable[[int], Effects] | None
-    due: _Due | None
-    checked: int
-
-
 class ConsumerGroups:
-    """`classic` has the live classic groups of the same partition, for those that change their protocol."""
+    """`classic` has the live classic groups of the same partition, for those that change their protocol.
+
+    `turns` are those of all groups of the partition; `is_share` says whether a group is a share group.
+    """
 
     def __init__(
         self,
@@ -82,15 +66,16 @@ class ConsumerGroups:
         topics: Topics,
         wall_clock_ms: Callable[[], int],
         classic: Mapping[str, Group],
+        turns: Turns,
+        is_share: Callable[[str], bool],
     ) -> None:
         self.groups: dict[str, ConsumerGroup] = {}
         self._settings = settings
         self._topics = topics
         self._wall_clock_ms = wall_clock_ms
         self._classic = classic
-        self._waiting: dict[str, deque[_Step]] = {}
-        self._writing: dict[str, _Writing] = {}
-        self._storing: dict[str, int] = {}
+        self._turns = turns
+        self._is_share = is_share
         self._deadlines: Deadlines[_Due] = Deadlines()
 
     # The log.
@@ -117,28 +102,7 @@ class ConsumerGroups:
                     self._set(Timer.REVOKE, group.group_id, member.member_id, now + member.rebalance_timeout_ms)
             yield
 
-    # Turns.
-
-    def is_busy(self, group_id: str) -> bool:
-        """Whether records of the group are on their way to the log."""
-        return group_id in self._writing or group_id in self._storing
-
-    def is_changing(self, group_id: str) -> bool:
-        """Whether a decision of a consumer group is on its way: of a classic group it means that it is to become one."""
-        return group_id in self._writing
-
-    def take_turn(self, group_id: str, token: Any, decide: Callable[[int], Effects], now: int) -> Effects:
-        """Decide now, or when what is on its way is in the log. A KafkaError that is raised then is the answer."""
-        if self.is_busy(group_id):
-            self._waiting.setdefault(group_id, deque()).append(_Step(token, decide))
-            return []
-        return self._decide(token, decide, now)
-
-    def _decide(self, token: Any, decide: Callable[[int], Effects], now: int) -> Effects:
-        try:
-            return decide(now)
-        except KafkaError as error:
-            return [] if token is None else [Refuse(token, error)]
+    # Deciding.
 
     def _finish(
         self,
@@ -148,67 +112,22 @@ class ConsumerGroups:
         again: Callable[[int], Effects] | None = None,
         due: _Due | None = None,
     ) -> Effects:
-        """Write what was drafted and answer then; at once where nothing is to be written."""
-        if not draft.entries:
-            return [] if token is None else [Answer(token, response)]
-        group_id = draft.group.group_id
-        self._writing[group_id] = _Writing(token, response, again, due, draft.group.checked)
-        return [Append(group_id, draft.entries)]
+        """Write what was drafted and answer then. A timer that is `due` falls due again if that fails."""
+        group_id, checked = draft.group.group_id, draft.group.checked
 
-    def hold(self, group_id: str) -> None:
-        """Let the group's requests wait until `written`: records are appended without an `Append`. To be asked in its turn."""
-        self._writing[group_id] = _Writing(None, None, None, None, 0)
-
-    def written(self, group_id: str, error: KafkaError | None, now: int) -> Effects:
-        """The group's records are in the log, or failed: answer, and decide what waits."""
-        writing = self._writing.pop(group_id, None)
-        if writing is None:
+        def ended(error: KafkaError | None, now: int) -> Effects:
+            group = self.groups.get(group_id)
+            if error is None and group is not None:
+                group.checked = max(group.checked, checked)
+            elif error is not None and due is not None:
+                self._deadlines.set(due, now + _RETRY_MS)
             return []
-        out: Effects = []
-        group = self.groups.get(group_id)
-        if error is None:
-            if group is not None:
-                group.checked = max(group.checked, writing.checked)
-            if writing.again is not None:
-                out += self._decide(writing.token, writing.again, now)
-            elif writing.token is not None:
-                out.append(Answer(writing.token, writing.response))
-        else:
-            if writing.due is not None:
-                self._deadlines.set(writing.due, now + _RETRY_MS)
-            if writing.token is not None:
-                out.append(Refuse(writing.token, error))
-        return out + self._go_on(group_id, now)
 
-    def classic_storing(self, group_id: str) -> None:
-        """A record of the group, as a classic one, is on its way to the log."""
-        self._storing[group_id] = self._storing.get(group_id, 0) + 1
+        return self._turns.finish(group_id, draft.entries, token, response, again, ended)
 
-    def classic_stored(self, group_id: str, now: int) -> Effects:
-        """It came to its end."""
-        left = self._storing.pop(group_id, 0) - 1
-        if left > 0:
-            self._storing[group_id] = left
-            return []
-        return self._go_on(group_id, now)
-
-    def _go_on(self, group_id: str, now: int) -> Effects:
-        out: Effects = []
-        waiting = self._waiting.get(group_id)
-        while waiting and not self.is_busy(group_id):
-            step = waiting.popleft()
-            out += self._decide(step.token, step.decide, now)
-        if not waiting:
-            self._waiting.pop(group_id, None)
-        return out
-
-    def close(self, error: KafkaError) -> Effects:
-        """The groups live elsewhere from now on: whoever waits gets `error`."""
-        tokens = [writing.token for writing in self._writing.values()]
-        tokens += [step.token for steps in self._waiting.values() for step in steps]
-        self._writing, self._waiting, self._storing = {}, {}, {}
+    def close(self) -> None:
+        """The groups live elsewhere from now on."""
         self._deadlines = Deadlines()
-        return [Refuse(token, error) for token in tokens if token is not None]
 
     def _draft(self, group_id: str) -> Draft:
         return Draft(group_id, self.groups.get(group_id), self._settings, self._topics, self._wall_clock_ms())
@@ -224,7 +143,7 @@ class ConsumerGroups:
         due = self._deadlines.pop(now)
         if due is None:
             return None
-        return self.take_turn(due.group_id, None, lambda now: self._expired(due, now), now)
+        return self._turns.take(due.group_id, None, lambda now: self._expired(due, now), now)
 
     def _expired(self, due: _Due, now: int) -> Effects:
         """The member is out, unless it has been heard while this waited for its turn."""
@@ -268,7 +187,7 @@ class ConsumerGroups:
         def decide(now: int) -> Effects:
             return self._leave(request, token) if leaves else self._heartbeat(request, sender, token, now)
 
-        return self.take_turn(request.group_id, token, decide, now)
+        return self._turns.take(request.group_id, token, decide, now)
 
     def _heartbeat(self, request: ConsumerGroupHeartbeatRequest, sender: Heartbeater, token: Any, now: int) -> Effects:
         group_id = request.group_id
@@ -296,8 +215,10 @@ class ConsumerGroups:
         classic = self._classic.get(group_id)
         if group_id in self.groups:
             return None
-        if not joins:
-            text = "Consumer group {} not found." if classic is None else "Group {} is not a consumer group."
+        is_share = self._is_share(group_id)
+        if not joins or is_share:
+            is_other = is_share or classic is not None
+            text = "Group {} is not a consumer group." if is_other else "Consumer group {} not found."
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, text.format(group_id[:249]))
         if classic is None:
             return None
@@ -311,7 +232,8 @@ class ConsumerGroups:
         """The group of that id. Raises KafkaError(GROUP_ID_NOT_FOUND)."""
         group = self.groups.get(group_id)
         if group is None:
-            text = "Group {} is not a consumer group." if group_id in self._classic else "Group {} not found."
+            is_other = group_id in self._classic or self._is_share(group_id)
+            text = "Group {} is not a consumer group." if is_other else "Group {} not found."
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, text.format(group_id[:249]))
         return group
 
@@ -393,6 +315,6 @@ class ConsumerGroups:
     def delete_unused(self, group_id: str) -> Effects:
         """Delete a group without members, unless something of it is on its way."""
         group = self.groups.get(group_id)
-        if group is None or group.members or self.is_busy(group_id):
+        if group is None or group.members or self._turns.is_busy(group_id):
             return []
         return self._finish(self.tombstones(group_id), None, None)

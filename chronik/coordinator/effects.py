@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.coordinator.member import Member
 from chronik.coordinator.records import Entry, GroupMetadataValue
 from chronik.errors import ErrorCode, KafkaError
+from chronik.model import Uuid
 from chronik.wire.messages.join_group import JoinGroupResponse
 
 if TYPE_CHECKING:
     from chronik.coordinator.rounds import Rounds
+    from chronik.coordinator.share_group import Kept
 
 
 class GroupState(Enum):
@@ -70,7 +72,15 @@ class Append(NamedTuple):
     entries: list[Entry]
 
 
-Effect = Answer | Store | Refuse | Append
+class Initialise(NamedTuple):
+    """Have the share coordinator keep state of partitions, then tell `shard.shares.settled(group_id, ...)`."""
+
+    group_id: str
+    state_epoch: int
+    topics: Mapping[Uuid, Kept]
+
+
+Effect = Answer | Store | Refuse | Append | Initialise
 Effects = list[Effect]
 """To be carried out in order."""
 

@@ -5,7 +5,7 @@ Whatever goes over many groups or offsets is done in slices, one slice of one pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,17 +15,21 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
-from chronik.coordinator.effects import Answer, Append, Effects, Refuse, Store
+from chronik.coordinator.effects import Answer, Append, Effects, Initialise, Refuse, Store
 from chronik.coordinator.hosted import HostedPartition, HostState
 from chronik.coordinator.records import Entry, decode_entry
 from chronik.coordinator.settings import GroupSettings
 from chronik.coordinator.shard import Shard
+from chronik.coordinator.share_group import without
+from chronik.coordinator.share_settling import among, each_partition
 from chronik.coordinator.subscriptions import Topics
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import ICommittedReader, ITransactionalWriter
-from chronik.model import TopicPartition
+from chronik.interfaces import ICommittedReader, IShareStates, ITransactionalWriter
+from chronik.model import TopicPartition, Uuid
 from chronik.wire.records import Record, encode_batch
 
+_UNKNOWN = -1
+"""A start offset that is left to the partition's leader to find."""
 GROUPS_A_SLICE = 100
 TOMBSTONES_A_BATCH = 500
 """Offsets deleted in one batch and one turn of the reactor: about 3 ms."""
@@ -52,10 +56,12 @@ class GroupPartition(HostedPartition[Shard, Entry]):
         cooperator: Cooperator,
         wall_clock_ms: Callable[[], int],
         topics: Topics,
+        states: IShareStates,
     ) -> None:
         new_shard = partial(Shard, settings, topics, wall_clock_ms)
         super().__init__(name, new_shard, decode_entry, writer, reader, clock, cooperator, wall_clock_ms)
         self._transactional_writer = writer
+        self._states = states
         self._wake: IDelayedCall | None = None
 
     def _opened(self) -> None:
@@ -91,6 +97,8 @@ class GroupPartition(HostedPartition[Shard, Entry]):
                 effect.token.errback(effect.error)
             elif isinstance(effect, Append):
                 self._write(effect)
+            elif isinstance(effect, Initialise):
+                self._run(self._initialise(effect))
             else:
                 self._store(effect)
         self._schedule()
@@ -107,6 +115,32 @@ class GroupPartition(HostedPartition[Shard, Entry]):
                 self.carry_out(shard.written(append.group_id, error, self.now))
 
         self.append(append.entries).addBoth(ended)
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(coroutine).addErrback(
+            lambda failure: self.log.failure(
+                "{partition}: a share group is not set up", failure, partition=str(self.name)
+            )
+        )
+
+    async def _initialise(self, effect: Initialise) -> None:
+        """Have state kept of a share group's partitions, and tell the group."""
+        shard, group_id = self.shard, effect.group_id
+        failures = await each_partition(
+            group_id, effect.topics, lambda key: self._states.initialise(key, effect.state_epoch, _UNKNOWN), self._clock
+        )
+        for error in list(failures.values())[:1]:
+            self.log.warn(
+                "{partition}: no state is kept of {count} partition(s) of share group {group}, for now: {error}",
+                partition=str(self.name),
+                count=len(failures),
+                group=group_id,
+                error=str(error),
+            )
+        failed = among(effect.topics, failures)
+        if self.state is HostState.ACTIVE and self.shard is shard:
+            kept = without(effect.topics, failed)
+            self.carry_out(shard.shares.settled(group_id, kept, failed, None, self.now))
 
     def _store(self, store: Store) -> None:
         def ended(result: Failure | None) -> None:
@@ -180,6 +214,21 @@ class GroupPartition(HostedPartition[Shard, Entry]):
             if self.state is not HostState.ACTIVE or self.shard is not shard:
                 return
             yield self.append(entries) if entries else None
+
+    async def forget_share_state(self, topic_ids: Collection[Uuid]) -> None:
+        """Take what deleted topics had out of what share groups know."""
+        while self.state is not HostState.RESIGNED:
+            await self.loaded()
+            shard = self.shard
+            await self._in_slices(self._carrying_out(shard.shares.forget_topics(topic_ids, self.now)))
+            if self.state is HostState.ACTIVE and self.shard is shard:
+                return
+
+    def _carrying_out(self, steps: Iterator[Effects]) -> Iterator[None]:
+        for effects in steps:
+            if self.state is HostState.ACTIVE:
+                self.carry_out(effects)
+            yield
 
     async def delete(self, tombstones: Sequence[Entry]) -> None:
         """Append tombstones, in batches of a moderate size: all are sent before the first is waited for."""

@@ -2,9 +2,9 @@
 
 The format is Kafka's, so its tools read our topic and a copied topic can be read here. A key is an int16 that says what
 kind of record it is (0 and 1: a committed offset, 2: a classic group; those of consumer groups are in
-`chronik.coordinator.consumer_records`) and a body; a value is an int16 version and a body; a null value is a tombstone. What is
-written: offsets as value version 3 (version 1 when the client set a retention of its own, which only that version can
-carry), classic groups as version 3.
+`chronik.coordinator.consumer_records`, those of share groups in `chronik.coordinator.share_group_records`) and a body; a
+value is an int16 version and a body; a null value is a tombstone. What is written: offsets as value version 3 (version 1 when
+the client set a retention of its own, which only that version can carry), classic groups as version 3.
 
 Source: the coordinator's message definitions of Kafka 4.1; KIP-915 (records of unknown kinds are skipped).
 """
@@ -15,6 +15,7 @@ import struct
 from typing import NamedTuple
 
 from chronik.coordinator.consumer_records import CONSUMER_KINDS, ConsumerKey, ConsumerValue
+from chronik.coordinator.share_group_records import SHARE_KINDS, ShareKey, ShareValue
 from chronik.wire.codec import MalformedMessage, Message
 from chronik.wire.schema import Struct, array, int32, int64, octets, string, uuid
 
@@ -78,18 +79,20 @@ class GroupMetadataValue(Message, versions="0-4", flexible="4+"):
     members: list[MemberMetadata] = array(MemberMetadata)
 
 
-Key = OffsetCommitKey | GroupMetadataKey | ConsumerKey
-Value = OffsetCommitValue | GroupMetadataValue | ConsumerValue
+Key = OffsetCommitKey | GroupMetadataKey | ConsumerKey | ShareKey
+Value = OffsetCommitValue | GroupMetadataValue | ConsumerValue | ShareValue
 
 _KIND_OF: dict[type[Key], int] = {
     OffsetCommitKey: _OFFSET_KIND,
     GroupMetadataKey: _GROUP_KIND,
     **{key: kind for kind, (key, _) in CONSUMER_KINDS.items()},
+    **{key: kind for kind, (key, _) in SHARE_KINDS.items()},
 }
 _CLASSES: dict[int, tuple[type[Key], type[Value]]] = {
     **dict.fromkeys(OFFSET_KINDS, (OffsetCommitKey, OffsetCommitValue)),
     _GROUP_KIND: (GroupMetadataKey, GroupMetadataValue),
     **CONSUMER_KINDS,
+    **SHARE_KINDS,
 }
 
 
@@ -142,11 +145,16 @@ def decode_entry(key: bytes | None, value: bytes | None) -> Entry | None:
     return Entry(decoded, content)
 
 
+def java_hash(text: str) -> int:
+    """Java's hash of a string, an int32."""
+    value = 0
+    for (unit,) in struct.iter_unpack(">H", text.encode("utf-16-be", "surrogatepass")):
+        value = (31 * value + unit) & 0xFFFFFFFF
+    return value - 0x1_0000_0000 if value >= 0x8000_0000 else value
+
+
 def partition_for(group_id: str, partitions: int) -> int:
     """The partition of `__consumer_offsets` that keeps `group_id`: Java's string hash without its sign, modulo the count."""
-    value = 0
-    for (unit,) in struct.iter_unpack(">H", group_id.encode("utf-16-be", "surrogatepass")):
-        value = (31 * value + unit) & 0xFFFFFFFF
-    value = value - 0x1_0000_0000 if value >= 0x8000_0000 else value
+    value = java_hash(group_id)
     # Java's abs(int) leaves the lowest number negative; Kafka takes 0 for it.
     return (0 if value == -0x8000_0000 else abs(value)) % partitions

@@ -26,6 +26,7 @@ from chronik.coordinator.offsets import FetchedOffset
 from chronik.coordinator.records import Entry
 from chronik.coordinator.resolving import look_up
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.share_offsets import delete_share_state
 from chronik.coordinator.subscriptions import Topics
 from chronik.coordinator.topic import CoordinatorTopic, FoundCoordinator
 from chronik.coordinator.upkeep import Upkeep
@@ -35,6 +36,7 @@ from chronik.interfaces import (
     ICommittedReader,
     IMarkerListener,
     IPartitionHost,
+    IShareStates,
     ITransactionalWriter,
     ITransactions,
     MetadataDelta,
@@ -61,7 +63,8 @@ class Coordinator:
     """Coordinates the groups of all partitions of `__consumer_offsets` that this node leads.
 
     `ensure_offsets_topic` creates that topic where it is missing, and fires when it exists. `fresh_id` makes the random part
-    of member ids. `wall_clock_ms` is the time since 1970. `transactions` are asked before a transaction commits offsets.
+    of member ids. `wall_clock_ms` is the time since 1970. `transactions` are asked before a transaction commits offsets,
+    `share_states` keep what became of share groups' records.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Coordinator:
         fresh_id: Callable[[], str],
         ensure_offsets_topic: Callable[[], Deferred[None]],
         transactions: ITransactions,
+        share_states: IShareStates,
     ) -> None:
         self.settings = settings
         self._metadata = metadata
@@ -85,6 +89,7 @@ class Coordinator:
         self._wall_clock_ms = wall_clock_ms
         self._fresh_id = fresh_id
         self._transactions = transactions
+        self.share_states = share_states
         self.topic = CoordinatorTopic(
             OFFSETS_TOPIC, metadata, settings.offsets_topic_num_partitions, ensure_offsets_topic
         )
@@ -126,6 +131,7 @@ class Coordinator:
             self._cooperator,
             self._wall_clock_ms,
             self._topics,
+            self.share_states,
         )
         hosted.load()
 
@@ -144,10 +150,10 @@ class Coordinator:
 
     def _metadata_changed(self, delta: MetadataDelta) -> None:
         self._topics.changed(delta)
-        gone = {topic.name for topic in delta.deleted} - {OFFSETS_TOPIC}
-        # A smaller number of partitions does not exist, so a deleted topic is all there is to forget.
-        if gone:
-            self.upkeep.forget(gone)
+        # No topic ever has fewer partitions than before, so a deleted one is all there is to forget.
+        deleted = [topic for topic in delta.deleted if topic.name != OFFSETS_TOPIC]
+        if deleted:
+            self.upkeep.forget(deleted)
 
     # Finding.
 
@@ -158,7 +164,7 @@ class Coordinator:
         """
         return await self.topic.find(group_id, listener)
 
-    def _host(self, group_id: str, allow_empty: bool = False) -> GroupPartition:
+    def host(self, group_id: str, allow_empty: bool = False) -> GroupPartition:
         """The partition of a group, loaded or not."""
         if not group_id and not allow_empty:
             raise KafkaError(ErrorCode.INVALID_GROUP_ID, "a group id cannot be empty")
@@ -173,7 +179,7 @@ class Coordinator:
         self, request: JoinGroupRequest, version: int, client_id: str | None, client_host: str
     ) -> Deferred[JoinGroupResponse]:
         """JoinGroup: fires when the member is in a generation, or has to be told something else."""
-        hosted = self._host(request.group_id)
+        hosted = self.host(request.group_id)
         low, high = self.settings.group_min_session_timeout_ms, self.settings.group_max_session_timeout_ms
         if not low <= request.session_timeout_ms <= high:
             raise KafkaError(
@@ -188,7 +194,7 @@ class Coordinator:
 
     def sync(self, request: SyncGroupRequest) -> Deferred[SyncGroupResponse]:
         """SyncGroup: fires when the leader's assignment is in the log."""
-        hosted = self._host(request.group_id)
+        hosted = self.host(request.group_id)
         shard = hosted.check()
         answer: Deferred[SyncGroupResponse] = Deferred()
         hosted.carry_out(shard.sync(request, answer, hosted.now))
@@ -196,7 +202,7 @@ class Coordinator:
 
     def heartbeat(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> None:
         """Heartbeat. While the group is loading nothing is known against it."""
-        hosted = self._host(group_id)
+        hosted = self.host(group_id)
         try:
             shard = hosted.check()
         except KafkaError as error:
@@ -211,7 +217,7 @@ class Coordinator:
 
     def leave(self, group_id: str, members: list[MemberIdentity]) -> Deferred[list[MemberResponse]]:
         """LeaveGroup, in the form of many members; every member of an unknown group is unknown."""
-        hosted = self._host(group_id)
+        hosted = self.host(group_id)
         shard = hosted.check()
         answer: Deferred[list[MemberResponse]] = Deferred()
         hosted.carry_out(shard.leave(group_id, members, answer, hosted.now))
@@ -222,7 +228,7 @@ class Coordinator:
     ) -> Deferred[ConsumerGroupHeartbeatResponse]:
         """ConsumerGroupHeartbeat: fires when what it changes is in the log."""
         check_request(request, version, self.settings)
-        hosted = self._host(request.group_id)
+        hosted = self.host(request.group_id)
         shard = hosted.check()
         pattern = request.subscribed_topic_regex
         if pattern and not self._topics.knows(pattern):
@@ -238,7 +244,7 @@ class Coordinator:
 
     def commit(self, request: OffsetCommitRequest, version: int) -> Deferred[OffsetCommitResponse]:
         """OffsetCommit: fires when the offsets are in the log."""
-        hosted = self._host(request.group_id, allow_empty=True)
+        hosted = self.host(request.group_id, allow_empty=True)
         decision = hosted.check().commits.commit(request, version, hosted.now, self._wall_clock_ms())
         return hosted.append(decision.entries).addCallback(lambda _: decision.response)
 
@@ -249,7 +255,7 @@ class Coordinator:
         it. The member is looked at after that, right before the append, so that no rebalance comes in between. Raises
         KafkaError: what `ITransactions.join` fails with, and what the group has against it.
         """
-        hosted = self._host(request.group_id)
+        hosted = self.host(request.group_id)
         hosted.check()
         producer_id, epoch = request.producer_id, request.producer_epoch
         check = self._writer.check_transaction(hosted.name, producer_id, epoch)
@@ -283,7 +289,7 @@ class Coordinator:
 
         Raises KafkaError(UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH) if it is not that.
         """
-        hosted = self._host(group_id, allow_empty=True)
+        hosted = self.host(group_id, allow_empty=True)
         shard = hosted.check()
         consumers = shard.consumers.groups.get(group_id)
         if consumers is not None:
@@ -302,7 +308,7 @@ class Coordinator:
         self, group_id: str, wanted: Sequence[TopicPartition]
     ) -> list[tuple[TopicPartition, ErrorCode]]:
         """OffsetDelete: a code for each partition, after the deletion is in the log."""
-        hosted = self._host(group_id)
+        hosted = self.host(group_id)
         tombstones, codes = hosted.check().commits.delete(group_id, wanted)
         await hosted.delete(tombstones)
         return codes
@@ -326,11 +332,11 @@ class Coordinator:
 
     def describe(self, group_id: str) -> DescribedGroup | None:
         """One group, None when there is none of that name."""
-        return self._host(group_id, allow_empty=True).check().describe(group_id)
+        return self.host(group_id, allow_empty=True).check().describe(group_id)
 
     def summary(self, group_id: str) -> DescribedGroup | None:
         """One group of either protocol, None when there is none of that name."""
-        shard = self._host(group_id, allow_empty=True).check()
+        shard = self.host(group_id, allow_empty=True).check()
         group = shard.consumers.groups.get(group_id)
         return shard.describe(group_id) if group is None else summary(group, self.settings.default_assignor)
 
@@ -344,13 +350,13 @@ class Coordinator:
         return answer
 
     async def _delete(self, group_id: str) -> None:
-        hosted = self._host(group_id, allow_empty=True)
+        hosted = self.host(group_id, allow_empty=True)
+        if group_id in hosted.check().shares.groups:
+            await delete_share_state(hosted, self.share_states, group_id, None, self._clock)
         shard = hosted.check()
         turn: Deferred[list[Entry]] = Deferred()
         hosted.carry_out(
-            shard.consumers.take_turn(
-                group_id, turn, lambda now: [Answer(turn, shard.delete_group(group_id))], hosted.now
-            )
+            shard.turns.take(group_id, turn, lambda now: [Answer(turn, shard.delete_group(group_id))], hosted.now)
         )
         tombstones = await turn
         try:
@@ -360,6 +366,6 @@ class Coordinator:
 
     def describe_consumer_group(self, group_id: str) -> ConsumerDescribedGroup:
         """One group of the consumer protocol. Raises KafkaError(GROUP_ID_NOT_FOUND)."""
-        shard = self._host(group_id).check()
+        shard = self.host(group_id).check()
         group = shard.consumers.existing(group_id)
         return describe_consumer_group(group, self._topics, self.settings.default_assignor)

@@ -11,7 +11,7 @@ from chronik.group_config import KAFKA_TIMES, GroupTimes
 class GroupSettings:
     """Each field is Kafka's setting with `_` for `.`; the last lines name where ours is spelled otherwise.
 
-    `group_consumer` has the six settings of sessions and heartbeats of the consumer protocol.
+    `group_consumer` has the settings of sessions and heartbeats of the consumer protocol, and those of share groups.
 
     `group_new_member_join_timeout_ms` is a constant in Kafka: how long a member that never had a session may wait in its
     first JoinGroup before it is given up.
@@ -26,6 +26,7 @@ class GroupSettings:
     group_consumer_max_size: int = 2_147_483_647
     group_consumer_assignors: tuple[str, ...] = ("uniform", "range")
     group_consumer_migration_policy: str = "bidirectional"
+    group_share_max_size: int = 200
     offset_metadata_max_bytes: int = 4_096
     offsets_retention_minutes: int = 10_080
     offsets_retention_check_interval_ms: int = 600_000
@@ -61,3 +62,13 @@ class TransactionSettings:
     transaction_state_log_num_partitions: int = 50
     transaction_abort_timed_out_transaction_cleanup_interval_ms: int = 10_000
     transaction_remove_expired_transaction_cleanup_interval_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSettings:
+    """Each field is Kafka's setting with `_` for `.`; the last two are internal ones there."""
+
+    share_coordinator_state_topic_num_partitions: int = 50
+    share_coordinator_snapshot_update_records_per_snapshot: int = 500
+    share_coordinator_state_topic_prune_interval_ms: int = 300_000
+    share_coordinator_cold_partition_snapshot_interval_ms: int = 300_000

@@ -4,8 +4,9 @@ Two kinds of state. What is in the log, `stored` (groups at their last stable ge
 alone. The live `groups` with their members and waiting requests stand on top of it; they are made from the stored ones
 by `opening`, and end with `close`. What is decided about offsets is in `commits` (`chronik.coordinator.commits`).
 
-Those are the classic groups. Groups of the consumer protocol are in `consumers` (`chronik.coordinator.consumer_shard`); a group
-id is in the one or the other. While a group changes from one to the other, its requests wait there.
+Those are the classic groups. Groups of the consumer protocol are in `consumers` (`chronik.coordinator.consumer_shard`), share
+groups in `shares` (`chronik.coordinator.share_groups`); a group id is in one of them. A group's requests take turns
+(`chronik.coordinator.turns`): while it changes from one protocol to another, they wait.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from chronik.coordinator.classic_describe import classic_listing, describe_classic_group
+from chronik.coordinator.classic_describe import CLASSIC, classic_listing, describe_classic_group
 from chronik.coordinator.commits import Commits
 from chronik.coordinator.consumer_describe import consumer_listing, expired_offsets
 from chronik.coordinator.consumer_shard import ConsumerGroups
@@ -30,7 +31,10 @@ from chronik.coordinator.records import (
     OffsetCommitValue,
 )
 from chronik.coordinator.settings import GroupSettings
+from chronik.coordinator.share_group_records import ShareKey, ShareValue
+from chronik.coordinator.share_groups import SHARE_PROTOCOL, ShareGroups
 from chronik.coordinator.subscriptions import Topics
+from chronik.coordinator.turns import Turns
 from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.messages.describe_groups import DescribedGroup
 from chronik.wire.messages.join_group import JoinGroupRequest
@@ -39,7 +43,6 @@ from chronik.wire.messages.list_groups import ListedGroup
 from chronik.wire.messages.sync_group import SyncGroupRequest
 from chronik.wire.records import NO_PRODUCER_ID
 
-CLASSIC = "classic"
 CONSUMER = "consumer"
 _LOOK_AGAIN_MS = 100
 """After this long a group whose deadline has passed while it changed its protocol is looked at again."""
@@ -53,8 +56,12 @@ class Shard:
         self.stored: dict[str, GroupMetadataValue] = {}
         self.offsets = OffsetStore()
         self.groups: dict[str, Group] = {}
-        self.consumers = ConsumerGroups(settings, topics, wall_clock_ms, self.groups)
-        self.commits = Commits(self.groups, self.consumers.groups, self.offsets, settings.offset_metadata_max_bytes)
+        self.turns = Turns()
+        self.consumers = ConsumerGroups(settings, topics, wall_clock_ms, self.groups, self.turns, self._is_share)
+        self.shares = ShareGroups(settings, topics, self.turns, self._is_not_share)
+        self.commits = Commits(
+            self.groups, self.consumers.groups, self.shares.groups, self.offsets, settings.offset_metadata_max_bytes
+        )
         self._deadlines: Deadlines[str] = Deadlines()
         self._live = False
         self._now = 0  # when a group was last asked or expired
@@ -69,8 +76,11 @@ class Shard:
             self.offsets.replay(key, value, offset, producer_id)
             if self._live and value is not None and not self._has(key.group):
                 self.groups[key.group] = Group(key.group, self.settings)
+        elif isinstance(key, ShareKey):
+            assert value is None or isinstance(value, ShareValue)
+            self.shares.replay(key, value)
         elif not isinstance(key, GroupMetadataKey):
-            assert not isinstance(value, OffsetCommitValue | GroupMetadataValue)
+            assert not isinstance(value, OffsetCommitValue | GroupMetadataValue | ShareValue)
             self.consumers.replay(key, value)
             if value is not None and self.groups.pop(key.group, None) is not None:
                 self._deadlines.cancel(key.group)  # it has changed its protocol; nobody waits in it
@@ -87,6 +97,12 @@ class Shard:
                 del self.groups[key.group]
 
     def _has(self, group_id: str) -> bool:
+        return self._is_not_share(group_id) or self._is_share(group_id)
+
+    def _is_share(self, group_id: str) -> bool:
+        return group_id in self.shares.groups
+
+    def _is_not_share(self, group_id: str) -> bool:
         return group_id in self.groups or group_id in self.consumers.groups
 
     def _changed_back(self, group_id: str, value: GroupMetadataValue) -> None:
@@ -107,6 +123,7 @@ class Shard:
         """The log is read: bring the groups to life, a step a group. Nothing else may happen to the shard meanwhile."""
         self._now = now
         yield from self.consumers.opening(now)
+        yield from self.shares.opening(now)
         for group_id, value in self.stored.items():
             self.groups[group_id] = Group.restored(group_id, value, self.settings, now)
             self._settle(group_id)
@@ -123,7 +140,9 @@ class Shard:
         effects = [effect for group in self.groups.values() for effect in group.die(error)]
         self.groups.clear()
         self._deadlines = Deadlines()
-        return effects + self.consumers.close(KafkaError(error, "the group is coordinated elsewhere"))
+        self.consumers.close()
+        self.shares.close()
+        return effects + self.turns.close(KafkaError(error, "the group is coordinated elsewhere"))
 
     def begin(self, entries: Sequence[Entry]) -> None:
         """These records are being appended."""
@@ -148,30 +167,31 @@ class Shard:
         group_id = store.group.group_id
         effects = store.group.stored(store, error, now)
         self._settle(group_id, effects)
-        return effects + self.consumers.classic_stored(group_id, now)
+        return effects + self.turns.stored(group_id, now)
 
     def written(self, group_id: str, error: KafkaError | None, now: int) -> Effects:
         """Report the end of an `Append` effect."""
         self._now = now
-        return self.consumers.written(group_id, error, now)
+        return self.turns.written(group_id, error, now)
 
     # Time.
 
     def next_deadline(self) -> int | None:
         """When `expire` must be called next."""
-        classic, consumer = self._deadlines.next(), self.consumers.next_deadline()
-        return classic if consumer is None else consumer if classic is None else min(classic, consumer)
+        all_of_them = (self._deadlines.next(), self.consumers.next_deadline(), self.shares.next_deadline())
+        return min((deadline for deadline in all_of_them if deadline is not None), default=None)
 
     def expire(self, now: int) -> Effects | None:
         """Let one group act on its passed deadlines; None when there is none left that has any."""
         self._now = now
         group_id = self._deadlines.pop(now)
         if group_id is None:
-            return self.consumers.expire(now)
+            effects = self.consumers.expire(now)
+            return self.shares.expire(now) if effects is None else effects
         group = self.groups.get(group_id)
         if group is None:
             return []
-        if self.consumers.is_changing(group_id):
+        if self.turns.is_changing(group_id):
             self._deadlines.set(group_id, now + _LOOK_AGAIN_MS)
             return []
         effects = group.expire(now)
@@ -182,7 +202,7 @@ class Shard:
         """Keep the group's next deadline in view, and what it has on its way to the log."""
         for effect in effects:
             if isinstance(effect, Store):
-                self.consumers.classic_storing(group_id)
+                self.turns.storing(group_id)
         group = self.groups.get(group_id)
         deadline = None if group is None else group.next_deadline()
         if deadline is None:
@@ -198,10 +218,12 @@ class Shard:
         def anew(now: int) -> Effects:
             return self.join(request, joiner, token, now)
 
-        if self.consumers.is_changing(request.group_id):
-            return self.consumers.take_turn(request.group_id, token, anew, now)
+        if self.turns.is_changing(request.group_id):
+            return self.turns.take(request.group_id, token, anew, now)
         if request.group_id in self.consumers.groups:
             return self.consumers.join(request, joiner, token, now, anew)
+        if self._is_share(request.group_id):
+            return [Answer(token, join_refused("", ErrorCode.INCONSISTENT_GROUP_PROTOCOL))]
         group = self.groups.get(request.group_id)
         if group is None:
             if request.member_id:
@@ -215,8 +237,8 @@ class Shard:
 
     def sync(self, request: SyncGroupRequest, token: Any, now: int) -> Effects:
         """SyncGroup. Raises KafkaError for a request to be refused."""
-        if self.consumers.is_changing(request.group_id):
-            return self.consumers.take_turn(request.group_id, token, lambda now: self.sync(request, token, now), now)
+        if self.turns.is_changing(request.group_id):
+            return self.turns.take(request.group_id, token, lambda now: self.sync(request, token, now), now)
         if request.group_id in self.consumers.groups:
             return self.consumers.sync(request, token, now)
         effects = self._member_of(request.group_id).sync(request, token, now)
@@ -232,8 +254,8 @@ class Shard:
 
     def leave(self, group_id: str, members: list[MemberIdentity], token: Any, now: int) -> Effects:
         """LeaveGroup, already in the form of many members: the answer is a list of `MemberResponse`."""
-        if self.consumers.is_changing(group_id):
-            return self.consumers.take_turn(group_id, token, lambda now: self.leave(group_id, members, token, now), now)
+        if self.turns.is_changing(group_id):
+            return self.turns.take(group_id, token, lambda now: self.leave(group_id, members, token, now), now)
         if group_id in self.consumers.groups:
             return self.consumers.leave(group_id, members, token)
         group = self.groups.get(group_id)
@@ -262,12 +284,16 @@ class Shard:
         tombstones = self.offsets.tombstones(group_id, self.offsets.known(group_id))
         if group_id in self.consumers.groups:
             tombstones += self.consumers.tombstones(group_id).entries
-            self.consumers.hold(group_id)
+            self.turns.hold(group_id)
+            return tombstones
+        if self._is_share(group_id):
+            tombstones += self.shares.tombstones(group_id).entries
+            self.turns.hold(group_id)
             return tombstones
         group = self.commits.existing(group_id)
         if group is not None and group.state is not GroupState.EMPTY:
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP, f"group {group_id!r:.200} has members")
-        self.consumers.hold(group_id)
+        self.turns.hold(group_id)
         return [*tombstones, _group_tombstone(group_id)]
 
     def clean(self, group_id: str, wall_ms: int) -> list[Entry]:
@@ -286,8 +312,8 @@ class Shard:
         return entries
 
     def group_ids(self) -> list[str]:
-        """Every group, of either protocol."""
-        return [*self.groups, *self.consumers.groups]
+        """Every group, of any protocol."""
+        return [*self.groups, *self.consumers.groups, *self.shares.groups]
 
     def delete_unused(self, group_ids: Iterable[str]) -> Effects:
         """Delete those consumer groups that have neither members nor offsets."""
@@ -302,11 +328,13 @@ class Shard:
 
     def list(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
         """ListGroups. Filters are in lower case; an empty one lets all pass, an unknown name none."""
-        found = []
+        found: list[ListedGroup] = []
         if not types or CONSUMER in types:
             found += [consumer_listing(group) for group in self.consumers.groups.values()]
         if not types or CLASSIC in types:
             found += [classic_listing(group) for group in self.groups.values()]
+        if not types or SHARE_PROTOCOL in types:
+            found += self.shares.listings()
         return [listed for listed in found if not states or listed.group_state.lower() in states]
 
     def describe(self, group_id: str) -> DescribedGroup | None:

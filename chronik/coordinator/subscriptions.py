@@ -17,7 +17,13 @@ import re2
 
 from chronik.coordinator.patterns import compile_pattern
 from chronik.errors import KafkaError
-from chronik.group_config import HEARTBEAT_INTERVAL, SESSION_TIMEOUT, GroupTimes
+from chronik.group_config import (
+    HEARTBEAT_INTERVAL,
+    SESSION_TIMEOUT,
+    SHARE_HEARTBEAT_INTERVAL,
+    SHARE_SESSION_TIMEOUT,
+    GroupTimes,
+)
 from chronik.interfaces import IClusterMetadata, MetadataDelta
 from chronik.model import Topic, Uuid
 
@@ -65,6 +71,14 @@ class Topics:
     def heartbeat_interval_ms(self, group_id: str, times: GroupTimes) -> int:
         """How often members of the group shall be heard."""
         return times.heartbeat.of(self._metadata.group_configs(group_id), HEARTBEAT_INTERVAL)
+
+    def share_session_timeout_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How long members of a share group may be silent."""
+        return times.share_session.of(self._metadata.group_configs(group_id), SHARE_SESSION_TIMEOUT)
+
+    def share_heartbeat_interval_ms(self, group_id: str, times: GroupTimes) -> int:
+        """How often members of a share group shall be heard."""
+        return times.share_heartbeat.of(self._metadata.group_configs(group_id), SHARE_HEARTBEAT_INTERVAL)
 
     def matching(self, pattern: str) -> frozenset[str]:
         """The names that `pattern` matches as a whole.

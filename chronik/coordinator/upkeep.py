@@ -1,4 +1,4 @@
-"""Deletes committed offsets that nobody asks for any more: expired ones, and those of deleted topics."""
+"""Deletes what groups keep and nobody asks for any more: expired offsets, and what belongs to deleted topics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from chronik.coordinator.group_partition import GroupPartition
 from chronik.errors import KafkaError
+from chronik.model import Topic
 
 
 class Upkeep:
@@ -55,17 +56,18 @@ class Upkeep:
                     "{partition}: expired offsets stay: {error}", partition=str(hosted.name), error=str(error)
                 )
 
-    def forget(self, topics: Collection[str]) -> None:
-        """Delete the offsets of topics that were deleted."""
+    def forget(self, deleted: Collection[Topic]) -> None:
+        """Delete the offsets, and the state of share groups, of topics that were deleted."""
         deleted_ms = self._wall_clock_ms()
         for hosted in self._hosted.values():
-            Deferred.fromCoroutine(self._forget(hosted, topics, deleted_ms)).addErrback(
+            Deferred.fromCoroutine(self._forget(hosted, deleted, deleted_ms)).addErrback(
                 lambda failure: self.log.failure("offsets of deleted topics could not be deleted", failure=failure)
             )
 
-    async def _forget(self, hosted: GroupPartition, topics: Collection[str], deleted_ms: int) -> None:
+    async def _forget(self, hosted: GroupPartition, deleted: Collection[Topic], deleted_ms: int) -> None:
         try:
-            await hosted.forget_topics(topics, deleted_ms)
+            await hosted.forget_topics({topic.name for topic in deleted}, deleted_ms)
+            await hosted.forget_share_state([topic.topic_id for topic in deleted])
         except KafkaError as error:
             self.log.warn(
                 "{partition}: offsets of deleted topics stay: {error}", partition=str(hosted.name), error=str(error)

@@ -5,7 +5,7 @@ The listener looks requests up by the first four bytes of their header, API key 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import isgeneratorfunction
 from typing import Any, NamedTuple
 
@@ -13,9 +13,13 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.wire.apis import ApiKey, message_classes
 from chronik.wire.codec import Request
 
+Gate = Callable[[], None]
+"""Raises KafkaError(UNSUPPORTED_VERSION) where an API is not served now."""
+
 
 class Route(NamedTuple):
-    """All that is needed to serve one (API, version). `served` is False for a version that is only refused in its form.
+    """All that is needed to serve one (API, version). `served` is False where `check_served` has to be asked: of a version
+    that is only refused in its form, and of an API that is not served at all times.
 
     `pipelined`: further requests are taken while one of these waits. Others hold up their connection, as every request does
     in Kafka: what they hold while they wait, and answer at last, may be large.
@@ -35,30 +39,48 @@ class Route(NamedTuple):
     shape: Any
     stepped: bool
     request: type[Request]
+    gate: Gate | None
 
     def check_served(self) -> None:
-        """Raises KafkaError(UNSUPPORTED_VERSION) for a version that is only refused."""
-        if not self.served:
+        """Raises KafkaError(UNSUPPORTED_VERSION) for what is only refused."""
+        if self.served:
+            return
+        if self.gate is None or not self.handler.min_version <= self.version <= self.handler.max_version:
             raise KafkaError(
                 ErrorCode.UNSUPPORTED_VERSION,
                 f"{self.api_key.name} version {self.version} is not served: "
                 f"{self.handler.min_version} to {self.handler.max_version} are",
             )
+        self.gate()
 
 
 class ApiTable:
-    """Routes of every API that was given a handler. What is not in here is not advertised."""
+    """Routes of every API that was given a handler. What is not in here is not advertised.
 
-    def __init__(self, handlers: Iterable[Any]) -> None:
+    `gates` are of APIs that are served at times: where one raises, its API is refused and not advertised.
+    """
+
+    def __init__(self, handlers: Iterable[Any], gates: Mapping[ApiKey, Gate] | None = None) -> None:
         self.handlers = {ApiKey(handler.api_key): handler for handler in handlers}
+        self._gates = gates or {}
         self._routes: dict[int, Route | None] = {}
 
     def ranges(self) -> list[tuple[ApiKey, int, int]]:
-        """(API, lowest, highest version) of everything served, in the order of the keys."""
+        """(API, lowest, highest version) of everything served now, in the order of the keys."""
         return [
             (key, getattr(handler, "advertised_min_version", handler.min_version), handler.max_version)
             for key, handler in sorted(self.handlers.items())
+            if self._is_open(key)
         ]
+
+    def _is_open(self, key: ApiKey) -> bool:
+        gate = self._gates.get(key)
+        try:
+            if gate is not None:
+                gate()
+        except KafkaError:
+            return False
+        return True
 
     def route(self, key_and_version: int) -> Route | None:
         """The route for `api_key << 16 | version`; None when the request cannot even be refused in a form it would parse."""
@@ -79,8 +101,8 @@ class ApiTable:
         request, response = message_classes(api)
         if handler is None or not (request.VERSIONS.has(version) and response.VERSIONS.has(version)):
             return None
-        served = handler.min_version <= version <= handler.max_version
-
+        gate = self._gates.get(api)
+        served = gate is None and handler.min_version <= version <= handler.max_version
         compiled = request._decoders.get(version) or request._compile_decoder(version)
         return Route(
             handler,
@@ -94,4 +116,5 @@ class ApiTable:
             getattr(handler, "shape", None),
             isgeneratorfunction(handler.handle),
             request,
+            gate,
         )

@@ -77,6 +77,7 @@ class FlowControlled(Protocol):
 
     def __init__(self, factory: KafkaFactory, host: str, connection_id: int) -> None:
         self.host = host
+        self.connection_id = connection_id
         self.last_read = time.monotonic()
         self._last_sent = 0.0
         self._shared = factory

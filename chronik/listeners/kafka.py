@@ -24,7 +24,7 @@ from chronik.telemetry.requests import RequestMetrics
 
 
 class KafkaFactory(Factory):
-    """What all connections of one listener share."""
+    """What all connections of one listener share. `disconnected` hears of each that is gone, by listener and number."""
 
     log = Logger()
 
@@ -43,6 +43,7 @@ class KafkaFactory(Factory):
         wall_clock_ms: Callable[[], int],
         throttles: Throttles,
         many_elements: ManyElementRequests,
+        disconnected: Callable[[tuple[str, int]], object] = lambda connection: None,
     ) -> None:
         self.name = name
         self.table = table
@@ -53,6 +54,7 @@ class KafkaFactory(Factory):
         self.wall_clock_ms = wall_clock_ms
         self.throttles = throttles
         self.many_elements = many_elements
+        self._disconnected = disconnected
         self.connections: set[KafkaProtocol] = set()
         self._max_connections = max_connections
         self._max_per_ip = max_connections_per_ip
@@ -114,6 +116,7 @@ class KafkaFactory(Factory):
         self.connections.discard(protocol)
         self._count(protocol.host, -1)
         self.metrics.connections -= 1
+        self._disconnected((self.name, protocol.connection_id))
 
     def close_idle(self) -> None:
         """Close connections on which nothing went for `max_idle_ms` and nothing is waiting. Called every few seconds.

@@ -11,11 +11,13 @@ from chronik.broker.fetch_sessions import FetchSessions
 from chronik.broker.interfaces import IReadablePartitions
 from chronik.broker.purgatory import Wakeups
 from chronik.broker.replicas import Replicas
+from chronik.broker.share_partitions import SharePartitions
 from chronik.config import Config
 from chronik.controller.image import MetadataImage
 from chronik.controller.producer_ids import ProducerIds
 from chronik.controller.service import Controller
 from chronik.coordinator.runtime import Coordinator
+from chronik.coordinator.share_coordinator import ShareCoordinator
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.listeners.backlog import AnswerBacklog
 from chronik.listeners.dispatch import ApiTable
@@ -67,6 +69,7 @@ from chronik.listeners.handlers.sync_group import SyncGroupHandler
 from chronik.listeners.handlers.txn_offset_commit import TxnOffsetCommitHandler
 from chronik.listeners.handlers.update_features import UpdateFeaturesHandler
 from chronik.listeners.handlers.write_txn_markers import WriteTxnMarkersHandler
+from chronik.listeners.served_shares import share_apis, share_gate
 from chronik.listeners.slices import Slices
 from chronik.listeners.throttling import Throttles
 from chronik.node_config import NodeConfig
@@ -89,6 +92,8 @@ def served_apis(
     configs: NodeConfig,
     groups: Coordinator,
     transactions: TransactionCoordinator,
+    states: ShareCoordinator,
+    shares: SharePartitions,
     producer_ids: ProducerIds,
     answers: AnswerBacklog,
     throttles: Throttles,
@@ -142,7 +147,7 @@ def served_apis(
         AlterPartitionReassignmentsHandler(metadata),
         ListPartitionReassignmentsHandler(),
         DescribeQuorumHandler(metadata),
-        FindCoordinatorHandler(groups, transactions),
+        FindCoordinatorHandler(groups, transactions, states, share_gate(config, metadata)),
         JoinGroupHandler(groups),
         SyncGroupHandler(groups),
         HeartbeatHandler(groups),
@@ -162,4 +167,5 @@ def served_apis(
         WriteTxnMarkersHandler(replicas, slices),
         DescribeTransactionsHandler(transactions),
         ListTransactionsHandler(transactions, slices),
+        *share_apis(config, reactor, groups, metadata, states, shares, answers, throttles, slices),
     ]

@@ -113,6 +113,10 @@ class Throttles:
             return False, pause
         return True, pause
 
+    def gave(self, context: RequestContext, size: int) -> int:
+        """A client was given `size` bytes of records that it cannot be asked to fetch again; returns the pause in ms."""
+        return self._record(CONSUMER_BYTE_RATE, context, size, _LONGEST_MS)
+
     def most_to_fetch(self, context: RequestContext) -> int:
         """The most bytes of records that a client can have at once."""
         return int(min(self._quotas.most(CONSUMER_BYTE_RATE, *_who(context)), _MEASURED_UP_TO))

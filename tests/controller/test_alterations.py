@@ -18,7 +18,7 @@ from chronik.controller.commands import (
 )
 from chronik.controller.controller import Rules
 from chronik.errors import ErrorCode, KafkaError
-from chronik.group_config import Bounded, GroupTimes
+from chronik.group_config import Bounded, GroupTimes, reset_duration_ms
 from tests.controller.cluster import decided, image_with, topic_ids
 
 TOPIC = ConfigResource(ResourceType.TOPIC, "t")
@@ -138,13 +138,44 @@ class GroupConfigTests(Case):
         self.assertEqual(self.alter(self.GROUP, (self.HEARTBEAT, Operation.DELETE, None)), ErrorCode.NONE)
         self.assertEqual(self.image.group_configs("g"), {})
 
+    def test_of_share_groups(self) -> None:
+        values = {
+            "share.auto.offset.reset": "by_duration:P1DT2H3M4.5S",
+            "share.isolation.level": "read_committed",
+            "share.record.lock.duration.ms": "15000",
+            "share.session.timeout.ms": "60000",
+        }
+        changes = [(name, Operation.SET, value) for name, value in values.items()]
+        self.assertEqual(self.alter(self.GROUP, *changes), ErrorCode.NONE)
+        self.assertEqual(self.image.group_configs("g"), values)
+
+    def test_durations(self) -> None:
+        day = 86_400_000
+        for text, duration in (
+            ("P1D", day),
+            ("P1DT2H3M4.5S", day + 7_200_000 + 180_000 + 4_500),
+            ("PT0S", 0),
+            ("PT0.000999999S", 0),
+            ("PT90M", 5_400_000),
+        ):
+            self.assertEqual(reset_duration_ms(f"by_duration:{text}"), duration, text)
+        self.assertIsNone(reset_duration_ms("earliest"))
+        for text in ("", "P", "PT", "P1DT", "1D", "PT1.S", "P1H", "PT1H ", "P-1D", "PT\u0661S", f"P{'9' * 60}D"):
+            self.assertRaises(ValueError, reset_duration_ms, f"by_duration:{text}")
+
     def test_what_cannot_be(self) -> None:
         for name, value in (
             (self.SESSION, "44999"),
             (self.SESSION, "60001"),
             (self.HEARTBEAT, "4999"),
             (self.HEARTBEAT, "soon"),
-            ("share.session.timeout.ms", "50000"),
+            ("share.session.timeout.ms", "44999"),
+            ("share.heartbeat.interval.ms", "15001"),
+            ("share.record.lock.duration.ms", "14999"),
+            ("share.auto.offset.reset", "none"),
+            ("share.auto.offset.reset", "by_duration:-PT1H"),
+            ("share.isolation.level", "serializable"),
+            ("streams.session.timeout.ms", "50000"),
         ):
             self.assertEqual(self.alter(self.GROUP, (name, Operation.SET, value)), ErrorCode.INVALID_CONFIG, name)
         nobody = ConfigResource(ResourceType.GROUP, "")

@@ -61,7 +61,7 @@ class EntryTests(SynchronousTestCase):
         key, value = Entry(KEY, None).encode()
         self.assertIsNone(value)
         self.assertEqual(decode_entry(key, None), Entry(KEY, None))
-        self.assertIsNone(decode_entry(b"\x00\x0bwhatever", b"x"))  # records of share groups: skipped
+        self.assertIsNone(decode_entry(b"\x00\x11whatever", b"x"))  # records of streams groups: skipped
         for broken in (
             (None, b""),
             (b"\x00", b""),

@@ -211,7 +211,7 @@ class LoadingTests(Case):
 
     def test_records_of_unknown_kinds_are_skipped(self) -> None:
         world = World(led=False)
-        world.log.append(PARTITION, encode_batch([Record(0, WALL, b"\x00\x0bx", b"y")]))
+        world.log.append(PARTITION, encode_batch([Record(0, WALL, b"\x00\x63x", b"y")]))
         world.lead()
         self.commit(world, {EVENTS: 8})
         self.assertEqual(self.committed(world), {EVENTS: 8})

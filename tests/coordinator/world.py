@@ -17,13 +17,23 @@ from chronik.coordinator.settings import GroupSettings
 from chronik.errors import ErrorCode, KafkaError
 from chronik.features import default_level
 from chronik.group_config import Bounded, GroupTimes
-from chronik.interfaces import IClusterMetadata, ICommittedReader, ITransactionalWriter, ITransactions, MetadataDelta
+from chronik.interfaces import (
+    IClusterMetadata,
+    ICommittedReader,
+    IShareStates,
+    ITransactionalWriter,
+    ITransactions,
+    MetadataDelta,
+)
 from chronik.model import (
     OFFSETS_TOPIC,
+    Alert,
     Broker,
     Endpoint,
     PartitionId,
     PartitionState,
+    SharePartitionKey,
+    ShareState,
     Topic,
     TopicPartition,
     TransactionMarker,
@@ -206,6 +216,10 @@ class OneNode:
     def feature_level(self, name: str) -> int:
         return self.levels.get(name, default_level(name))
 
+    def alerts(self) -> list[Alert]:
+        """See `IClusterMetadata`."""
+        return []
+
     def subscribe(self, listener: Any) -> Any:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
@@ -230,6 +244,56 @@ class Agreeing:
         return self.waiting or succeed(dict.fromkeys(partitions, self.code))
 
 
+@implementer(IShareStates)
+class MemoryStates:
+    """What a share coordinator keeps, in a dictionary: (state epoch, start offset). `failing` says how it refuses.
+
+    While `holding`, operations wait for `release`.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[SharePartitionKey, tuple[int, int]] = {}
+        self.failing: dict[int, ErrorCode] = {}
+        self.holding = False
+        self.held: list[Deferred[None]] = []
+
+    async def _turn(self, key: SharePartitionKey) -> None:
+        if self.holding:
+            waiting: Deferred[None] = Deferred()
+            self.held.append(waiting)
+            await waiting
+        if key.partition in self.failing:
+            raise KafkaError(self.failing[key.partition])
+
+    def release_all(self) -> None:
+        self.holding = False
+        held, self.held = self.held, []
+        for waiting in held:
+            waiting.callback(None)
+
+    async def read(self, key: SharePartitionKey, leader_epoch: int) -> ShareState:
+        await self._turn(key)
+        return ShareState(*self.kept[key])
+
+    async def write(
+        self, key: SharePartitionKey, state_epoch: int, leader_epoch: int, start_offset: int, batches: Any
+    ) -> None:
+        await self._turn(key)
+        self.kept[key] = (state_epoch, start_offset)
+
+    async def initialise(self, key: SharePartitionKey, state_epoch: int, start_offset: int) -> None:
+        await self._turn(key)
+        self.kept[key] = (state_epoch, start_offset)
+
+    async def delete(self, key: SharePartitionKey) -> None:
+        await self._turn(key)
+        self.kept.pop(key, None)
+
+    async def start_of(self, key: SharePartitionKey) -> tuple[int, int]:
+        await self._turn(key)
+        return self.kept.get(key, (0, -1))[1], 0
+
+
 class World:
     """A coordinator on one partition of `__consumer_offsets`, with its log, its clock and its cluster."""
 
@@ -240,6 +304,7 @@ class World:
         self.metadata = OneNode(events=10, logs=10)
         self.created = 0
         self.transactions = Agreeing()
+        self.states = MemoryStates()
         ids = count(1)
         self.coordinator = Coordinator(
             self.settings,
@@ -251,6 +316,7 @@ class World:
             fresh_id=lambda: f"id{next(ids)}",
             ensure_offsets_topic=self._create,
             transactions=self.transactions,
+            share_states=self.states,
         )
         self.coordinator.start()
         if led:

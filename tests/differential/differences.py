@@ -62,10 +62,11 @@ _BRACKETS = str.maketrans("[]", "<>")  # brackets mean a set of characters to fn
 
 _LATER = "this API comes with a later release, and what is not served is not advertised"
 _UNSERVED = (
-    17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51,
-    64, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87, 90, 91, 92,
+    17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51, 64, 80, 81,
 )  # fmt: skip
-_FEATURES = "features that later releases bring (share groups, Kafka's own metadata versions) are not there yet"
+_PREVIEW = "share groups are advertised where they are served: not at level 0 of their feature"
+_SHARES = (76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92)
+_FEATURES = "features that later releases bring (Kafka's own metadata versions) are not there yet"
 _TEXT = "an error text tells what was wrong where Kafka gives none; clients go by the code"
 
 _OURS = "a topic has settings of Chronik's own too"
@@ -103,15 +104,21 @@ _DELETED = "the id of a deleted topic is unknown; Kafka's session still knows it
 _QUORUM = "a controller of one node listens for no others, so it has no addresses"
 _DOWNGRADE = "version 0 allows a downgrade by a field of its own, which Kafka 4 no longer reads"
 _STUCK = "an id whose request was refused is as it was before; Kafka leaves it stuck until its coordinator moves"
+_ONE_EPOCH = (
+    "a member that leaves begins one epoch, with a target; Kafka begins another for what the member leaves behind"
+)
+_NOBODY = "a request that names no member of a share group is invalid; Kafka fails, or opens a session for nobody"
+_ALTERED = "Kafka 4.1 drops the topics of AlterShareGroupOffsets and does nothing; here they get their start offsets"
 _LOGGERS = "a node's loggers have no configs here"
 _UNCONFIGURED = "a group that has no configs any more is not listed among those that have; Kafka goes on listing it"
 
 DIFFERENCES: tuple[Difference, ...] = (
     *(Difference(_LATER, path=f"*api_keys[{key}]", chronik="(absent)") for key in _UNSERVED),
+    *(Difference(_PREVIEW, path=f"*api_keys[{key}]", chronik="(absent)") for key in _SHARES),
     *(
         Difference(_FEATURES, "api_versions", path=f"answer.{kind}[{name}]", chronik="(absent)")
         for kind, names in (
-            ("supported_features", ("eligible.leader.replicas", "kraft", "metadata", "share")),
+            ("supported_features", ("eligible.leader.replicas", "kraft", "metadata")),
             ("finalized_features", ("eligible.leader.replicas", "metadata")),
         )
         for name in (f"{each}.version" for each in names)
@@ -171,4 +178,11 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(_SERVER_ERROR, "list_offsets_isolation", "isolation 2 *"),
     Difference(_SERVER_ERROR, "incremental_alter_configs", "operation 9 *", "*error_code"),
     Difference(_TEXT, "describe_topic_configs", path="*error_message", kafka=""),
+    Difference(_ONE_EPOCH, "share_group_life", "first gets all *", "*member_epoch", kafka=5, chronik=4),
+    Difference(_ONE_EPOCH, "share_group_life", "empty *", "*_epoch"),
+    Difference(_SERVER_ERROR, "share_sessions", "a topic that there is not *"),
+    Difference(_NOBODY, "share_sessions", "without a group *", "*error_code"),
+    Difference(_NOBODY, "share_sessions", "with an empty group *"),
+    Difference(_SERVER_ERROR, "share_acknowledge", "when nothing is left *"),
+    Difference(_ALTERED, "share_group_start_offsets"),
 )

@@ -144,7 +144,9 @@ class Masks:
 
 
 def _joined(items: list[Any]) -> list[Any]:
-    """Topics that come in several pieces, one after the other, are one topic."""
+    """Topics that come in several pieces, one after the other, are one topic; neighbours given out alike are one range."""
+    if all(isinstance(item, dict) and set(item) == {"first_offset", "last_offset", "delivery_count"} for item in items):
+        return _ranges(items)
     whole: dict[tuple[Any, Any], dict[str, Any]] = {}
     for item in items:
         if not isinstance(item, dict) or "partitions" not in item or "topic_id" not in item or "topic" not in item:
@@ -152,6 +154,20 @@ def _joined(items: list[Any]) -> list[Any]:
         known = whole.setdefault((item["topic"], item["topic_id"]), {**item, "partitions": []})
         known["partitions"] = sorted([*known["partitions"], *item["partitions"]], key=_order)
     return list(whole.values())
+
+
+def _ranges(items: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in sorted(items, key=lambda item: int(item["first_offset"])):
+        before = found[-1] if found else None
+        if before and (before["last_offset"] + 1, before["delivery_count"]) == (
+            item["first_offset"],
+            item["delivery_count"],
+        ):
+            before["last_offset"] = item["last_offset"]
+        else:
+            found.append({**item})
+    return found
 
 
 def _order(item: Any) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.errors import ErrorCode
 from chronik.listeners import slices
 from chronik.listeners.parts import PART
+from chronik.model import uuid_to_text
 from chronik.steps import Steps
 from chronik.testing import Chronik
 from chronik.wire.apis import ApiKey, message_classes
@@ -22,7 +23,13 @@ from chronik.wire.codec import Request
 from chronik.wire.frames import encode_request, response_body
 from chronik.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from chronik.wire.messages.find_coordinator import FindCoordinatorRequest
+from chronik.wire.messages.initialize_share_group_state import (
+    InitializeShareGroupStateRequest,
+    InitializeStateData,
+)
+from chronik.wire.messages.initialize_share_group_state import PartitionData as InitializePartitionData
 from chronik.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from chronik.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from chronik.wire.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -30,6 +37,15 @@ from chronik.wire.messages.offset_commit import (
 )
 from chronik.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics
 from chronik.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from chronik.wire.messages.share_acknowledge import (
+    AcknowledgementBatch,
+    AcknowledgePartition,
+    AcknowledgeTopic,
+    ShareAcknowledgeRequest,
+)
+from chronik.wire.messages.share_fetch import FetchPartition as FetchSharePartition
+from chronik.wire.messages.share_fetch import FetchTopic as FetchShareTopic
+from chronik.wire.messages.share_fetch import ShareFetchRequest
 from chronik.wire.records import Record, encode_batch
 from chronik.wire.schema import Field, Struct
 
@@ -60,6 +76,10 @@ IN_STEPS = {
     ApiKey.DESCRIBE_TRANSACTIONS: ("transactional_ids",),
     ApiKey.CONSUMER_GROUP_DESCRIBE: ("group_ids",),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: ("topics",),
+    ApiKey.SHARE_GROUP_DESCRIBE: ("group_ids",),
+    ApiKey.DESCRIBE_SHARE_GROUP_OFFSETS: ("groups", "groups.topics", "groups.topics.partitions"),
+    ApiKey.ALTER_SHARE_GROUP_OFFSETS: ("topics", "topics.partitions"),
+    ApiKey.DELETE_SHARE_GROUP_OFFSETS: ("topics",),
 }
 """The arrays of requests whose elements are each a step, or more."""
 IN_PARTS = {
@@ -70,8 +90,15 @@ IN_PARTS = {
     ApiKey.FIND_COORDINATOR: ("coordinator_keys",),
     ApiKey.LEAVE_GROUP: ("members",),
     ApiKey.DELETE_GROUPS: ("groups_names",),
+    ApiKey.INITIALIZE_SHARE_GROUP_STATE: ("topics", "topics.partitions"),
+    ApiKey.READ_SHARE_GROUP_STATE: ("topics", "topics.partitions"),
+    ApiKey.WRITE_SHARE_GROUP_STATE: ("topics", "topics.partitions"),
+    ApiKey.DELETE_SHARE_GROUP_STATE: ("topics", "topics.partitions"),
+    ApiKey.READ_SHARE_GROUP_STATE_SUMMARY: ("topics", "topics.partitions"),
 }
 """Those of requests that are served as several."""
+IN_SESSIONS = {ApiKey.SHARE_FETCH, ApiKey.SHARE_ACKNOWLEDGE}
+"""APIs of which only a member of a session can ask much."""
 OF_FEW = {
     ApiKey.JOIN_GROUP,  # a member's protocols
     ApiKey.LIST_GROUPS,  # states and types
@@ -82,6 +109,7 @@ OF_FEW = {
     ApiKey.CONSUMER_GROUP_HEARTBEAT,  # what one member subscribes to and owns
     ApiKey.LIST_PARTITION_REASSIGNMENTS,  # there is none
     ApiKey.UPDATE_FEATURES,
+    ApiKey.SHARE_GROUP_HEARTBEAT,  # what one member subscribes to
 }
 """APIs whose requests have arrays that are short by nature."""
 
@@ -139,7 +167,7 @@ def arrays(cls: type[Struct], version: int) -> Iterator[Field]:
 
 class ManyElementTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.node = Chronik().start()
+        self.node = Chronik(group_share_enable=True).start()
         self.addCleanup(self.node.stop)
         self.versions = {key: highest for key, _, highest in self.node._node.table.ranges()}
         self.steps = 0
@@ -157,15 +185,19 @@ class ManyElementTests(SynchronousTestCase):
     def ask(self, request: Request, version: int) -> Any:
         """The decoded answer."""
         with socket.create_connection(("127.0.0.1", self.node.port), 60) as connection:
-            connection.sendall(b"".join(encode_request(request, version, 7, "many")))
-            stream = connection.makefile("rb")
-            frame = stream.read(struct.unpack(">i", stream.read(4))[0])
+            return self.ask_on(connection, request, version)
+
+    def ask_on(self, connection: socket.socket, request: Request, version: int) -> Any:
+        """The same, on a connection."""
+        connection.sendall(b"".join(encode_request(request, version, 7, "many")))
+        stream = connection.makefile("rb")
+        frame = stream.read(struct.unpack(">i", stream.read(4))[0])
         response = message_classes(ApiKey(request.API_KEY))[1]
         return response.decode(frame, version, response_body(frame, response, version)[1])[0]
 
     def test_every_api_with_arrays_is_here(self) -> None:
         with_arrays = {key for key, version in self.versions.items() if any(arrays(message_classes(key)[0], version))}
-        self.assertEqual(with_arrays, {*IN_STEPS, *IN_PARTS, *OF_FEW})
+        self.assertEqual(with_arrays, {*IN_STEPS, *IN_PARTS, *IN_SESSIONS, *OF_FEW})
 
     def test_elements_are_steps(self) -> None:
         too_few = {}
@@ -179,6 +211,7 @@ class ManyElementTests(SynchronousTestCase):
 
     def test_parts_are_handled_one_by_one(self) -> None:
         """Their answers are those to the parts, put together."""
+        self.coordinate_shares()
         for key, paths in IN_PARTS.items():
             handler = self.node._node.table.handlers[key]
             handle, sizes = handler.handle, []
@@ -204,6 +237,73 @@ class ManyElementTests(SynchronousTestCase):
                     if not theirs:
                         break
                 self.assertEqual((len(ours), ours[:20]), (MANY if theirs else 0, theirs), path)
+
+    def coordinate_shares(self) -> None:
+        """Wait until the log of share groups' state is there, and loaded."""
+        topic = InitializeStateData(topic_id=b"x" * 16, partitions=[])
+        for partition in range(200):
+            topic.partitions.append(InitializePartitionData(partition=partition, state_epoch=1))
+        request = InitializeShareGroupStateRequest(group_id="g", topics=[topic])
+        codes = {ErrorCode.NOT_COORDINATOR}
+        while codes != {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}:
+            codes = {each.error_code for each in self.ask(request, 0).results[0].partitions}
+
+    def test_a_share_session_of_many_partitions(self) -> None:
+        self.coordinate_shares()
+        self.node.create_topic("t", MANY)
+        batch = encode_batch([Record(0, 1_700_000_000_000, None, b"x")])
+        data = [PartitionProduceData(index=index, records=batch) for index in range(MANY)]
+        self.ask(
+            ProduceRequest(acks=-1, timeout_ms=30_000, topic_data=[TopicProduceData(name="t", partition_data=data)]), 12
+        )
+        (topic,) = self.ask(MetadataRequest(topics=[MetadataRequestTopic(name="t")]), 12).topics
+        member = uuid_to_text(b"m" * 16)
+        state = InitializeStateData(topic_id=topic.topic_id)
+        state.partitions = [
+            InitializePartitionData(partition=index, state_epoch=1, start_offset=0) for index in range(MANY)
+        ]
+        self.ask(InitializeShareGroupStateRequest(group_id="g", topics=[state]), 0)
+        with socket.create_connection(("127.0.0.1", self.node.port), 60) as connection:
+            fetch = ShareFetchRequest(
+                group_id="g",
+                member_id=member,
+                max_wait_ms=30_000,
+                min_bytes=1,
+                max_bytes=1 << 24,
+                max_records=2 * MANY,
+                batch_size=100,
+                topics=[
+                    FetchShareTopic(
+                        topic_id=topic.topic_id,
+                        partitions=[FetchSharePartition(partition_index=index) for index in range(MANY)],
+                    )
+                ],
+            )
+            given: set[int] = set()
+            while len(given) < MANY:
+                self.steps = 0
+                answer = self.ask_on(connection, fetch, 1)
+                self.assertEqual(answer.error_code, ErrorCode.NONE)
+                if fetch.share_session_epoch == 0:
+                    self.assertGreaterEqual(self.steps, MANY)
+                for each in answer.responses[0].partitions:
+                    self.assertEqual(each.error_code, ErrorCode.NONE)
+                    given |= {each.partition_index} if each.acquired_records else set()
+                fetch.topics, fetch.share_session_epoch = [], fetch.share_session_epoch + 1
+            said = AcknowledgeTopic(topic_id=topic.topic_id)
+            for index in range(MANY):
+                batches = [AcknowledgementBatch(first_offset=0, last_offset=0, acknowledge_types=[1])]
+                said.partitions.append(AcknowledgePartition(partition_index=index, acknowledgement_batches=batches))
+            request = ShareAcknowledgeRequest(
+                group_id="g", member_id=member, share_session_epoch=fetch.share_session_epoch, topics=[said]
+            )
+            self.steps = 0
+            answer = self.ask_on(connection, request, 1)
+            self.assertGreaterEqual(self.steps, MANY)
+            self.assertEqual(
+                [(each.partition_index, each.error_code) for each in answer.responses[0].partitions],
+                [(index, 0) for index in range(MANY)],
+            )
 
     def test_what_many_partitions_are_asked_is_done_in_all(self) -> None:
         self.node.create_topic("t", MANY)

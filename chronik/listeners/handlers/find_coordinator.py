@@ -1,8 +1,7 @@
-"""FindCoordinator: which node coordinates a group or a transactional id.
+"""FindCoordinator: which node coordinates a group or a transactional id, or keeps a share partition.
 
-Share groups are not served: their keys are refused with INVALID_REQUEST, as Kafka refuses them when it has no share
-coordinator. Clients take that as final and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own
-timeout.
+While share groups are not served, the keys of share partitions are refused with INVALID_REQUEST. Clients take that as final
+and say so at once; COORDINATOR_NOT_AVAILABLE would have them ask until their own timeout.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from chronik.coordinator.runtime import Coordinator as GroupCoordinator
+from chronik.coordinator.share_coordinator import ShareCoordinator, key_of
 from chronik.coordinator.transactions import TransactionCoordinator
 from chronik.errors import ErrorCode, KafkaError
 from chronik.listeners.context import RequestContext
+from chronik.listeners.dispatch import Gate
 from chronik.listeners.parts import in_parts, joined_items
 from chronik.steps import Steps
 from chronik.wire.apis import ApiKey
@@ -22,18 +23,27 @@ from chronik.wire.messages.find_coordinator import Coordinator, FindCoordinatorR
 _BATCHED = 4
 _GROUP = 0
 _TRANSACTION = 1
+_SHARE = 2
+_SHARES_SINCE = 6
 _NO_NODE = -1
 
 
 class FindCoordinatorHandler:
-    """Serves FindCoordinator for groups and transactional ids."""
+    """Serves FindCoordinator for groups and transactional ids; for share partitions where they are served."""
 
     api_key = ApiKey.FIND_COORDINATOR
     min_version = 0
     max_version = 6
 
-    def __init__(self, groups: GroupCoordinator, transactions: TransactionCoordinator) -> None:
-        self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic}
+    def __init__(
+        self,
+        groups: GroupCoordinator,
+        transactions: TransactionCoordinator,
+        shares: ShareCoordinator,
+        share_gate: Gate,
+    ) -> None:
+        self._coordinators = {_GROUP: groups.topic, _TRANSACTION: transactions.topic, _SHARE: shares.topic}
+        self._share_gate = share_gate
 
     def handle(
         self, request: FindCoordinatorRequest, context: RequestContext
@@ -57,16 +67,21 @@ class FindCoordinatorHandler:
     async def _find_one(self, key: str, key_type: int, context: RequestContext) -> Coordinator:
         try:
             topic = self._coordinators.get(key_type)
-            if topic is None:
-                raise KafkaError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"key type {key_type} has no coordinator here: this node coordinates groups (key type 0) and "
-                    "transactional ids (key type 1)",
-                )
+            if topic is None or (key_type == _SHARE and not self._serves_shares(context.api_version)):
+                raise KafkaError(ErrorCode.INVALID_REQUEST, f"key type {key_type} has no coordinator here")
+            if key_type == _SHARE:
+                key_of(key)
             node = await topic.find(key, context.listener)
         except KafkaError as error:
             return _failed(key, error)
         return Coordinator(key=key, node_id=node.node_id, host=context.dialable(node.host), port=node.port)
+
+    def _serves_shares(self, version: int) -> bool:
+        try:
+            self._share_gate()
+        except KafkaError:
+            return False
+        return version >= _SHARES_SINCE
 
     in_turn = True
 

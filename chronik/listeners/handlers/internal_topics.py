@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronik.controller.commands import NewTopic
-from chronik.model import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC
 from chronik.node_config import NodeConfig
 
 
@@ -31,6 +31,19 @@ def new_topic(name: str, configs: NodeConfig) -> NewTopic:
                 ("min.insync.replicas", str(configs.number("transaction.state.log.min.isr"))),
                 ("segment.bytes", str(configs.number("transaction.state.log.segment.bytes"))),
                 ("unclean.leader.election.enable", "false"),
+            ),
+        )
+    if name == SHARE_STATE_TOPIC:  # what is not needed of it, its coordinator deletes
+        return NewTopic(
+            name,
+            configs.number("share.coordinator.state.topic.num.partitions"),
+            configs.number("share.coordinator.state.topic.replication.factor"),
+            configs=(
+                ("cleanup.policy", "delete"),
+                ("compression.type", "producer"),
+                ("min.insync.replicas", str(configs.number("share.coordinator.state.topic.min.isr"))),
+                ("retention.ms", "-1"),
+                ("segment.bytes", str(configs.number("share.coordinator.state.topic.segment.bytes"))),
             ),
         )
     return NewTopic(name)

@@ -17,7 +17,7 @@ Scenario = Callable[[Session], None]
 
 _modules = ("served", "topics", "produce", "idempotence", "fetch", "fetch_sessions", "offsets", "groups", "group_offsets",
             "consumer_groups", "transactions", "transaction_offsets", "transaction_views", "configs", "admin", "quotas",
-            "cluster", "features")  # fmt: skip
+            "cluster", "share_groups", "features")  # fmt: skip
 _found: dict[str, Scenario] = {}
 
 
@@ -85,6 +85,18 @@ VERSIONS = {
     ApiKey.CONSUMER_GROUP_HEARTBEAT: (0, 1),
     ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
+    ApiKey.SHARE_GROUP_HEARTBEAT: (1, 1),
+    ApiKey.SHARE_GROUP_DESCRIBE: (1, 1),
+    ApiKey.SHARE_FETCH: (1, 1),
+    ApiKey.SHARE_ACKNOWLEDGE: (1, 1),
+    ApiKey.INITIALIZE_SHARE_GROUP_STATE: (0, 0),
+    ApiKey.READ_SHARE_GROUP_STATE: (0, 0),
+    ApiKey.WRITE_SHARE_GROUP_STATE: (0, 0),
+    ApiKey.DELETE_SHARE_GROUP_STATE: (0, 0),
+    ApiKey.READ_SHARE_GROUP_STATE_SUMMARY: (0, 0),
+    ApiKey.DESCRIBE_SHARE_GROUP_OFFSETS: (0, 0),
+    ApiKey.ALTER_SHARE_GROUP_OFFSETS: (0, 0),
+    ApiKey.DELETE_SHARE_GROUP_OFFSETS: (0, 0),
 }
 """The APIs of this release with the versions that work: what the version sweeps go through."""
 

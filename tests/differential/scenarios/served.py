@@ -44,6 +44,8 @@ def unserved_versions(s: Session) -> None:
         (ApiKey.LIST_OFFSETS, 0),
         (ApiKey.CREATE_TOPICS, 1),
         (ApiKey.OFFSET_COMMIT, 1),
+        (ApiKey.SHARE_GROUP_HEARTBEAT, 0),
+        (ApiKey.SHARE_FETCH, 0),
     ):
         s.raw(f"{key.name} v{version}", frame(key, version, 2, bytes(40)))
     s.raw("API 1234", frame(1234, 0, 3))

@@ -27,7 +27,7 @@ class FeatureTests(SynchronousTestCase):
             version: [(each.name, each.min_version, each.max_version) for each in self.ask(version).supported_features]
             for version in range(5)
         }
-        listed = [("group.version", 0, 1), ("transaction.version", 0, 2)]
+        listed = [("group.version", 0, 1), ("share.version", 0, 1), ("transaction.version", 0, 2)]
         self.assertEqual(supported, {0: [], 1: [], 2: [], 3: [], 4: listed})
 
     def test_finalized_ones_come_with_version_3(self) -> None:

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from chronik.controller.commands import CreateTopics, NewTopic
 from chronik.errors import ErrorCode
+from chronik.group_config import GROUP_CONFIGS
 from chronik.interfaces import IRequestHandler
 from chronik.listeners.handlers.alter_configs import AlterConfigsHandler
 from chronik.listeners.handlers.describe_configs import DescribeConfigsHandler
@@ -126,7 +127,8 @@ class ConfigHandlersTests(SynchronousTestCase):
         self.assertEqual(self.alter((GROUP, "g", [(name, SET, "1")])), [ErrorCode.INVALID_CONFIG])
         for group, value, source in (("g", "50000", 8), ("other", "45000", 5)):
             found = {config.name: config for config in self.describe(GROUP, group).configs}
-            self.assertEqual(sorted(found), ["consumer.heartbeat.interval.ms", name])
+            self.assertEqual(sorted(found), sorted(GROUP_CONFIGS))
+            self.assertEqual(found["share.auto.offset.reset"].value, "latest")
             self.assertEqual((found[name].value, found[name].config_source), (value, source))
 
     def test_incremental_changes(self) -> None:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.errors import ErrorCode, KafkaError
+from chronik.features import SHARE_VERSION, require_level
 from chronik.listeners.context import Peer, RequestContext
 from chronik.listeners.handlers.delete_groups import DeleteGroupsHandler
 from chronik.listeners.handlers.describe_groups import DescribeGroupsHandler
@@ -20,6 +21,7 @@ from chronik.listeners.handlers.offset_commit import OffsetCommitHandler
 from chronik.listeners.handlers.offset_delete import OffsetDeleteHandler
 from chronik.listeners.handlers.offset_fetch import OffsetFetchHandler
 from chronik.listeners.handlers.sync_group import SyncGroupHandler
+from chronik.model import uuid_to_text
 from chronik.wire.apis import message_classes
 from chronik.wire.messages.delete_groups import DeleteGroupsRequest
 from chronik.wire.messages.describe_groups import DescribeGroupsRequest
@@ -38,6 +40,8 @@ from chronik.wire.messages.offset_fetch import (
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
 )
+from tests.coordinator.share_states import EVENTS as TOPIC_ID
+from tests.coordinator.share_states import ShareWorld
 from tests.coordinator.transactions import TransactionWorld
 from tests.coordinator.world import World, commit_request, join_request, sync_request
 from tests.listeners.handlers.serving import check_refusals, check_versions, slices, whole
@@ -62,10 +66,15 @@ HANDLERS = {
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World()
+        self.shares = ShareWorld()
+        self.share_level = 0
+
+    def share_gate(self) -> None:
+        require_level(SHARE_VERSION, self.share_level, 1)
 
     def handler(self, cls: Any) -> Any:
         if cls is FindCoordinatorHandler:
-            return cls(self.world.coordinator, TransactionWorld().coordinator)
+            return cls(self.world.coordinator, TransactionWorld().coordinator, self.shares.coordinator, self.share_gate)
         if cls is OffsetFetchHandler:
             return cls(self.world.coordinator, slices(self.world.clock))
         needs_metadata = cls in (OffsetCommitHandler, OffsetDeleteHandler)
@@ -137,14 +146,23 @@ class FindCoordinatorTests(Case):
                 self.assertEqual((found.key, other.key), ("g", "h"))
             self.assertEqual((found.error_code, found.node_id, found.host, found.port), (0, 1, "localhost", 9092))
 
-    def test_shares_are_refused_for_good(self) -> None:
+    def test_shares_are_refused_for_good_while_they_are_not_served(self) -> None:
         for version in range(1, 7):
             for key_type in (2, 9):
                 request = FindCoordinatorRequest(key_type=key_type, **self.keys(version))
                 answer = self.send(FindCoordinatorHandler, version, request)
                 one = answer if version < 4 else answer.coordinators[0]
                 self.assertEqual((one.error_code, one.node_id, one.port), (E.INVALID_REQUEST, -1, -1))
-                self.assertIn("groups", one.error_message)
+
+    def test_share_partitions_from_version_6_on(self) -> None:
+        self.share_level = 1
+        good = f"g:{uuid_to_text(TOPIC_ID)}:0"
+        for version in range(1, 7):
+            for key, code in ((good, 0), ("g", E.INVALID_REQUEST), (good + "x", E.INVALID_REQUEST)):
+                asked = {"key": key} if version < 4 else {"coordinator_keys": [key]}
+                answer = self.send(FindCoordinatorHandler, version, FindCoordinatorRequest(key_type=2, **asked))
+                one = answer if version < 4 else answer.coordinators[0]
+                self.assertEqual(one.error_code, code if version >= 6 else E.INVALID_REQUEST, (version, key))
 
     def keys(self, version: int) -> dict[str, Any]:
         return {"key": "t"} if version < 4 else {"coordinator_keys": ["t"]}

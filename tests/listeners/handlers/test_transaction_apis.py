@@ -33,6 +33,7 @@ from chronik.wire.messages.find_coordinator import FindCoordinatorRequest
 from chronik.wire.messages.init_producer_id import InitProducerIdRequest
 from chronik.wire.messages.list_transactions import ListTransactionsRequest
 from chronik.wire.messages.write_txn_markers import WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest
+from tests.coordinator.share_states import ShareWorld
 from tests.coordinator.transactions import EVENTS, TransactionWorld
 from tests.coordinator.world import World
 from tests.listeners.handlers.serving import Serving, check_refusals, check_versions, slices, whole
@@ -65,7 +66,9 @@ class Case(SynchronousTestCase):
             WriteTxnMarkersHandler: WriteTxnMarkersHandler(self.world.markers, some),
             DescribeTransactionsHandler: DescribeTransactionsHandler(transactions),
             ListTransactionsHandler: ListTransactionsHandler(transactions, some),
-            FindCoordinatorHandler: FindCoordinatorHandler(self.groups.coordinator, transactions),
+            FindCoordinatorHandler: FindCoordinatorHandler(
+                self.groups.coordinator, transactions, ShareWorld().coordinator, lambda: None
+            ),
         }
 
     def send(self, cls: Any, version: int, request: Any) -> Any:
