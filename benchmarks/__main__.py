@@ -6,11 +6,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import generators, latency, memory, native, report, requests, stages, throughput, transactions
+from benchmarks import generators, latency, memory, native, report, requests, stages, tails, throughput, transactions
 from benchmarks.results import DIRECTORY, Results
 from benchmarks.schedule import Schedule
 
-_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "memory", "native")
+_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "tails", "memory", "native")
 
 
 def main() -> int:
@@ -51,6 +51,8 @@ def main() -> int:
             stages.run(results, schedule)
         elif part == "transactions":
             transactions.run(results, schedule)
+        elif part == "tails":
+            tails.run(results, schedule)
         elif part == "memory":
             memory.run(results, schedule)
         else:

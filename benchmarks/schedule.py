@@ -30,12 +30,14 @@ class Schedule:
     topics: int = 1000
     staged_requests: int = 20_000
     native_messages: int = 60_000
+    tails: int = 5000
+    tailed_rate: int = 20_000
     _touched: set[Path] = field(default_factory=set)
 
     @classmethod
     def quick(cls) -> Schedule:
         """Seconds instead of minutes."""
-        return cls(1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000, 6000)
+        return cls(1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000, 6000, tails=100, tailed_rate=1000)
 
     def prepare(self, directory: Path) -> None:
         """Once a directory: touch the memory that its page cache will use."""

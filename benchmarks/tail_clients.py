@@ -3,7 +3,8 @@
     python -m benchmarks.tail_clients PORT CLIENTS QUERIES
 
 Client `n` tails topic `t` for the query that `query(n % QUERIES)` gives. Prints a line once all are connected; reads commands,
-a line each: `begin` to measure from now on, `stop`. At its end it prints a report as JSON.
+a line each: `window NANOSECONDS`, when another window begins (monotonic clock), and `stop`. At its end it prints a report as
+JSON: by window what was delivered, how late (histograms in microseconds), and what was told of as dropped.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import socket
 import sys
 import time
 from base64 import b64encode
+from typing import Any
 from urllib.parse import urlencode
 
 _SENT = re.compile(rb" sent=([0-9]+)")
 _AT_A_TIME = 64
+_STEP = 100_000
+"""Nanoseconds: latencies are rounded up to multiples of it."""
 _TEXT, _CLOSE, _PING = 0x1, 0x8, 0x9
 
 
@@ -76,24 +80,64 @@ class _Client:
         return found
 
 
+class _Window:
+    """What was due in one window: delivered and how late, and what was told of as dropped meanwhile."""
+
+    def __init__(self, began: int) -> None:
+        self.began = began
+        self.delivered = self.dropped = self.skipped = self.latest = 0
+        self.latencies: dict[int, int] = {}
+
+    def note(self, latency: int) -> None:
+        """A delivery that is so many nanoseconds late."""
+        self.delivered += 1
+        self.latest = max(self.latest, latency)
+        rounded = -(-latency // _STEP) * (_STEP // 1000)
+        self.latencies[rounded] = self.latencies.get(rounded, 0) + 1
+
+    def report(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "delivered": self.delivered,
+            "dropped": self.dropped,
+            "skipped": self.skipped,
+            "max_us": self.latest // 1000,
+            "histogram": sorted(self.latencies.items()),
+        }
+
+
 class _Books:
-    """What was delivered in the window, and how late."""
+    """What all clients have heard."""
 
     def __init__(self) -> None:
-        self.began = 0
-        self.latencies: list[int] = []
-        self.delivered = self.dropped = self.skipped = self.frames = 0
+        self.windows: list[_Window] = []
+        self.frames = self.strays = self.closed = 0
 
     def note(self, payload: bytes, now: int) -> None:
+        """A message came."""
         self.frames += 1
         if payload.startswith(b'{"type":"hits"'):
-            sent = [int(text) for text in _SENT.findall(payload)]
-            self.delivered += len(sent)
-            self.latencies += [now - each for each in sent if self.began and each >= self.began]
+            for text in _SENT.findall(payload):
+                due = int(text)
+                window = next((each for each in reversed(self.windows) if each.began <= due), None)
+                if window is None:
+                    self.strays += 1
+                else:
+                    window.note(now - due)
         elif payload.startswith(b'{"type":"dropped"'):
-            self.dropped += json.loads(payload)["count"]
+            self.windows[-1].dropped += json.loads(payload)["count"]
         elif payload.startswith(b'{"type":"skipped"'):
-            self.skipped += 1
+            self.windows[-1].skipped += 1
+
+    def report(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "windows": [window.report() for window in self.windows],
+            "frames": self.frames,
+            "strays": self.strays,
+            "closed": self.closed,
+            "cpu_seconds": round(time.process_time(), 2),
+        }
 
 
 def main() -> None:
@@ -103,7 +147,7 @@ def main() -> None:
     clients: dict[int, _Client] = {}
     books = _Books()
     begun = greeted = 0
-    closed = 0
+    commands = b""
     connecting: set[int] = set()
     epoll.register(0, select.EPOLLIN)
     while True:
@@ -116,12 +160,14 @@ def main() -> None:
             begun += 1
         for descriptor, event in epoll.poll(1.0):
             if descriptor == 0:
-                for command in os.read(0, 1000).decode().split() or ["stop"]:
-                    if command == "begin":
-                        books.began = time.monotonic_ns()
-                    elif command == "stop":
-                        _report(books, closed)
-                        return
+                data = os.read(0, 1000)
+                *lines, commands = (commands + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"window "):
+                        books.windows.append(_Window(int(line[7:])))
+                if not data or b"stop" in lines:
+                    print(json.dumps(books.report()), flush=True)
+                    return
                 continue
             client = clients[descriptor]
             if event & select.EPOLLOUT:
@@ -133,7 +179,7 @@ def main() -> None:
             except OSError:
                 data = b""
             if not data:
-                closed += 1
+                books.closed += 1
                 epoll.unregister(descriptor)
                 client.socket.close()
                 continue
@@ -152,28 +198,6 @@ def main() -> None:
                         books.note(payload, now)
                 elif opcode == _PING:
                     client.socket.send(bytes((0x8A, 0x80 | len(payload))) + bytes(4) + payload)
-
-
-def _report(books: _Books, closed: int) -> None:
-    latencies = sorted(books.latencies)
-
-    def quantile(share: float) -> float | None:
-        return latencies[min(int(share * len(latencies)), len(latencies) - 1)] / 1e6 if latencies else None
-
-    report = {
-        "event": "end",
-        "delivered": books.delivered,
-        "measured": len(latencies),
-        "dropped": books.dropped,
-        "skipped": books.skipped,
-        "frames": books.frames,
-        "closed": closed,
-        "p50_ms": quantile(0.5),
-        "p99_ms": quantile(0.99),
-        "max_ms": quantile(1.0),
-        "cpu_seconds": round(time.process_time(), 2),
-    }
-    print(json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """Live tails: thousands of clients, a thousand different queries, and a stream of messages of which some are waited for.
 
-    python -m benchmarks.tails [--seconds 60] [--clients 5000] [--queries 1000] [--rate 20000] [--deliveries 10000]
+One node with one search process, one topic of six partitions that is tailed. The messages are those of the corpus
+(`benchmarks.corpus`); as many of them as give so many deliveries a second have a word that one of the queries looks for, and
+say when they were due. The load is a librdkafka producer with acks=all, lz4 and 5 ms of linger; the clients are one process
+beside it (`benchmarks.tail_clients`). Latency is from a message's place in the schedule until the client has the frame. What
+the broker itself is like meanwhile, a probe says: `generators/librdkafka_load.c` at 500 messages a second, without linger,
+acks=all, to a topic of its own.
 
-One node in a process of its own with one search process, one topic of six partitions. The messages are those of the corpus
-(`benchmarks.corpus`); as many of them as give `deliveries` a second have a word that one of the queries looks for, and say when
-they were sent. The load is a librdkafka producer with acks=all, lz4 and 5 ms of linger. The clients are one process beside it
-(`benchmarks.tail_clients`). Latency is from before the producer has the message until the client has the frame. The broker's
-own latency and its reactor's lag are from its histograms, as is what it says of messages sent and dropped.
+All clients are connected once; then come windows, each followed by a pause in which all must arrive. A delivery belongs to
+the window in which its message was due.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -22,135 +23,208 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks import corpus
+from benchmarks import corpus, generators, machine
+from benchmarks.brokers import Running
 from benchmarks.compaction import scrape
+from benchmarks.generators import Window
+from benchmarks.results import Results
+from benchmarks.schedule import Schedule
 from benchmarks.tail_clients import token
 from tests.peers.chronik_node import ChronikNode
 
-_DESCRIPTORS = 20_000
-_WARM_SECONDS = 5.0
+PART = "tails"
+PARTITIONS = 6
+TOPIC, PROBE = "t", "probe"
+_PROBE_RATE = 500
+_ARRIVAL_SECONDS = 2.0
+_TICK_SECONDS = 0.002
+_ENDS_SECONDS = 30.0
 
 
-def load(bootstrap: str, options: argparse.Namespace, seconds: float) -> tuple[int, int]:
-    """Produce for so long; how many messages were acknowledged, and how many deliveries they are worth."""
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "compression.type": "lz4",
-            "linger.ms": 5,
-            "queue.buffering.max.messages": 2_000_000,
-        }
-    )
-    chance = random.Random(2)
-    values = [message.value for message in corpus.messages(20_000)]
-    clients_of = [len(range(number, options.clients, options.queries)) for number in range(options.queries)]
-    share = options.deliveries / options.rate / (options.clients / options.queries)
-    acknowledged = wanted = sent = 0
+@dataclass(frozen=True)
+class Scale:
+    """How many clients and queries; messages and deliveries a second."""
 
-    def delivered(error: object, _: object) -> None:
-        nonlocal acknowledged
-        acknowledged += error is None
+    clients: int = 5000
+    queries: int = 1000
+    rate: int = 20_000
+    deliveries: int = 10_000
 
-    began = time.monotonic()
-    for value in itertools.cycle(values):
-        passed = time.monotonic() - began
-        if passed >= seconds:
-            break
-        if sent >= options.rate * passed:
-            producer.poll(0.001)
-            continue
-        if chance.random() < share:
-            number = chance.randrange(options.queries)
-            wanted += clients_of[number]
-            value = b"watch=%s sent=%d " % (token(number).encode(), time.monotonic_ns())
-        producer.produce("t", value, on_delivery=delivered)
-        sent += 1
-        if not sent % 100:
-            producer.poll(0)
-    producer.flush(30)
-    return acknowledged, wanted
+    def clients_of(self, query: int) -> int:
+        """How many clients have that query."""
+        return len(range(query, self.clients, self.queries))
+
+    @property
+    def share(self) -> float:
+        """Of the messages, those that somebody waits for."""
+        return self.deliveries / self.rate / (self.clients / self.queries)
 
 
-def quantile(name: str, before: Mapping[str, float], after: Mapping[str, float], share: float) -> tuple[float, float]:
-    """The bucket (lower, upper bound in ms) of a histogram in which that share between two scrapes ends."""
-    buckets = sorted(
-        (float(key.split('"')[1]), after[key] - before.get(key, 0.0))
-        for key in after
-        if key.startswith(f"{name}_bucket")
-    )
-    lower = 0.0
-    for bound, count in buckets:
-        if count >= share * buckets[-1][1]:
-            return lower, bound * 1000
-        lower = bound * 1000
-    return lower, float("inf")
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One run, and its figures."""
+def run(results: Results, schedule: Schedule) -> None:
+    """Measure, if `results` lacks it."""
+    if results.has(PART, "live"):
+        return
+    scale = Scale(schedule.tails, max(schedule.tails // 5, 1), schedule.tailed_rate, schedule.tailed_rate // 2)
+    schedule.say(f"tails of {scale.clients:,} clients")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4 * scale.clients + 1000, hard), hard))
     directory = Path(tempfile.mkdtemp(prefix="chronik-tails-"))
-    node = ChronikNode(directory, {"tail_max_clients": str(options.clients + 10)})
-    clients: subprocess.Popen[str] | None = None
-    node.start()
     try:
-        admin = AdminClient({"bootstrap.servers": node.bootstrap})
-        admin.create_topics([NewTopic("t", 6, 1)])["t"].result(30)
-        line = [sys.executable, "-m", "benchmarks.tail_clients"]
-        line += [str(each) for each in (node.search_port, options.clients, options.queries)]
-        began = time.monotonic()
-        clients = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert clients.stdin is not None and clients.stdout is not None
-        if '"ready"' not in clients.stdout.readline():
-            raise SystemExit("the clients could not connect")
-        connected = time.monotonic() - began
-        memory = _resident(node.process.pid)
-        _, warm = load(node.bootstrap, options, _WARM_SECONDS)
-        before, before_cpu = scrape(node), cpu_seconds(node.process.pid)
-        clients.stdin.write("begin\n")
-        clients.stdin.flush()
-        began = time.monotonic()
-        acknowledged, wanted = load(node.bootstrap, options, options.seconds)
-        took = time.monotonic() - began
-        time.sleep(2)
-        after, after_cpu = scrape(node), cpu_seconds(node.process.pid)
-        clients.stdin.write("stop\n")
-        clients.stdin.flush()
-        report = json.loads(clients.stdout.readline())
+        with ChronikNode(directory, {"tail_max_clients": str(scale.clients + 10), "search_workers": "1"}) as node:
+            results.put(PART, "live", measure(node, scale, schedule))
     finally:
-        if clients is not None and clients.poll() is None:
-            clients.kill()
-        node.stop()
         shutil.rmtree(directory, ignore_errors=True)
-    counted = {name: after[f"chronik_tail_messages_{name}_total"] for name in ("sent", "dropped")}
+
+
+def measure(node: ChronikNode, scale: Scale, schedule: Schedule) -> dict[str, Any]:
+    """All windows, and what they were measured with."""
+    broker = Running(node)
+    broker.create(TOPIC, PARTITIONS)
+    broker.create(PROBE, PARTITIONS)
+    with _Clients(node.search_port, scale) as clients, ThreadPoolExecutor(1) as threads:
+        resident = machine.resident_kilobytes(node.process.pid)
+        load = Load(node.bootstrap, scale)
+        windows = []
+        for number in range(-1, schedule.pairs):  # the first one warms up
+            seconds = schedule.warmup if number < 0 else schedule.window
+            clients.begin_window()
+            before = _cpu_seconds(node.process.pid)
+            probe = threads.submit(_probe, broker, schedule, seconds)
+            asked = load.run(probe)
+            time.sleep(_ARRIVAL_SECONDS)
+            after = _cpu_seconds(node.process.pid)
+            window = {"asked": asked, **probe.result().saved()}
+            window["cpu"] = {name: after[name] - before[name] for name in before}
+            windows.append(window)
+            schedule.say(f"  {asked['wanted']:,} deliveries wanted in {asked['seconds']:.1f} s")
+        counted = scrape(node)
+        report = clients.end()
+    for window, heard in zip(windows, report.pop("windows"), strict=True):
+        window["heard"] = heard
     return {
-        "clients": options.clients,
-        "queries": options.queries,
-        "connected_seconds": round(connected, 1),
-        "node_megabytes": round(memory / 1e6),
-        "messages_per_second": round(acknowledged / took),
-        "deliveries_per_second": round(wanted / took),
-        "wanted": warm + wanted,
-        "delivered": report["delivered"],
-        "dropped": report["dropped"],
-        "node_says": counted,
-        "latency_ms": {name: report[f"{name}_ms"] for name in ("p50", "p99", "max")},
-        "produce_p99_ms": quantile("chronik_produce_latency_seconds", before, after, 0.99),
-        "reactor_lag_p99_ms": quantile("chronik_reactor_lag_seconds", before, after, 0.99),
-        "cpu_seconds": {name: round(after_cpu[name] - before_cpu[name], 2) for name in before_cpu},
-        "client_cpu_seconds": report["cpu_seconds"],
-        "closed": report["closed"],
+        "clients": scale.clients,
+        "queries": scale.queries,
+        "rate": scale.rate,
+        "deliveries": scale.deliveries,
+        "connected_seconds": clients.connected_seconds,
+        "resident_kilobytes": resident,
+        "node_counted": {name: counted[f"chronik_tail_messages_{name}_total"] for name in ("sent", "dropped")},
+        "clients_end": report,
+        "warmup": windows[0],
+        "windows": windows[1:],
     }
 
 
-def cpu_seconds(pid: int) -> dict[str, float]:
+def _probe(broker: Running, schedule: Schedule, seconds: float) -> Window:
+    (window,) = generators.run(
+        broker.pid, "librdkafka_load", "produce", "--bootstrap", broker.bootstrap, "--topic", PROBE,
+        "--partitions", PARTITIONS, "--size", 100, "--acks", "all", "--linger", 0, "--rate", _PROBE_RATE,
+        "--warmup", schedule.ramp, "--window", seconds, "--windows", 1,
+    )  # fmt: skip
+    return window
+
+
+class Load:
+    """The producer."""
+
+    def __init__(self, bootstrap: str, scale: Scale) -> None:
+        self._scale = scale
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 2_000_000,
+            }
+        )
+        self._chance = random.Random(2)
+        self._values: Iterator[bytes] = itertools.cycle([message.value for message in corpus.messages(20_000)])
+        self._failed = 0
+
+    def run(self, until: Future[Window]) -> dict[str, Any]:
+        """Produce until that is done: the messages, the deliveries that they are worth, and how long it took."""
+        sent = wanted = 0
+        began = time.monotonic_ns()
+        while not until.done():
+            due = int((time.monotonic_ns() - began) * self._scale.rate / 1e9)
+            for number in range(sent, min(due, sent + 1000)):
+                wanted += self._produce(began + int(number * 1e9 / self._scale.rate))
+            self._producer.poll(0 if due - sent > 1000 else _TICK_SECONDS)
+            sent = max(sent, min(due, sent + 1000))
+        took = (time.monotonic_ns() - began) / 1e9
+        left = self._producer.flush(_ENDS_SECONDS)
+        if left or self._failed:
+            raise SystemExit(f"{left + self._failed} message(s) were not acknowledged")
+        return {"messages": sent, "wanted": wanted, "seconds": took}
+
+    def _produce(self, due: int) -> int:
+        """One message, which is due at that time; how many clients wait for it."""
+        value, clients = next(self._values), 0
+        if self._chance.random() < self._scale.share:
+            number = self._chance.randrange(self._scale.queries)
+            clients = self._scale.clients_of(number)
+            value = b"watch=%s sent=%d " % (token(number).encode(), due)
+        self._producer.produce(TOPIC, value, on_delivery=self._delivered)
+        return clients
+
+    def _delivered(self, error: object, _: object) -> None:
+        self._failed += error is not None
+
+
+class _Clients:
+    """The process of the clients. Entered once all are connected."""
+
+    def __init__(self, port: int, scale: Scale) -> None:
+        self._line = [sys.executable, "-m", "benchmarks.tail_clients"]
+        self._line += [str(each) for each in (port, scale.clients, scale.queries)]
+        self.connected_seconds = 0.0
+
+    def __enter__(self) -> _Clients:
+        began = time.monotonic()
+        self._process = subprocess.Popen(self._line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self._hear().get("event") != "ready":
+            raise SystemExit("the clients could not connect")
+        self.connected_seconds = time.monotonic() - began
+        return self
+
+    def begin_window(self) -> None:
+        """What is due from now on belongs to another window."""
+        self._say(f"window {time.monotonic_ns()}")
+
+    def end(self) -> dict[str, Any]:
+        """What they have heard, by window."""
+        self._say("stop")
+        return self._hear()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def _say(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the process of the clients is gone")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+def _cpu_seconds(pid: int) -> dict[str, float]:
     """The CPU time of the node, and of its processes that search."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {"node": _cpu(pid), "search": sum(_cpu(int(child)) for child in children)}
@@ -159,26 +233,3 @@ def cpu_seconds(pid: int) -> dict[str, float]:
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tails")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--clients", type=int, default=5000)
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--rate", type=int, default=20_000)
-    parser.add_argument("--deliveries", type=int, default=10_000)
-    options = parser.parse_args(arguments)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS, hard), hard))
-    print(json.dumps(measure(options), indent=2))
-
-
-if __name__ == "__main__":
-    main()
