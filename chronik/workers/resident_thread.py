@@ -6,6 +6,7 @@ place. What it does in Python holds the interpreter, and so the reactor: it is f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from threading import Thread
@@ -117,12 +118,14 @@ class ResidentThread(Service):
 
     def _run(self) -> None:
         residence = self._furnish(lambda message: self._reactor.callFromThread(self._received, message))
+        messages: deque[ToWorker] = deque()
         while True:
-            for message in waiting(self._inbox, residence.patience):
+            for message in waiting(self._inbox, 0.0 if messages else residence.patience):
                 if message is None:
                     self._reactor.callFromThread(self._has_ended)
                     return
-                residence.take(message)
+                messages.append(message)
+            residence.take_some(messages)
             residence.turn()
 
     def _has_ended(self) -> None:

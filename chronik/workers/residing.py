@@ -2,15 +2,18 @@
 
 A job is a generator: each `yield` lets the others go on, and may tell something on its way. Jobs take turns, one step each;
 between two rounds one step of the process's own work is done (`background`), so neither can starve the other. A step should
-take a few milliseconds. Messages are taken between steps, in their order, so a job knows all that was told before it. A job
-that yields `REST` has nothing to do before a message comes: where that goes for all, the process sleeps.
+take a few milliseconds. Messages are taken between steps, in their order, so a job knows all that was told before it; many are
+taken some at a time. A job that yields `REST` has nothing to do before a message comes: where that goes for all, the process
+sleeps.
 
-As long as it has jobs the process gives a sign of life about once a second; only a step that hangs is silent.
+As long as it has jobs, or messages to take, the process gives a sign of life about once a second; only a step that hangs is
+silent.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -39,6 +42,8 @@ from chronik.workers.pipes import open_inbox, send
 Message = TypeVar("Message")
 Steps = Generator[msgspec.Struct | None, None, msgspec.Struct]
 _ALIVE_SECONDS = 1.0
+_TAKING_SECONDS = 0.02
+"""For how long messages are taken before the jobs go on."""
 
 
 class Rest(msgspec.Struct, frozen=True):
@@ -79,6 +84,17 @@ class Residence:
         if not self._idle:
             return 0.0
         return _ALIVE_SECONDS if self._under_way else None
+
+    def take_some(self, messages: deque[ToWorker]) -> None:
+        """Take the first of these messages, for a few milliseconds. Raises FrameError as `take` does."""
+        ends = self._clock() + _TAKING_SECONDS
+        while messages:
+            self.take(messages.popleft())
+            now = self._clock()
+            if now - self._said >= _ALIVE_SECONDS:
+                self._say(Alive())
+            if now >= ends:
+                break
 
     def take(self, message: ToWorker) -> None:
         """A message of the node. Raises FrameError for news that cannot be understood."""
@@ -132,13 +148,15 @@ def reside(furnish: Callable[[Callable[[FromWorker], object]], Residence]) -> No
     """Do what the node asks and hear what it tells, in the residence that `furnish(send)` makes. Never returns."""
     inbox = open_inbox()
     residence = furnish(send)
+    messages: deque[ToWorker] = deque()
     while True:
-        for message in waiting(inbox, residence.patience):
+        for message in waiting(inbox, 0.0 if messages else residence.patience):
             if isinstance(message, Configure):
                 os.nice(message.nice)
                 send(Ready())
             else:
-                residence.take(message)
+                messages.append(message)
+        residence.take_some(messages)
         residence.turn()
 
 

@@ -17,6 +17,8 @@ background = steps = 0
 
 
 def hear(news):
+    if news.what == "slow":
+        time.sleep(0.1)
     told.append(news.number)
 
 

@@ -108,6 +108,25 @@ class ResidentTests(TestCase):
         await deferLater(reactor, 0.3)
         self.assertFalse(lives(pid))
 
+    async def test_much_news_is_no_silence_and_holds_no_job_up(self):
+        """To hear all of it takes several times as long as the shortest silence that is allowed."""
+        counted = []
+        begun: Deferred = Deferred()
+        count = self.ask(
+            0, "count", 1e9, progress=lambda told: (counted.append(told), begun.called or begun.callback(told))
+        )
+        await begun
+        for _ in range(50):
+            self.residents.tell(0, NEWS, Ask("slow", 10))
+        seen = len(counted)
+        told = self.ask(0, "told", silence=2.5)
+        await deferLater(reactor, 3)
+        self.assertFalse(told.called)
+        self.assertGreater(len(counted), seen + 10)
+        self.assertEqual((await told).number, 501)
+        count.cancel()
+        await self.assertFailure(count, CancelledError)
+
     async def test_a_new_process_takes_the_place_and_is_told_everything_again(self):
         self.tell(0, 10)
         pid = (await self.ask(0, "told")).pid
