@@ -176,7 +176,9 @@ class Tailing:
         """Look at some more records; what there is to tell, if it is time to."""
         now = self._clock()
         self._slice_ends = now + _SLICE_SECONDS
-        more = self._may_go(now) and self._go(now)
+        if not self._sieve.is_compiled:
+            self._sieve.compile_some()
+        more = not self._sieve.is_compiled or (self._may_go(now) and self._go(now))
         self.idle = not more
         return self._told(more)
 

@@ -99,6 +99,30 @@ class SieveTests(SynchronousTestCase):
             sieve.discard(number)
         self.assertEqual((len(sieve), sieve._users, sieve._anchored, sieve._otherwise), (0, {}, {}, 0))
 
+    def test_so_many_patterns_that_they_are_compiled_in_parts(self):
+        sieve = Sieve()
+        for number in range(300):
+            sieve.add(number, [[b"word%dx%dx" % (number, each) for each in range(30)]])
+            if number % 7 == 0:
+                found = self.of(sieve, b"word%dx3x word%dx4x" % (number, number // 2))
+                self.assertEqual(set(found), {number, number // 2})
+        for number in range(100):
+            sieve.discard(number)
+        steps = 0
+        sieve.add(0, [[b"%dwordx" % each for each in range(10_000)]])
+        while not sieve.is_compiled:
+            sieve.compile_some()
+            steps += 1
+        self.assertGreaterEqual(steps, 3)
+        known = [pattern for database in sieve._databases for pattern in database.known]
+        self.assertEqual(len(known), len(set(known)))
+        self.assertLessEqual(set(sieve._users), set(known))
+        self.assertLessEqual(max(len(database.known) for database in sieve._databases), 4096)
+        self.assertLess(len(known), 2 * len(sieve._users))
+        for number in range(300):
+            found = self.of(sieve, b"word%dx29x %dwordx" % (number, number))
+            self.assertEqual(set(found), {0} if number < 100 else {0, number})
+
     def test_a_word_that_many_queries_have_tells_little(self):
         """Each is looked for by what it has alone; all that it wants has to be there."""
         sieve = self.sieve(*(f'"connection u{number}x"' for number in range(100)), "connection")
