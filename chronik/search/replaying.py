@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import lru_cache
+from typing import NamedTuple
 
 from chronik.errors import CorruptLogError, KafkaError
 from chronik.model import PartitionId
@@ -20,7 +21,7 @@ from chronik.search.compiled import CompiledQuery
 from chronik.search.engine import Engine
 from chronik.search.hit_json import hit_json
 from chronik.search.literals import literals
-from chronik.search.match import Matcher
+from chronik.search.mapping import Mapping
 from chronik.search.messages import SearchedPart
 from chronik.search.partition_index import DecodedBatch, PartitionIndex
 from chronik.search.patterns import Patterns, TooManyPlaces
@@ -39,6 +40,13 @@ class _Full(Exception):
     """As many hits as were asked for, or as much time as was given."""
 
 
+class _Wanted(NamedTuple):
+    """What hits have, by what is known of the query over fields of one mapping."""
+
+    need: Requirement | None
+    patterns: Patterns | None
+
+
 class _Reading:
     """One request on its way."""
 
@@ -46,10 +54,21 @@ class _Reading:
         self.engine = engine
         self.request = request
         self.clock = clock
+        self.compiled = CompiledQuery(request.query, request.now_ms)
+        self._wanted: tuple[Mapping, _Wanted] | None = None
         self.ends = clock() + request.seconds
         self.slice_ends = clock() + _SLICE_SECONDS
         self.hits: list[ReplayedHit] = []
         self.size = 0
+
+    def wanted(self, mapping: Mapping) -> _Wanted:
+        """What hits have in topics with that mapping: most have the same as the one before."""
+        if self._wanted is None or self._wanted[0] != mapping:
+            query = self.request.query
+            patterns = literals(query, mapping)
+            known = _Wanted(requirement(query, mapping), None if patterns is None else _compiled(patterns))
+            self._wanted = mapping, known
+        return self._wanted[1]
 
     def pause(self) -> bool:
         """Whether it is time to let others go on."""
@@ -76,11 +95,7 @@ def replay(engine: Engine, request: Replay, clock: Callable[[], float]) -> Steps
     """Go through the parts, in steps. Raises QueryError for a query that doesn't fit the fields."""
     within = bounds(request.query, request.now_ms)
     reading = _Reading(engine, request, clock)
-    compiled = CompiledQuery(request.query, request.now_ms)
-    parts = [
-        _Part(number, part, compiled.matcher(part.topic, part.topic_id, part.partition, part.mapping), reading)
-        for number, part in enumerate(request.parts)
-    ]
+    parts = [_Part(number, part, reading) for number, part in enumerate(request.parts)]
     unknown: list[int] = []
     failures: list[tuple[int, str]] = []
     with suppress(_Full):
@@ -88,6 +103,8 @@ def replay(engine: Engine, request: Replay, clock: Callable[[], float]) -> Steps
             if not within.partitions.first <= part.asked.partition <= within.partitions.last:
                 part.at = part.asked.upper
                 continue
+            if reading.pause():
+                yield
             index = engine.index_of(PartitionId(part.asked.topic_id, part.asked.partition))
             if index is None:
                 unknown.append(part.number)
@@ -96,6 +113,8 @@ def replay(engine: Engine, request: Replay, clock: Callable[[], float]) -> Steps
                 yield from part.go(index)
             except (KafkaError, OSError) as error:
                 failures.append((part.number, str(error)))
+            if part.at > part.asked.start:  # else nothing would ever be reached where the time is short
+                reading.check_time()
     return Replayed(
         hits=tuple(reading.hits),
         reached=tuple(part.at for part in parts),
@@ -107,20 +126,18 @@ def replay(engine: Engine, request: Replay, clock: Callable[[], float]) -> Steps
 class _Part:
     """One partition of a request; `at` is how far it is looked through."""
 
-    def __init__(self, number: int, asked: SearchedPart, matcher: Matcher, reading: _Reading) -> None:
+    def __init__(self, number: int, asked: SearchedPart, reading: _Reading) -> None:
         self.number = number
         self.asked = asked
         self.at = asked.start
-        self._matcher = matcher
         self._reading = reading
         self._reader = BatchReader()
-        query = reading.request.query
-        self._need: Requirement | None = requirement(query, asked.mapping)
-        patterns = literals(query, asked.mapping)
-        self._patterns = None if patterns is None else _compiled(patterns)
 
     def go(self, index: PartitionIndex) -> Generator[None, None, None]:
-        """Go through it. Raises _Full, KafkaError, OSError."""
+        """Go through it. Raises _Full, KafkaError, OSError, and QueryError for a query that doesn't fit the fields."""
+        asked = self.asked
+        self._matcher = self._reading.compiled.matcher(asked.topic, asked.topic_id, asked.partition, asked.mapping)
+        self._need, self._patterns = self._reading.wanted(asked.mapping)
         self.at = max(self.at, index.files.bounds.start)
         upper = min(self.asked.upper, index.files.bounds.stable)
         while self.at < upper:
