@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from chronik.model import PartitionId
+from chronik.search.fitting import Fitting
 from chronik.search.mapping import Mapping
 from chronik.search.names import Names
 from chronik.search.parcels import Missing, Parcel, ParcelHit, Place
@@ -92,15 +93,17 @@ class Group:
         number: int,
         key: Key,
         names: Names,
+        fitting: Fitting,
         behind: Callable[[Subscriber], object],
         failed: Callable[[Subscriber], object],
     ) -> None:
         self.number = number
         self.key = key
         self.names = names
+        self.fitting = fitting
         self.covers: dict[int, Cover] = {}
         self.members: dict[Subscriber, None] = {}
-        self.wide = self.choked = False
+        self.choked = False
         self.told: bytes = b""
         """The positions that were told last."""
         self._behind = behind

@@ -6,6 +6,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from chronik.model import PartitionId
 from chronik.search.parcels import Place
@@ -53,6 +54,15 @@ class TailParts:
     def of_topic(self, topic: str) -> Iterator[Part]:
         """The partitions of a topic."""
         return (self._parts[number] for number in self._topics.get(topic, ()))
+
+    @property
+    def newest(self) -> int:
+        """The number of the one that came last."""
+        return self._next
+
+    def newer(self, number: int) -> list[Part]:
+        """Those that came after the one of that number."""
+        return list(takewhile(lambda part: part.number > number, reversed(self._parts.values())))
 
     def get(self, number: int) -> Part | None:
         """The partition of that number."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as AnyMapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.application.service import Service
@@ -25,16 +24,17 @@ from zope.interface import implementer
 from chronik.errors import ChronikError
 from chronik.interfaces import IPartitionHost
 from chronik.model import PartitionId, TopicPartition
+from chronik.search.beginnings import Beginnings
 from chronik.search.bounds import bounds as bounds_of
 from chronik.search.catching_up import CatchingUp
+from chronik.search.fitting import Fit, Fitting, check_cost
 from chronik.search.following import Following
 from chronik.search.handing_out import SLICE_SECONDS, HandingOut
-from chronik.search.literals import literals
-from chronik.search.mapping import NO_MAPPING, Mapping
-from chronik.search.match import Scope, check_query
+from chronik.search.mapping import Mapping
+from chronik.search.names import Names
 from chronik.search.parcels import Note, Place, by_name, hello, positions_note
-from chronik.search.query import Query, QueryError
-from chronik.search.starts import LATEST, Begun, Start, start_offset
+from chronik.search.query import QueryError
+from chronik.search.starts import LATEST, Begun
 from chronik.search.subscriber import Budget, Sink, Subscriber
 from chronik.search.tail_group import Cover, Group, Key, Part
 from chronik.search.tail_messages import Taken
@@ -60,11 +60,12 @@ class TailRefused(ChronikError):
 
 
 class Limits(NamedTuple):
-    """Of one node: clients, different queries, and those among them of which no patterns are known."""
+    """Of one node: clients, different queries, those among them of which no patterns are known, and patterns of the others."""
 
     clients: int
     queries: int
     wide_queries: int = 100
+    patterns: int = 32_000
 
 
 @implementer(IPartitionHost)
@@ -93,8 +94,8 @@ class Tails(Service):
         self._clock = clock
         self._limits = limits
         self._mapping_of = mapping_of
-        self._offset_at = offset_at
         self._source_of = source_of
+        self._beginnings = Beginnings(following, mapping_of, offset_at, clock)
         self._budget = Budget(QUEUED_BYTES)
         self._parts = TailParts()
         self._groups: dict[Key, Group] = {}
@@ -139,26 +140,31 @@ class Tails(Service):
 
     async def subscribe(self, wish: Wish, sink: Sink) -> Subscriber:
         """Tail for `sink` from now on. Raises TailRefused, and QueryError for a query that does not fit the fields."""
-        names = wish.names.exact
-        if len(self._group_of) >= self._limits.clients:
-            raise TailRefused(503, f"the node has {self._limits.clients} tails, and takes no more")
-        topics = [topic for topic in self._parts.topics if wish.names.has(topic)]
-        missing = next((name for name in names if name not in topics and wish.names.has(name)), None)
+        newest = self._parts.newest
+        topics = await self._beginnings.topics(wish.names, self._parts.topics)
+        there = frozenset(topics)
+        missing = next((name for name in wish.names.exact if name not in there and wish.names.has(name)), None)
         if missing is not None:
             raise self._is_no_topic(missing)
-        for topic in topics or [""]:
-            check_query(wish.query, Scope(topic, 0, wish.now_ms, self._mapping_of(topic)))
         parts = [part for topic in topics for part in self._parts.of_topic(topic)]
         if len(parts) > _MAX_PARTITIONS:
             raise TailRefused(400, f"these topics have {len(parts)} partitions; a tail has {_MAX_PARTITIONS} at most")
         key = Key(wish.query, str(wish.names), wish.now_ms)
-        if key not in self._groups:
-            self._check_limits(wish.query)
-        bounds = await self._bounds(parts)
-        begun = await self._begun(wish.start, parts, bounds)
+        known = self._groups.get(key)
+        fitting = Fitting(wish.query, wish.now_ms) if known is None else known.fitting
+        self._check_limits(key, fitting)
+        fits = await self._beginnings.fits(fitting, topics or [""])
+        check_cost(wish.query, sum(bool(fit.mapping.fields) for fit in fits.values()), len(parts))
+        bounds = await self._beginnings.bounds(parts)
+        begun = await self._beginnings.begun(wish.start, parts, bounds)
         await self._even()
+        self._check_limits(key, fitting)
         # From here on to its end nothing else happens: whoever is live gets all that its group gets.
-        group = self._groups.get(key) or self._new_group(key, wish, bounds)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._new_group(key, wish.names, fitting, fits, bounds)
+            self._coming.extend((group, part) for part in self._parts.newer(newest))
+            self._let_come_soon()
         return self._join(group, wish, sink, begun)
 
     def _is_no_topic(self, name: str) -> TailRefused:
@@ -210,58 +216,33 @@ class Tails(Service):
     def _behind(self, subscriber: Subscriber) -> None:
         self._catching_up.begin(subscriber, self._group_of[subscriber])
 
-    async def _bounds(self, parts: list[Part]) -> dict[int, tuple[int, int]]:
-        """Log start and stable offset of each, some in a turn of the reactor."""
-        found: dict[int, tuple[int, int]] = {}
-        for at in range(0, len(parts), _AT_ONCE):
-            if at:
-                await deferLater(self._clock, 0)
-            some = parts[at : at + _AT_ONCE]
-            known = self._following.bounds([part.id for part in some])
-            found.update((part.number, known[part.id]) for part in some if part.id in known)
-        return found
-
-    async def _begun(self, start: Start, parts: list[Part], bounds: dict[int, tuple[int, int]]) -> dict[int, Begun]:
-        """Where a tail begins in each; nothing for one that begins with its group. Raises KafkaError."""
-        begun: dict[int, Begun] = {}
-        if start.kind == LATEST:
-            return begun
-        ends = self._clock.seconds() + SLICE_SECONDS
-        for part in parts:
-            if part.number in bounds:
-                first, stable = bounds[part.number]
-                at_time = partial(self._offset_at, part.id)
-                begun[part.number] = start_offset(start, part.name, first, max(stable, first), at_time)
-            if self._clock.seconds() >= ends:
-                await deferLater(self._clock, 0)
-                ends = self._clock.seconds() + SLICE_SECONDS
-        return begun
-
-    def _check_limits(self, query: Query) -> None:
-        limits = self._limits
-        if len(self._groups) >= limits.queries:
+    def _check_limits(self, key: Key, fitting: Fitting) -> None:
+        limits, groups = self._limits, self._groups
+        if len(self._group_of) >= limits.clients:
+            raise TailRefused(503, f"the node has {limits.clients} tails, and takes no more")
+        if key in groups:
+            return
+        if len(groups) >= limits.queries:
             raise TailRefused(503, f"the node looks for {limits.queries} different tails, and takes no more")
-        if literals(query, NO_MAPPING) is None:
-            wide = sum(group.wide for group in self._groups.values())
-            if wide >= limits.wide_queries:
-                raise TailRefused(
-                    503, f"the node has {wide} tails that must look at every record; name a word that hits have"
-                )
+        if fitting.wide and sum(group.fitting.wide for group in groups.values()) >= limits.wide_queries:
+            raise TailRefused(
+                503,
+                f"the node has {limits.wide_queries} tails that must look at every record; name a word that hits have",
+            )
+        if sum(group.fitting.patterns for group in groups.values()) + fitting.patterns > limits.patterns:
+            raise TailRefused(503, f"the tails of the node look for {limits.patterns} words, and no more can be had")
 
     # -- groups -------------------------------------------------------------------------------------------------------
 
-    def _new_group(self, key: Key, wish: Wish, bounds: dict[int, tuple[int, int]]) -> Group:
+    def _new_group(
+        self, key: Key, names: Names, fitting: Fitting, fits: dict[str, Fit], bounds: dict[int, tuple[int, int]]
+    ) -> Group:
         self._next_group += 1
-        group = Group(self._next_group, key, wish.names, self._behind, self._failed)
+        group = Group(self._next_group, key, names, fitting, self._behind, self._failed)
         self._groups[key] = self._by_number[group.number] = group
         floors = {number: stable for number, (_, stable) in bounds.items()}
-        for topic in self._parts.topics:
-            if wish.names.has(topic):
-                try:
-                    self._cover(group, topic, self._parts.of_topic(topic), floors)
-                except QueryError:
-                    self._end_group(group)
-                    raise
+        for topic, fit in fits.items():
+            self._cover(group, fit, self._parts.of_topic(topic), floors)
         for place in group.processes:
             self._processes.watch(group, place)
         return group
@@ -275,21 +256,17 @@ class Tails(Service):
         for place in places:
             self._processes.watch(group, place)
 
-    def _cover(self, group: Group, topic: str, parts: Iterable[Part], floors: AnyMapping[int, int]) -> None:
-        """Let a group have partitions of a topic, each from its floor on, or else its beginning. Raises QueryError.
+    def _cover(self, group: Group, fit: Fit, parts: Iterable[Part], floors: AnyMapping[int, int]) -> None:
+        """Let a group have partitions of a topic, each from its floor on, or else its beginning.
 
         It has none in which no record can be a hit.
         """
-        query, mapping = group.key.query, self._mapping_of(topic)
-        check_query(query, Scope(topic, 0, group.key.now_ms, mapping))
-        within = bounds_of(query, group.key.now_ms).partitions
-        wide = literals(query, mapping) is None
-        group.wide = group.wide or wide
+        within = bounds_of(group.key.query, group.key.now_ms).partitions
         for part in parts:
             if within.first <= part.name.partition <= within.last:
-                lane = self._parts.lane(part.number, wide)
+                lane = self._parts.lane(part.number, fit.wide)
                 lane.groups.add(group)
-                group.covers[part.number] = Cover(part, lane, wide, mapping, floors.get(part.number, 0))
+                group.covers[part.number] = Cover(part, lane, fit.wide, fit.mapping, floors.get(part.number, 0))
 
     def _failed(self, subscriber: Subscriber) -> None:
         """Something is wrong with one client, which is no reason to let the others wait."""
@@ -370,11 +347,12 @@ class Tails(Service):
         if part.number in group.covers or not group.names.has(topic):
             return
         try:
-            self._cover(group, topic, [part], {})
+            fit = group.fitting.found(topic, self._mapping_of(topic))
         except QueryError as error:
             for member in group.members:
                 member.skipped([], f"the query does not fit the fields of {topic}, which is left out: {error}")
             return
+        self._cover(group, fit, [part], {})
         if part.number in group.covers:
             self._processes.watch_soon(group, part.process)
             for member in group.members:

@@ -41,6 +41,20 @@ JOBS = {Tail: TAIL, Replay: REPLAY}
 LIMITS = Limits(1000, 1000, 100)
 
 
+class Ticking(Clock):
+    """Whoever looks at it takes a millisecond for that: slices of time end. Counts what waits for its turn."""
+
+    turns = 0
+
+    def callLater(self, *call, **more):
+        self.turns += 1
+        return super().callLater(*call, **more)
+
+    def seconds(self):
+        self.rightNow += 0.001
+        return self.rightNow
+
+
 class Process:
     """What a process that searches has, as far as tails go."""
 
@@ -280,8 +294,8 @@ class Client:
 
 
 class World:
-    def __init__(self, places=2, limits=LIMITS):
-        self.clock = Clock()
+    def __init__(self, places=2, limits=LIMITS, clock=None):
+        self.clock = Clock() if clock is None else clock
         self.disk = MemoryDisk()
         self.logs = Logs(self.disk)
         self.jobs = 0

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.model import PartitionId
 from chronik.search.document import Document
+from chronik.search.fitting import Fitting
 from chronik.search.hit_json import MAX_HIT_BYTES, hit_json
 from chronik.search.mapping import NO_MAPPING
 from chronik.search.names import Names
@@ -98,7 +99,7 @@ class HitTests(SynchronousTestCase):
 
 class GroupTests(SynchronousTestCase):
     def make(self, lane, floor, since):
-        group = Group(1, Key(ALL, "t", 0), Names("t"), lambda member: None, lambda member: None)
+        group = Group(1, Key(ALL, "t", 0), Names("t"), Fitting(ALL, 0), lambda member: None, lambda member: None)
         part = Part(7, Place("t", 0), PartitionId(bytes(16), 0), 0)
         cover = group.covers[7] = Cover(part, lane, False, NO_MAPPING, floor)
         cover.since = since

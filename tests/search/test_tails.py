@@ -13,7 +13,7 @@ from chronik.search.query import QueryError
 from chronik.search.tails import Limits, TailRefused
 from chronik.wire.records import Codec
 from tests.log.batches import end
-from tests.search.tail_world import Client, World
+from tests.search.tail_world import Client, Ticking, World
 from tests.search.test_tailing import QUERIES, values
 
 
@@ -167,6 +167,30 @@ class TailsTests(SynchronousTestCase):
         world.add("new", 0)
         self.assertEqual(wild.hits[("t", 0)], [0])
         self.assertEqual(len(world.places[0].process.tailing._lanes) + len(world.places[1].process.tailing._lanes), 2)
+
+    def test_a_topic_that_comes_while_a_tail_begins(self):
+        world = World(2, clock=Ticking())
+        self.addCleanup(world.stop)
+        for number in range(20):
+            world.add(f"t{number}", 0)
+        world.append("t3", 0, [b"old error"])
+        client = Client(world, "t*", "error")
+        self.assertIsNone(client.subscriber)  # it begins in slices
+        world.add("t-new", 0)
+        world.append("t-new", 0, [b"error 1", b"no"])
+        world.settle(2)
+        world.append("t-new", 0, [b"error 2"])
+        world.append("t3", 0, [b"error 3"])
+        world.settle(2)
+        self.assertEqual(client.hits, {("t-new", 0): [0, 2], ("t3", 0): [1]})
+
+    def test_so_many_words_and_no_more(self):
+        world = self.make(0, limits=Limits(10, 10, 10, 3))
+        self.assertIsNone(Client(world, "t", "one OR two").failure)
+        self.assertIsNone(Client(world, "t", "one OR two").failure)
+        refused = Client(world, "t", "three AND four").failure
+        self.assertEqual((refused.status, "words" in str(refused)), (503, True))
+        self.assertIsNone(Client(world, "t", "three").failure)
 
     def test_a_slow_client_is_told_how_much_it_lacks_and_the_others_get_all(self):
         self.patch(subscriber, "QUEUE_BYTES", 3000)
