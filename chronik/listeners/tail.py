@@ -18,7 +18,7 @@ from typing import Any
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
@@ -65,6 +65,7 @@ class _TailResource(WebSocketResource):
     def __init__(self, services: TailServices) -> None:
         factory = WebSocketServerFactory(reactor=services.clock)
         factory.protocol = partial(TailProtocol, services)  # type: ignore[assignment]  # it is only called
+        factory._batched_timer = _Timers(services.clock)
         factory.setProtocolOptions(
             webStatus=False,
             failByDrop=False,
@@ -88,6 +89,29 @@ class _TailResource(WebSocketResource):
         except Refusal as refusal:
             return write_error(request, refusal)
         return super().render(request)
+
+
+class _Timers:
+    """Timers of a factory on the node's own reactor. Autobahn's are on Twisted's global one, whatever reactor it is given."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+
+    def call_later(self, delay: float, function: Callable[..., object], *arguments: Any) -> _Timer:
+        """As `txaio.IBatchedTimer` has it."""
+        return _Timer(self._clock.callLater(delay, function, *arguments))
+
+
+class _Timer:
+    """One of them."""
+
+    def __init__(self, call: IDelayedCall) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        """Call nothing. It may have been called already."""
+        if self._call.active():
+            self._call.cancel()
 
 
 @implementer(IPushProducer)

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from chronik.listeners import tail
 from chronik.testing import Chronik
 from tests.node.searching import ask, produce
 from tests.node.tailing import TailClient, tail_url
@@ -41,6 +42,20 @@ def received(stream: BinaryIO) -> tuple[int, bytes]:
     if size == 126:
         size = int.from_bytes(stream.read(2), "big")
     return first & 0xF, stream.read(size)
+
+
+def shake_hands(raw: socket.socket) -> BinaryIO:
+    """Become a WebSocket that tails topic t; frames are read from what is returned."""
+    raw.sendall(
+        b"GET /tail?topic=t HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    )
+    stream = raw.makefile("rb")
+    if b" 101 " not in stream.readline():
+        raise AssertionError("the handshake is refused")
+    while stream.readline().strip():
+        pass
+    return stream
 
 
 class Tailing(SynchronousTestCase):
@@ -294,14 +309,7 @@ class Tailing(SynchronousTestCase):
             ("a proper end", frame(0x88, (1000).to_bytes(2, "big")), 1000),
         ):
             with socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0), 30) as raw:
-                raw.sendall(
-                    b"GET /tail?topic=t HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
-                )
-                stream = raw.makefile("rb")
-                self.assertIn(b" 101 ", stream.readline())
-                while stream.readline().strip():
-                    pass
+                stream = shake_hands(raw)
                 self.assertIn(b'"hello"', received(stream)[1])
                 raw.sendall(data)
                 opcode, payload = received(stream)
@@ -431,6 +439,29 @@ class Tailing(SynchronousTestCase):
             following = self.tail(broker, "t", "error", client.positions)
             produce(broker, "t", [(None, b"the last error")])
             self.assertEqual(values(following.take(2)), ["another error", "the last error"])
+
+    def test_nothing_is_left_to_the_reactor_of_somebody_else(self) -> None:
+        """The embedded broker has a reactor of its own, and Twisted's global one is not its business."""
+        from twisted.internet import reactor
+
+        waiting = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        broker = self.start(True)
+        broker.create_topic("t")
+        self.tail(broker, "t")
+        self.assertEqual(reactor.getDelayedCalls(), waiting)  # type: ignore[attr-defined]
+
+    def test_a_client_that_answers_nothing_is_dropped(self) -> None:
+        self.patch(tail, "_PING_SECONDS", 1)
+        self.patch(tail, "_PONG_SECONDS", 1)
+        broker = self.start(True)
+        broker.create_topic("t")
+        answering = self.tail(broker, "t")
+        with socket.create_connection(("127.0.0.1", urlsplit(broker.search_url).port or 0), 30) as raw:
+            shake_hands(raw)
+            self.wait_for_clients(broker, 2)
+            self.wait_for_clients(broker, 1)
+        produce(broker, "t", [(None, b"the other one is there")])
+        self.assertEqual(values(answering.take(1)), ["the other one is there"])
 
     def test_a_thousand_clients(self) -> None:
         broker = self.start()
