@@ -140,6 +140,7 @@ class Tails(Service):
 
     async def subscribe(self, wish: Wish, sink: Sink) -> Subscriber:
         """Tail for `sink` from now on. Raises TailRefused, and QueryError for a query that does not fit the fields."""
+        self._check_clients()
         newest = self._parts.newest
         topics = await self._beginnings.topics(wish.names, self._parts.topics)
         there = frozenset(topics)
@@ -216,10 +217,13 @@ class Tails(Service):
     def _behind(self, subscriber: Subscriber) -> None:
         self._catching_up.begin(subscriber, self._group_of[subscriber])
 
+    def _check_clients(self) -> None:
+        if len(self._group_of) >= self._limits.clients:
+            raise TailRefused(503, f"the node has {self._limits.clients} tails, and takes no more")
+
     def _check_limits(self, key: Key, fitting: Fitting) -> None:
+        self._check_clients()
         limits, groups = self._limits, self._groups
-        if len(self._group_of) >= limits.clients:
-            raise TailRefused(503, f"the node has {limits.clients} tails, and takes no more")
         if key in groups:
             return
         if len(groups) >= limits.queries:
