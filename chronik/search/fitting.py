@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chronik.search.compiled import says_where
-from chronik.search.literals import all_literals
+from chronik.search.literals import all_literals, cost
 from chronik.search.mapping import Mapping
 from chronik.search.match import Scope, check_query
 from chronik.search.query import Query, QueryError, children, walk
@@ -36,13 +36,11 @@ def check_cost(query: Query, mapped: int, partitions: int) -> None:
 
 
 class Fit(NamedTuple):
-    """The query fits the fields of `mapping`. `wide`: no patterns are known that every hit has one of; else it is looked for
-    by so many.
-    """
+    """The query fits the fields of `mapping`. `wide`: no patterns are known that every hit has one of; `cost` is theirs."""
 
     mapping: Mapping
     wide: bool
-    patterns: int
+    cost: int
 
 
 class Fitting:
@@ -66,7 +64,7 @@ class Fitting:
                 yield
         sets = all_literals(self._query, mapping)
         if self.known(mapping) is None:  # somebody else may have found it meanwhile
-            self._fits.append(Fit(mapping, not sets, sum(map(len, sets))))
+            self._fits.append(Fit(mapping, not sets, sum(cost(pattern) for each in sets for pattern in each)))
 
     def found(self, topic: str, mapping: Mapping) -> Fit:
         """The fit, found at once if it isn't known. Raises QueryError."""
@@ -78,9 +76,9 @@ class Fitting:
         return fit
 
     @property
-    def patterns(self) -> int:
-        """By how many patterns the query is looked for, over all these mappings."""
-        return sum(fit.patterns for fit in self._fits)
+    def cost(self) -> int:
+        """That of the patterns by which the query is looked for, over all these mappings."""
+        return sum(fit.cost for fit in self._fits)
 
     @property
     def wide(self) -> bool:

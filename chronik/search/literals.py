@@ -28,6 +28,9 @@ MAX_PATTERNS = 64
 MIN_CHARACTERS = 2
 """Shorter literals are nearly everywhere."""
 _MAX_CHARACTERS = 48
+_MAX_FORMS = 6
+"""Characters of a pattern that have several forms: each takes longer to compile than ten plain patterns."""
+_FORM_COST = 12
 _MAX_SETS = 4
 _BACKSLASH = rb"\\"
 _EXPONENT = rb"[0-9][eE]"
@@ -130,7 +133,10 @@ def _of_text(text: str, field: Field, prefix: bool = False) -> _Choices:
         pattern = None if digits is None else _pattern(digits.decode())
         if pattern is None:
             return []
-        return [_choice(pattern, _BACKSLASH, _EXPONENT) if field.source == "path" else _choice(pattern)]
+        patterns = {pattern}
+        if "e" in text.lower():  # a text may have the very words of the query, and is no number for that
+            patterns.add(_pattern(max(words(text), key=len)) or _EXPONENT)
+        return [_choice(*patterns, _BACKSLASH, _EXPONENT) if field.source == "path" else _choice(*patterns)]
     if field.kind == "keyword":
         return _of_texts([text], field)
     return _of_texts(words(text), field)
@@ -168,12 +174,33 @@ def _of_pieces(part: regexp_parts.Every | regexp_parts.Either, field: Field) -> 
     return _union(found) if isinstance(part, regexp_parts.Either) else [each for one in found for each in one]
 
 
+def cost(pattern: bytes) -> int:
+    """What it costs to compile a pattern among many: 1 for a plain one, some 30 us."""
+    return 1 + _FORM_COST * pattern.count(b"(?:")
+
+
 def _pattern(text: str, any_s: bool = False) -> bytes | None:
-    """A pattern for the text in any form that folds to it. `any_s`: the long s is an s, too."""
-    folded = fold(text)[:_MAX_CHARACTERS]
+    """A pattern for the text, or the best part of it, in any form that folds to it. `any_s`: the long s is an s, too."""
+    folded = fold(text)
     if len(folded) < MIN_CHARACTERS:
         return None
-    return b"".join(_character(char, any_s and char == "s") for char in folded)
+    characters = [_character(char, any_s and char == "s") for char in folded]
+    first, following = _window([character.startswith(b"(?:") for character in characters])
+    return b"".join(characters[first:following])
+
+
+def _window(several: list[bool]) -> tuple[int, int]:
+    """The longest run, the first of such, of at most `_MAX_CHARACTERS`, at most `_MAX_FORMS` of which have several forms."""
+    best = (0, 0)
+    first = forms = 0
+    for at, is_one in enumerate(several):
+        forms += is_one
+        while forms > _MAX_FORMS or at - first >= _MAX_CHARACTERS:
+            forms -= several[first]
+            first += 1
+        if at + 1 - first > best[1] - best[0]:
+            best = first, at + 1
+    return best
 
 
 @cache

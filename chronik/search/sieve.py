@@ -6,29 +6,32 @@ whose anchors it has, and then for what else they want. Where patterns are alter
 records with a backslash are candidates: the fields of such a record are written out plainly (`spelled_out`), and looked
 through once more.
 
-Queries come and go, and to compile patterns takes long: some 20 ms for 1,000, 100 ms for `_MOST`, and 12 s for 60,000. So
-there are several databases, each much smaller than the one before. What is new gets one of its own when it is
-next needed, together with those that are no larger by far. None has more than `_MOST`. Patterns that nobody asks for any more
-stay in their database, and are not told of, until it is compiled with others or half of them are such.
+Queries come and go, and to compile patterns takes long: some 30 ms for 1,000 plain ones, and ten times that if each has a
+character of which there are several forms; 12 s for 60,000. So there are several databases, each much smaller than the one
+before. What is new gets one of its own when it is next needed, together with those that are no larger by far. None takes more
+than half a second to compile. Patterns that nobody asks for any more stay in their database, and are not told of, until it is
+compiled with others or half of them are such.
 
 For worker processes. A scan takes about a microsecond a record, and half of one for each pattern that is found.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import NamedTuple
 
 import hyperscan
 
 from chronik.search.document import Document
-from chronik.search.literals import WRITTEN_OTHERWISE
+from chronik.search.literals import WRITTEN_OTHERWISE, cost
 from chronik.search.numbers import integer_digits, text_of_number
 from chronik.search.patterns import END
 
-_SMALL, _MOST = 64, 4096
-"""Patterns of a database that is always compiled anew with what comes, and of any."""
+_SMALL, _MOST = 1000, 12_000
+"""The cost (`chronik.search.literals`) of a database that is always compiled anew with what comes, and of any."""
 _FACTOR = 8
 """A database that is larger than what comes by so much is not compiled anew."""
 _FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
@@ -129,23 +132,27 @@ class Sieve:
     def compile_some(self) -> None:
         """Make a database of what is new, and of what is best compiled with it, as far as that goes into one."""
         wanted = list(self._new)
+        spent = sum(map(cost, wanted))
         kept = []
         for database in self._databases:
             used = [pattern for pattern in database.known if pattern in self._users]
             if 2 * len(used) < len(database.known):
                 wanted += used
+                spent += sum(map(cost, used))
             else:
                 kept.append((database, used))
         while kept:
             database, used = kept[-1]
-            small = len(used) <= max(_SMALL, _FACTOR * len(wanted))
-            if not small or len(used) + len(wanted) > _MOST:
+            price = sum(map(cost, used))
+            if price > max(_SMALL, _FACTOR * spent) or price + spent > _MOST:
                 break
             wanted += used
+            spent += price
             kept.pop()
-        self._new = dict.fromkeys(wanted[_MOST:])
-        self._databases = [database for database, _ in kept] + [_Database(wanted[:_MOST])]
-        self._databases.sort(key=lambda database: len(database.known), reverse=True)
+        count = bisect_right(list(accumulate(map(cost, wanted))), _MOST)
+        self._new = dict.fromkeys(wanted[count:])
+        self._databases = [database for database, _ in kept] + [_Database(wanted[:count])]
+        self._databases.sort(key=lambda database: database.cost, reverse=True)
 
 
 class _Database:
@@ -154,6 +161,7 @@ class _Database:
     def __init__(self, patterns: Sequence[bytes]) -> None:
         self._list = patterns
         self.known = frozenset(patterns)
+        self.cost = sum(map(cost, patterns))
         count = len(patterns)
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(expressions=patterns, ids=list(range(count)), elements=count, flags=[_FLAGS] * count)

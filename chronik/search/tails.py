@@ -60,12 +60,14 @@ class TailRefused(ChronikError):
 
 
 class Limits(NamedTuple):
-    """Of one node: clients, different queries, those among them of which no patterns are known, and patterns of the others."""
+    """Of one node: clients, different queries, those among them of which no patterns are known, and what the patterns of
+    the others cost (`chronik.search.literals`).
+    """
 
     clients: int
     queries: int
     wide_queries: int = 100
-    patterns: int = 32_000
+    cost: int = 200_000
 
 
 @implementer(IPartitionHost)
@@ -233,8 +235,8 @@ class Tails(Service):
                 503,
                 f"the node has {limits.wide_queries} tails that must look at every record; name a word that hits have",
             )
-        if sum(group.fitting.patterns for group in groups.values()) + fitting.patterns > limits.patterns:
-            raise TailRefused(503, f"the tails of the node look for {limits.patterns} words, and no more can be had")
+        if sum(group.fitting.cost for group in groups.values()) + fitting.cost > limits.cost:
+            raise TailRefused(503, "the tails of the node look for as many words as they may together")
 
     # -- groups -------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ class FittingTests(SynchronousTestCase):
         self.assertEqual(fitting.finds, 2)
         self.assertEqual((found["t1"].mapping, found["t99"].mapping), (NO_MAPPING, KEYWORD))
         self.assertGreater(turns, 2 * 50 // 2 + 100 // 2 - 10)  # two looks a slice
-        self.assertEqual((fitting.wide, fitting.patterns), (False, 2 * 4))
+        self.assertFalse(fitting.wide)
+        self.assertGreaterEqual(fitting.cost, 2 * 4)
 
     def test_it_is_wide_if_it_is_for_any(self):
         by_number = Mapping({"code": Property("long")})

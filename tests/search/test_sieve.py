@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chronik.search.document import Document
-from chronik.search.literals import all_literals, literals
+from chronik.search.literals import all_literals, cost, literals
 from chronik.search.mapping import NO_MAPPING
 from chronik.search.match import Scope, compile_query
 from chronik.search.query import QueryError
@@ -59,16 +59,18 @@ class SieveTests(SynchronousTestCase):
         self.assertFalse(sieve.lets_through(b"nothing of it"))
 
     def test_what_is_written_with_escapes_and_exponents_is_found_and_the_rest_is_not(self):
-        sieve = self.sieve("level:error", "took:2500", "msg:timeout", "plain", "user:x\\\\y")
+        sieve = self.sieve("level:error", "took:2500", "msg:timeout", "plain", "user:x\\\\y", "took:2.5e3")
         for value, expected in (
             (rb'{"level":"err\u006fr"}', {0}),
             (rb'{"l\u0065vel":"error"}', {0}),
             (rb'{"msg":"a \"quoted\" text","level":"info"}', set()),
             (rb'{"msg":"\"timeout\""}', {2}),
-            (b'{"took":2.5e3}', {1}),
-            (b'{"took":-2.5E+3}', {1}),
+            (b'{"took":2.5e3}', {1, 5}),
+            (b'{"took":-2.5E+3}', {1, 5}),
             (b'{"took":[1e3]}', set()),
-            (b"took=2500", {1}),
+            (b"took=2500", {1, 5}),
+            (b'{"took":"2.5e3"}', {5}),
+            (b"took=2.5e3", {5}),
             (rb'msg="tim\u0065out"', {2}),
             (rb"\plain", {3}),
             (rb'{"user":"x\\y"}', {4}),
@@ -108,20 +110,30 @@ class SieveTests(SynchronousTestCase):
                 self.assertEqual(set(found), {number, number // 2})
         for number in range(100):
             sieve.discard(number)
-        steps = 0
-        sieve.add(0, [[b"%dwordx" % each for each in range(10_000)]])
-        while not sieve.is_compiled:
-            sieve.compile_some()
-            steps += 1
-        self.assertGreaterEqual(steps, 3)
-        known = [pattern for database in sieve._databases for pattern in database.known]
-        self.assertEqual(len(known), len(set(known)))
-        self.assertLessEqual(set(sieve._users), set(known))
-        self.assertLessEqual(max(len(database.known) for database in sieve._databases), 4096)
-        self.assertLess(len(known), 2 * len(sieve._users))
+        sieve.add(0, [[b"%dwordx" % each for each in range(14_000)]])
+        self.check_parts(sieve, 2)
         for number in range(300):
             found = self.of(sieve, b"word%dx29x %dwordx" % (number, number))
             self.assertEqual(set(found), {0} if number < 100 else {0, number})
+
+    def test_letters_of_several_forms_cost_more(self):
+        sieve = self.sieve(*(f"чрезвычайно{number}длинноеслово" for number in range(300)))
+        self.check_parts(sieve, 2)
+        for number in range(0, 300, 7):
+            self.assertIn(number, self.of(sieve, f"ЧРЕЗВЫЧАЙНО{number}ДЛИННОЕСЛОВО".encode()))
+
+    def check_parts(self, sieve, least):
+        """All is compiled, in steps, in so many databases at least of which none is too large."""
+        steps = 0
+        while not sieve.is_compiled:
+            sieve.compile_some()
+            steps += 1
+        self.assertGreaterEqual(steps, least)
+        known = [pattern for database in sieve._databases for pattern in database.known]
+        self.assertEqual(len(known), len(set(known)))
+        self.assertLessEqual(set(sieve._users), set(known))
+        self.assertLessEqual(max(sum(map(cost, database.known)) for database in sieve._databases), 12_000)
+        self.assertLess(len(known), 2 * len(sieve._users))
 
     def test_a_word_that_many_queries_have_tells_little(self):
         """Each is looked for by what it has alone; all that it wants has to be there."""
