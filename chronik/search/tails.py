@@ -286,7 +286,8 @@ class Tails(Service):
             self._processes.choke(group, not group.choked)
 
     def _tell_positions(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._positions_told())
+        telling = Deferred.fromCoroutine(self._positions_told())
+        return telling.addErrback(lambda failure: self.log.failure("positions are not told", failure))
 
     async def _positions_told(self) -> None:
         """Tell every client how far it is, so that it can go on from there another time."""
