@@ -20,6 +20,7 @@ from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
 from chronik.alerting import alerting
+from chronik.analytics.service import SqlService
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
 from chronik.broker.saved_topics import SavedTopics
@@ -50,6 +51,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
+from chronik.querying import querying
 from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
 from chronik.search.tails import Tails
@@ -77,6 +79,7 @@ class Parts:
     table: ApiTable
     search: SearchService | None
     tails: Tails | None
+    sql: SqlService | None
     settings_for: Callable[[Topic], TopicSettings]
     alerts: Alerting | None
     background: tuple[IService, ...]
@@ -178,6 +181,7 @@ def assemble(
     )
     throttles.refresh()
     slices = Slices(time.monotonic, cooperator)
+    sql, sql_services = querying(config, reactor, metrics, disk=disk, replicas=replicas)
     alerts = None
     if search is not None:
         alerts = alerting(search, metadata, replicas, coordinator, wall_clock_ms, reactor)
@@ -220,6 +224,7 @@ def assemble(
         table=table,
         search=search,
         tails=tails,
+        sql=sql,
         settings_for=configs.topic_settings,
         alerts=alerts,
         background=(
@@ -229,6 +234,7 @@ def assemble(
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
             *((search,) if search is not None else ()),
             *((tails,) if tails is not None else ()),
+            *sql_services,
             *((alerts,) if alerts is not None else ()),
         ),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.web.server import Site
 
+from chronik.analytics.messages import Limits
 from chronik.assembly import Parts, wall_clock_ms
 from chronik.config import Config
 from chronik.controller.image import MetadataImage
@@ -86,6 +87,13 @@ def search_site(
             TailServices(
                 tails=tails, clock=reactor, wall_clock_ms=wall_clock_ms, loopback=config.search_listener.loopback
             )
+        ),
+        sql=parts.sql,
+        sql_limits=Limits(
+            rows=config.sql_max_rows,
+            seconds=config.sql_timeout_ms / 1000,
+            memory_bytes=config.sql_memory_bytes,
+            threads=config.sql_threads,
         ),
     )
     return make_search_site(services)

@@ -1,4 +1,4 @@
-"""The options of search: how many processes, the listener, and how long a search may take.
+"""The options of search and SQL: how many processes, the listener, and what a search or a statement may take.
 
 One of the declarations that `chronik.config.Config` is made of.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chronik.addresses import ListenerAddress, parse_listener
-from chronik.options import MILLISECONDS, Section
+from chronik.options import BYTES, MILLISECONDS, Section
 
 SEARCH = Section("Search")
 
@@ -52,4 +52,33 @@ class SearchOptions:
         "Different queries that live tails may wait for at the same time, however many clients each of them has.",
         low=0,
         high=100_000,
+    )
+    sql_workers: int = SEARCH.integer(
+        2,
+        "Processes that run SQL, one statement each at a time; others wait. 0: SQL is not served.",
+        low=0,
+        high=64,
+    )
+    sql_timeout_ms: int = SEARCH.integer(
+        60_000,
+        "The longest that a statement may run, and the time that one has which doesn't say how long.",
+        low=1,
+        high=3_600_000,
+        unit=MILLISECONDS,
+    )
+    sql_max_rows: int = SEARCH.integer(
+        10_000,
+        "The most rows of an answer, and of one whose request says none. What is cut off is told.",
+        low=1,
+        high=10_000_000,
+    )
+    sql_memory_bytes: int = SEARCH.integer(
+        512 << 20,
+        "The most memory of a statement, and of one that doesn't say how much. Its process may have 768 MiB beside it.",
+        low=32 << 20,
+        high=1 << 40,
+        unit=BYTES,
+    )
+    sql_threads: int = SEARCH.integer(
+        2, "The most threads of a statement, and those of one that doesn't say how many.", low=1, high=256
     )

@@ -16,6 +16,7 @@ from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
 from chronik.log.throttle import Throttle
 from chronik.search_jobs import furnish
+from chronik.sql_jobs import sql_jobs
 from chronik.workers.jobs import CLEAN
 from chronik.workers.residing import reside
 from chronik.workers.serving import Report, serve
@@ -24,7 +25,7 @@ from chronik.workers.serving import Report, serve
 def main() -> None:
     """Serve the node that has started this process, in the part that its command line names."""
     (part,) = sys.argv[1:]
-    {"jobs": do_jobs, "search": search}[part]()
+    {"jobs": do_jobs, "search": search, "sql": sql}[part]()
 
 
 def do_jobs() -> None:
@@ -41,6 +42,11 @@ def search() -> None:
     """Be a worker that stays: index and search the partitions that the node tells of."""
     collect_seldom()
     reside(lambda send: furnish(RealDisk(), send, lambda line: print(line, file=sys.stderr, flush=True)))
+
+
+def sql() -> None:
+    """Be a worker of the pool that runs SQL: one statement at a time."""
+    serve(sql_jobs(RealDisk()))
 
 
 def clean_throttled(request: CleanRequest, disk: IDisk, report: Callable[[CleanProgress], object]) -> CleanResult:

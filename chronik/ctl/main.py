@@ -21,6 +21,7 @@ from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
 from chronik.ctl.saved import COMMANDS as SAVED_SEARCHES
 from chronik.ctl.search import search
+from chronik.ctl.sql import sql
 from chronik.ctl.tail import tail
 from chronik.ctl.topic import topic
 
@@ -43,7 +44,7 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, search, tail, alert, group, quota, cluster):
+for _command in (topic, produce, consume, search, tail, sql, alert, group, quota, cluster):
     ctl.add_command(_command)
 for _command in SAVED_SEARCHES:
     search.add_command(_command)

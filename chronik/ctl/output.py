@@ -24,10 +24,11 @@ def emit(
     data: Any,
     tables: Sequence[tuple[str | None, Sequence[str], Sequence[Row]]],
     marked: re.Pattern[str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Print `data` as JSON or YAML, or `tables` as tables: (title, columns, rows), a column being a key of the rows.
 
-    On a terminal, what fits `marked` stands out in a table.
+    On a terminal, what fits `marked` stands out in a table. `names` are the heads of columns that aren't called by their keys.
     """
     if form == "json":
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
@@ -39,7 +40,7 @@ def emit(
         for number, (title, columns, rows) in enumerate(tables):
             if number:
                 click.echo()
-            _print_table(title, columns, rows, marked)
+            _print_table(title, columns, rows, marked, names)
 
 
 def _cell(value: Any) -> str:
@@ -58,16 +59,20 @@ def on_terminal() -> bool:
 
 
 def _print_table(
-    title: str | None, columns: Sequence[str], rows: Sequence[Row], marked: re.Pattern[str] | None
+    title: str | None,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    marked: re.Pattern[str] | None,
+    names: Mapping[str, str] | None,
 ) -> None:
     cells = [[_cell(row[column]) for column in columns] for row in rows]
-    numeric = [bool(rows) and all(isinstance(row[c], int | None) for row in rows) for c in columns]
+    numeric = [bool(rows) and all(isinstance(row[c], int | float | None) for row in rows) for c in columns]
+    heads = [column.upper().replace("_", "-") if names is None else names[column] for column in columns]
     if on_terminal():
-        _print_rich_table(title, columns, cells, numeric, marked)
+        _print_rich_table(title, heads, cells, numeric, marked)
         return
     if title:
         click.echo(title)
-    heads = [column.upper().replace("_", "-") for column in columns]
     widths = [max(len(head), *(len(line[i]) for line in cells)) if cells else len(head) for i, head in enumerate(heads)]
     for line in [heads, *cells]:
         padded = [t.rjust(w) if n else t.ljust(w) for t, w, n in zip(line, widths, numeric, strict=True)]
@@ -76,7 +81,7 @@ def _print_table(
 
 def _print_rich_table(
     title: str | None,
-    columns: Sequence[str],
+    heads: Sequence[str],
     cells: Sequence[Sequence[str]],
     numeric: Sequence[bool],
     marked: re.Pattern[str] | None,
@@ -87,8 +92,8 @@ def _print_rich_table(
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for column, right in zip(columns, numeric, strict=True):
-        table.add_column(column.upper().replace("_", "-"), justify="right" if right else "left", overflow="fold")
+    for head, right in zip(heads, numeric, strict=True):
+        table.add_column(Text(head), justify="right" if right else "left", overflow="fold")
     for line in cells:
         texts = [Text(cell) for cell in line]
         if marked is not None:

@@ -28,6 +28,8 @@ from twisted.web.server import Site
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 import chronik
+from chronik.analytics.messages import Limits
+from chronik.analytics.service import SqlService
 from chronik.errors import ChronikError, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
 from chronik.listeners import search_schema as schema
@@ -50,6 +52,8 @@ from chronik.listeners.search_http import (
     write_error,
 )
 from chronik.listeners.search_multiple import multiple
+from chronik.listeners.sql import route_sql
+from chronik.listeners.sql_calls import SqlParts
 from chronik.model import TopicPartition
 from chronik.search.names import RESERVED, NamesError
 
@@ -60,7 +64,7 @@ _TEXT = "text/plain"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchServices:
-    """Whom the search listener asks. `sizes` tells bytes on disk by partition."""
+    """Whom the search listener asks. `sizes` tells bytes on disk by partition; `sql` is None where it isn't served."""
 
     parts: SearchParts
     metadata: IClusterMetadata
@@ -72,6 +76,8 @@ class SearchServices:
     loopback: bool
     tail: Any
     """The resource of live tails."""
+    sql: SqlService | None
+    sql_limits: Limits
 
 
 def make_search_site(services: SearchServices) -> Site:
@@ -98,9 +104,18 @@ class SearchApi:
         )
         self.app = Klein()
         for operation in schema.OPERATIONS:
-            self._route(operation)
+            if operation.name != "sql":  # it has answers of several kinds: see `route_sql`
+                self._route(operation)
         self._serve("/v1/openapi.json", ("GET",), "openapi", self.openapi)
         self.app.route("/tail", methods=["GET"], endpoint="tail")(lambda request: services.tail)
+        sql = SqlParts(
+            sql=services.sql,
+            metadata=services.metadata,
+            catalog=self._catalog,
+            clock=services.clock,
+            limits=services.sql_limits,
+        )
+        route_sql(self.app, sql, services.loopback)
         self.app.handle_errors(NotFound)(self._not_found)
         self.app.handle_errors(MethodNotAllowed)(self._method_not_allowed)
         self.app.handle_errors(Refusal)(lambda request, failure: write_error(request, failure.value))

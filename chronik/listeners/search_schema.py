@@ -7,6 +7,9 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from chronik.analytics.messages import ColumnAnswer, Counts
+from chronik.listeners.sql_calls import KINDS, SqlBody
+
 _Object = dict[str, Any]
 
 
@@ -84,6 +87,18 @@ class Acknowledged(Struct, frozen=True):
     """It is done."""
 
     acknowledged: bool
+
+
+class SqlAnswer(Struct, frozen=True):
+    """Rows, and what was read for them. `snapshot` has for each topic and partition the offsets that were read."""
+
+    columns: list[ColumnAnswer]
+    rows: list[list[Any]]
+    row_count: int
+    truncated: bool
+    took: int
+    statistics: Counts
+    snapshot: _Object
 
 
 class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,6 +187,8 @@ OPERATIONS = (
               (*_NAMES, "format", "v", "h", "s", "bytes"), _LOOK),
     Operation(_GET, "/_cat/indices/{names}", "cat_indices", "A list of topics", None, None,
               (*_NAMES, "format", "v", "h", "s", "bytes"), _LOOK),
+    Operation(("POST",), "/v1/sql", "sql", "Run a SELECT over topics, DESCRIBE a topic, SHOW TOPICS", SqlAnswer, SqlBody, (),
+              (*_RUN, 501)),
     Operation(_GET, "/{names}", "index", "Topics, their mappings and settings", None, None, _NAMES, _LOOK),
 )  # fmt: skip
 
@@ -230,6 +247,11 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
     kinds = {"application/json": answer}
     if op.name == "cat_indices":
         kinds = {"application/json": {"schema": {"type": "array"}}, "text/plain": {"schema": {"type": "string"}}}
+    if op.name == "sql":
+        kinds = {"application/json": answer}
+        kinds |= {
+            kind.partition(";")[0]: {"schema": {"type": "string"}} for form, kind in KINDS.items() if form != "json"
+        }
     responses: _Object = {"200": {"description": op.summary, "content": kinds}}
     for status in (*op.statuses, 403):
         responses[str(status)] = {"description": "Refused", "content": error}
@@ -247,7 +269,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
         item["parameters"] = parameters
     if op.body is not None:
         item["requestBody"] = {
-            "required": method == "PUT",
+            "required": method == "PUT" or op.name == "sql",
             "content": {"application/json": {"schema": schema_of[op.body]}},
         }
     elif op.name == "msearch":

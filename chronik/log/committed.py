@@ -22,9 +22,9 @@ from typing import NamedTuple
 from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IDisk, IFile
 from chronik.log.cleaning import AbortedRange
-from chronik.log.index import OffsetIndex
-from chronik.log.scan import read_batches
-from chronik.log.segment import INDEX_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, file_name
+from chronik.log.index import OffsetIndex, TimeIndex
+from chronik.log.scan import read_batches, scan_batches
+from chronik.log.segment import INDEX_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, TIME_INDEX_SUFFIX, file_name
 from chronik.wire.batches import HEADER_BYTES, BatchHeader, read_header
 
 _TRIES = 4
@@ -53,6 +53,14 @@ class StoredBatch(NamedTuple):
     place: Place
     header: BatchHeader
     data: memoryview
+
+
+class Spans(NamedTuple):
+    """Offsets that are to be read, (first, following) each; of how many segments, and how many more were left out."""
+
+    offsets: list[tuple[int, int]]
+    segments: int
+    pruned: int
 
 
 class AbortedTransactionsTold:
@@ -142,6 +150,29 @@ class CommittedFiles:
                     )
                 offset = following
 
+    def spans(self, offset: int, upper: int, since: int | None = None) -> Spans:
+        """Where to read for records from `offset` on and below `upper`, within the bounds, of time `since` (ms) or later.
+
+        Segments of other offsets, and sealed ones whose time index says that all in them is older, are left out. Files that
+        are replaced meanwhile leave out nothing.
+        """
+        offset, upper = max(offset, self.bounds.start), min(upper, self.bounds.stable)
+        bases = self._list()
+        found: list[tuple[int, int]] = []
+        segments = 0
+        for base, following in zip(bases, [*bases[1:], None], strict=True):
+            if offset >= upper or (following is not None and following <= offset) or base >= upper:
+                continue
+            if following is not None and since is not None and self._is_older(base, following, since):
+                continue
+            segments += 1
+            first, last = max(offset, base), upper if following is None else min(upper, following)
+            if found and found[-1][1] == first:
+                found[-1] = found[-1][0], last
+            else:
+                found.append((first, last))
+        return Spans(found, segments, len(bases) - segments)
+
     def forget_files(self) -> None:
         """Look for files anew at the next read."""
         for file in self._files.values():
@@ -209,6 +240,23 @@ class CommittedFiles:
             return 0
         relative, position = index.floor(offset - base)
         return position if _is_at(file, Place(base + relative, base, position), size) else 0
+
+    def _is_older(self, base: int, following: int, since: int) -> bool:
+        """Whether the time index of a sealed segment is there, leads to the batch that it names, and all are before `since`."""
+        try:
+            index = TimeIndex(self._disk.read(f"{self._directory}/{file_name(base, TIME_INDEX_SUFFIX)}"))
+            file = self._open(self._names[base])
+            size = file.size()
+            newest, relative = index.last()
+            if not index.fits(size) or newest >= since or not 0 <= relative < following - base:
+                return False
+            place = self._position(file, base, base + relative, size, None)
+            for _, header in scan_batches(file, place, size):
+                if header.next_offset > base + relative:
+                    return header.max_timestamp == newest
+        except (FileNotFoundError, KafkaError):
+            return False
+        return False
 
     def _open(self, name: str) -> IFile:
         file = self._files.get(name)

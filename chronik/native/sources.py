@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARY = "chronik_native.so"
-SOURCES = ("about.c", "records.c", "sign.c", "tokens.c")
+SOURCES = ("about.c", "records.c", "sign.c", "tokens.c", "values.c")
 HEADERS = ("api.h", "native.h", "records.h", "signer.h")
 OPTIONS = ("-std=c11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
 

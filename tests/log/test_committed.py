@@ -126,6 +126,49 @@ class CommittedFilesTests(SynchronousTestCase):
         files.follow(Bounds(0, 10))
         self.assertRaises(KafkaError, by_the_files, files, 0, 10)
 
+    @given(
+        st.lists(st.integers(0, 50), min_size=1, max_size=60),
+        st.integers(0, 60),
+        st.integers(0, 130),
+        st.integers(0, 130),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_spans_leave_out_only_what_is_older(self, times, since, offset, upper):
+        disk, log = make()
+        for time in times:
+            append(log, 2, timestamp=1000 * time, size=60)
+        log.flush()
+        files = CommittedFiles(disk, DIRECTORY)
+        files.follow(*told(log))
+        spans = files.spans(offset, upper, 1000 * since)
+        wanted = {
+            number
+            for n, time in enumerate(times)
+            if time >= since
+            for number in (2 * n, 2 * n + 1)
+            if offset <= number < upper
+        }
+        covered = {number for first, following in spans.offsets for number in range(first, following)}
+        self.assertLessEqual(wanted, covered)
+        self.assertLessEqual(covered, set(range(offset, upper)))
+        self.assertEqual(sorted(spans.offsets), spans.offsets)
+        self.assertEqual(spans.segments + spans.pruned, len(log.segments))
+
+    def test_spans_pass_over_sealed_segments_that_are_older(self):
+        disk, log = make()
+        for time in range(100):
+            append(log, 2, timestamp=1000 * time, size=60)
+        log.flush()
+        files = CommittedFiles(disk, DIRECTORY)
+        files.follow(*told(log))
+        self.assertEqual(files.spans(0, 1000), ([(0, 200)], len(log.segments), 0))
+        spans = files.spans(0, 1000, 95_000)
+        self.assertGreater(spans.pruned, 5)
+        ((first, following),) = spans.offsets
+        self.assertTrue(100 < first <= 190, first)
+        self.assertEqual(following, 200)
+        self.assertEqual(files.spans(300, 1000).offsets, [])
+
     @given(st.integers(0, 2**32))
     @settings(max_examples=60, deadline=None)
     def test_it_reads_what_the_log_reads(self, seed):

@@ -27,7 +27,7 @@ static void *exactly(const void *content, size_t size) {
 }
 
 static const char *const pieces[] = {
-    "error", "A", " ", "\"", "\\", "\\n", "\\u00e9", "\\ud83d\\ude00", "\\ud83d", "\\u12", "\\u", "1", "9", "0.9", "1e5", " 1e5,", "-", "e", ".",
+    "error", "{", "}", "[", "]", "{\"a\":", "\"error\" : ", "{\"1\":\"\\u0061", "\"}", "true", "null", "A", " ", "\"", "\\", "\\n", "\\u00e9", "\\ud83d\\ude00", "\\ud83d", "\\u12", "\\u", "1", "9", "0.9", "1e5", " 1e5,", "-", "e", ".",
     "99999999999999.9", "\xc3\xa9", "\xcc\x81", "\xe6\x97\xa5", "\xf0\x9f\x98\x80", "\xf0\x90\x90\x80", "\xc8\xba", "\xc3", "\xe6\x97", "\xf0\x9f",
     "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xed\xa0\x80", "\xff", ":", ",", "=", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 };
@@ -90,6 +90,22 @@ static size_t section(uint8_t *out, int64_t *count) {
     return size;
 }
 
+/* Reads one text as a value, and gathers what was found in it. */
+static void read_value(const uint8_t *content, size_t length) {
+    static const uint8_t bytes[] = "aerror1";
+    static const int32_t ends_of_names[] = {1, 6, 7, 7};
+    chronik_names names = {bytes, ends_of_names, 4};
+    uint8_t state, kinds[4], valid[4], *data = malloc(length * 4);
+    int32_t starts[4], lengths[4], ends[4], start = 0, size = (int32_t)length;
+    chronik_members found = {&state, kinds, starts, lengths};
+    chronik_read_members(content, 1, &start, &size, &names, &found);
+    for (int n = 0; n < 4; n++)
+        if (kinds[n] && (state != 1 || starts[n] < 0 || lengths[n] < 0 || starts[n] + lengths[n] > size)) abort();
+    chronik_gather(content, 4, starts, lengths, kinds, 1, data, ends, valid);
+    if (ends[3] > 4 * size) abort();
+    free(data);
+}
+
 static void read_section(const chronik_section *given, const chronik_unicode *unicode, uint64_t *fine) {
     chronik_fault fault;
     uint8_t *bits = calloc(64, 1), *scratch = malloc((size_t)given->length);
@@ -105,6 +121,15 @@ static void read_section(const chronik_section *given, const chronik_unicode *un
     for (int64_t i = 0; !reason && i < rows; i++)
         for (int64_t start = rows; start <= 3 * rows; start += 2 * rows) /* keys, values */
             if (numbers[start + i] + numbers[start + rows + i] > given->length) abort();
+    if (!reason && rows) {
+        int32_t total = 0, *places;
+        for (int64_t i = 0; i < rows; i++) total += numbers[6 * rows + i];
+        places = malloc((size_t)total * 4 * 4);
+        if (chronik_header_places(given->bytes, given->length, rows, numbers + 5 * rows, numbers + 6 * rows, total, places)) abort();
+        for (int32_t i = 0; i < total; i++)
+            if (places[2 * total + i] + (places[3 * total + i] > 0 ? places[3 * total + i] : 0) > given->length) abort();
+        free(places);
+    }
     *fine += !reason;
     free(numbers);
     free(times);
@@ -139,6 +164,7 @@ int main(int count, char **arguments) {
         signer_start(&to, &unicode, &signature);
         add_text(&to, content, length);
         if (unescape(content, length, resolved) > length) abort();
+        read_value(content, length);
         markers += (uint64_t)needs_marker(content, length);
         free(resolved);
         free(content);

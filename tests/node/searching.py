@@ -55,7 +55,11 @@ def ask(broker: Chronik, method: str, path: str, body: Any = None, **headers: st
         connection.close()
     kind = response.headers.get("content-type", "")
     told = {name.lower(): text for name, text in response.headers.items()}
-    return Answer(response.status, json.loads(received) if "json" in kind and received else received, told)
+    return Answer(
+        response.status,
+        json.loads(received) if "json" in kind and "ndjson" not in kind and received else received,
+        told,
+    )
 
 
 def produce(broker: Chronik, topic: str, messages: Iterable[Message], partition: int = 0, **more: Any) -> None:

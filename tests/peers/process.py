@@ -116,7 +116,7 @@ class PeerProcess:
             time.sleep(0.02)
         return time.monotonic() - begun
 
-    def stop(self, timeout: float = 20.0) -> int | None:
+    def stop(self, timeout: float = 90.0) -> int | None:
         """Ask the child to end (SIGTERM), insist after `timeout` seconds (SIGKILL); its exit code."""
         return self._end(signal.SIGTERM, timeout)
 
