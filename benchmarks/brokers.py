@@ -43,9 +43,9 @@ class Running:
         """The process to watch."""
         return self.peer.process.pid
 
-    def create(self, topic: str, partitions: int) -> None:
+    def create(self, topic: str, partitions: int, configs: Mapping[str, str] | None = None) -> None:
         """Create a topic and wait until its leaders serve it (metadata may name them before that)."""
-        self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+        self._admin.create_topics([NewTopic(topic, partitions, 1, config=dict(configs or {}))])[topic].result(60)
         session = Session((LOOPBACK, self.port))
         try:
             wait_for_topic(session, topic, partitions)

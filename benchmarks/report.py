@@ -10,12 +10,13 @@ from typing import Any
 import chronik
 from benchmarks import machine
 from benchmarks.brokers import CHRONIK, KAFKA
+from benchmarks.figures import interval, pooled, quiet, steal, verdict
 from benchmarks.results import Results
-from benchmarks.statistics import Ratio, combine, median, paired_ratio, percentile
+from benchmarks.search import report as search_report
+from benchmarks.statistics import combine, median, paired_ratio
 from tests.peers.apache_kafka import VERSION
 
 PATH = Path(__file__).parent / "RESULTS.md"
-QUIET = 0.01
 QUIET_SECONDS = 60.0
 
 
@@ -30,6 +31,7 @@ def write(results: Results, path: Path = PATH) -> None:
         ("tails", _tails),
         ("memory", _memory),
         ("native", _native),
+        *search_report.PARTS,
     ]
     lines = [
         "# Benchmark results",
@@ -45,6 +47,7 @@ def write(results: Results, path: Path = PATH) -> None:
         if cells:
             lines += ["", *render(cells)]
     path.write_text("\n".join(lines) + "\n")
+    search_report.draw(results, path.parent)
 
 
 def _rates(cell: dict[str, Any], broker: str) -> list[float]:
@@ -61,16 +64,7 @@ def _cpu_per_gigabyte(cell: dict[str, Any], broker: str) -> float:
 
 
 def _steal(cell: dict[str, Any]) -> str:
-    stolen = [window["steal"] for windows in cell["windows"].values() for window in windows]
-    return f"{median(stolen):.1%} ({max(stolen):.1%})"
-
-
-def _verdict(holds: bool) -> str:
-    return "holds" if holds else "**does not hold**"
-
-
-def _interval(ratio: Ratio) -> str:
-    return f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return steal(window for windows in cell["windows"].values() for window in windows)
 
 
 def _throughput(cells: list[dict[str, Any]]) -> list[str]:
@@ -90,7 +84,7 @@ def _throughput(cells: list[dict[str, Any]]) -> list[str]:
         if cell["cell"]["size"] == 100:
             best = max(best, median(ours))
         lines.append(
-            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {our_cost:.2f} | "
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {interval(ratio)} | {our_cost:.2f} | "
             f"{their_cost:.2f} | {_steal(cell)} |"
         )
     total = combine(ratios)
@@ -99,20 +93,12 @@ def _throughput(cells: list[dict[str, Any]]) -> list[str]:
     cost = median(costs)
     lines += [
         "",
-        f"- geometric mean of the ratios over {total.pairs} cells: {_interval(total)}; at least 1.0 {_verdict(fair)}",
-        f"- cells with an interval wholly below 0.95: {low}; none {_verdict(low == 0)}",
-        f"- broker CPU-seconds a GB, median of the cells' ratios: {cost:.2f}; at most 0.7 {_verdict(cost <= 0.7)}",
-        f"- best median of a 100-byte cell: {best:,.0f} msg/s; 1,000,000 {_verdict(best >= 1e6)}",
+        f"- geometric mean of the ratios over {total.pairs} cells: {interval(total)}; at least 1.0 {verdict(fair)}",
+        f"- cells with an interval wholly below 0.95: {low}; none {verdict(low == 0)}",
+        f"- broker CPU-seconds a GB, median of the cells' ratios: {cost:.2f}; at most 0.7 {verdict(cost <= 0.7)}",
+        f"- best median of a 100-byte cell: {best:,.0f} msg/s; 1,000,000 {verdict(best >= 1e6)}",
     ]
     return lines
-
-
-def _pooled(windows: list[dict[str, Any]], part: float) -> float:
-    pooled: dict[int, int] = {}
-    for window in windows:
-        for value, count in window["report"].get("histogram", []):
-            pooled[value] = pooled.get(value, 0) + count
-    return percentile(pooled, part) / 1000
 
 
 def _latency(cells: list[dict[str, Any]]) -> list[str]:
@@ -130,20 +116,20 @@ def _latency(cells: list[dict[str, Any]]) -> list[str]:
         quiet_p99: dict[str, float] = {}
         for broker in (CHRONIK, KAFKA):
             windows = cell["windows"][broker]
-            quiet = [window for window in windows if window["steal"] <= QUIET]
-            seconds = sum(window["report"]["seconds"] for window in quiet)
-            quiet_p99[broker] = _pooled(quiet, 0.99) if seconds >= QUIET_SECONDS else math.nan
+            calm = quiet(windows)
+            seconds = sum(window["report"]["seconds"] for window in calm)
+            quiet_p99[broker] = pooled(calm, 0.99) if seconds >= QUIET_SECONDS else math.nan
             lines.append(
-                f"| {cell['rate']:,} | {cell['linger']} | {broker} | {len(windows)} | {_pooled(windows, 0.5):.2f} | "
-                f"{_pooled(windows, 0.99):.2f} | {_pooled(windows, 0.999):.2f} | {seconds:.0f} | "
-                f"{_pooled(quiet, 0.99) if quiet else math.nan:.2f} | "
+                f"| {cell['rate']:,} | {cell['linger']} | {broker} | {len(windows)} | {pooled(windows, 0.5):.2f} | "
+                f"{pooled(windows, 0.99):.2f} | {pooled(windows, 0.999):.2f} | {seconds:.0f} | "
+                f"{pooled(calm, 0.99) if calm else math.nan:.2f} | "
                 f"{' '.join(format(window['steal'], '.1%') for window in windows)} |"
             )
         ours, theirs = quiet_p99[CHRONIK], quiet_p99[KAFKA]
         if math.isnan(ours) or math.isnan(theirs):
             said = "not shown: too few quiet windows"
         else:
-            holds = _verdict(ours < 10 and ours <= theirs)
+            holds = verdict(ours < 10 and ours <= theirs)
             said = f"{ours:.2f} ms against {theirs:.2f}: under 10 ms and at most Kafka's {holds}"
         verdicts.append(f"- {cell['rate']:,} msg/s, linger {cell['linger']} ms, p99: {said}")
     return [*lines, "", *verdicts]
@@ -171,14 +157,14 @@ def _requests(cells: list[dict[str, Any]]) -> list[str]:
         )
         volume = median([w["report"]["megabytes_per_second"] for w in windows])
         lines.append(
-            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(ratio)} | {volume:,.0f} | "
-            f"{cost:.1f} | {_pooled(windows, 0.99):.2f} | {_pooled(cell['windows'][KAFKA], 0.99):.2f} | {_steal(cell)} |"
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {interval(ratio)} | {volume:,.0f} | "
+            f"{cost:.1f} | {pooled(windows, 0.99):.2f} | {pooled(cell['windows'][KAFKA], 0.99):.2f} | {_steal(cell)} |"
         )
         if records == 1:
             holds = median(ours) >= 30_000 and ratio.mean >= 1
             verdicts.append(
                 f"- one-record requests: {median(ours):,.0f}/s, {ratio.mean:.2f} x Kafka's; at least 30,000 and Kafka's "
-                f"{_verdict(holds)}; the aim of 40,000 is {'reached' if median(ours) >= 40_000 else 'not reached'}"
+                f"{verdict(holds)}; the aim of 40,000 is {'reached' if median(ours) >= 40_000 else 'not reached'}"
             )
     return [*lines, "", *verdicts]
 
@@ -209,14 +195,14 @@ def _transactions(cells: list[dict[str, Any]]) -> list[str]:
     for cell in cells:
         ours, theirs = _rates(cell, CHRONIK), _rates(cell, KAFKA)
         middle = median([a / b for a, b in zip(ours, theirs, strict=False) if b])
-        pooled = [
-            f"{_pooled(cell['windows'][broker], part):.2f}" for part in (0.5, 0.99) for broker in (CHRONIK, KAFKA)
+        quantiles = [
+            f"{pooled(cell['windows'][broker], part):.2f}" for part in (0.5, 0.99) for broker in (CHRONIK, KAFKA)
         ]
         lines.append(
-            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {_interval(paired_ratio(ours, theirs))} | "
-            f"{middle:.2f} | {' | '.join(pooled)} | {_steal(cell)} |"
+            f"| {cell['name']} | {median(ours):,.0f} | {median(theirs):,.0f} | {interval(paired_ratio(ours, theirs))} | "
+            f"{middle:.2f} | {' | '.join(quantiles)} | {_steal(cell)} |"
         )
-        verdicts.append(f"- {cell['name']}: median ratio {middle:.2f}; at least 1.0 {_verdict(middle >= 1)}")
+        verdicts.append(f"- {cell['name']}: median ratio {middle:.2f}; at least 1.0 {verdict(middle >= 1)}")
     return [*lines, "", *verdicts]
 
 
@@ -244,26 +230,26 @@ def _tails(cells: list[dict[str, Any]]) -> list[str]:
             share = f"{heard['delivered'] / asked['wanted']:.2%}" if asked["wanted"] else "-"
             lines.append(
                 f"| {asked['messages'] / seconds:,.0f} | {asked['wanted'] / seconds:,.0f} | {share} | {heard['dropped']:,} | "
-                f"{_pooled(tailed, 0.5):.1f} | {_pooled(tailed, 0.99):.1f} | {heard['max_us'] / 1000:.0f} | "
-                f"{_pooled(probed, 0.5):.2f} | {_pooled(probed, 0.99):.2f} | {cpu['node'] / seconds:.2f} | "
+                f"{pooled(tailed, 0.5):.1f} | {pooled(tailed, 0.99):.1f} | {heard['max_us'] / 1000:.0f} | "
+                f"{pooled(probed, 0.5):.2f} | {pooled(probed, 0.99):.2f} | {cpu['node'] / seconds:.2f} | "
                 f"{cpu['search'] / seconds:.2f} | {window['steal']:.1%} |"
             )
-        quiet = [window for window in windows if window["steal"] <= QUIET]
-        quiet_seconds = sum(window["report"]["seconds"] for window in quiet)
+        calm = quiet(windows)
+        quiet_seconds = sum(window["report"]["seconds"] for window in calm)
         lines += [
             "",
-            f"- of {wanted:,} deliveries {got:,} came, {got / wanted:.3%}; at least 99 % {_verdict(got >= 0.99 * wanted)}",
+            f"- of {wanted:,} deliveries {got:,} came, {got / wanted:.3%}; at least 99 % {verdict(got >= 0.99 * wanted)}",
             f"- clients were told of {dropped:,} that were dropped, the node counts {node['dropped']:,.0f}; every one is "
-            f"counted {_verdict(got + dropped == wanted and not cell['clients_end']['closed'])}",
+            f"counted {verdict(got + dropped == wanted and not cell['clients_end']['closed'])}",
         ]
         if quiet_seconds < QUIET_SECONDS:
             lines.append(f"- latencies: not shown, only {quiet_seconds:.0f} s were quiet")
             continue
-        late = _pooled([{"report": window["heard"]} for window in quiet], 0.99)
-        broker_late = _pooled(quiet, 0.99)
+        late = pooled([{"report": window["heard"]} for window in calm], 0.99)
+        broker_late = pooled(calm, 0.99)
         lines += [
-            f"- p99 over {quiet_seconds:.0f} quiet seconds: {late:.1f} ms; at most 500 {_verdict(late <= 500)}",
-            f"- broker p99 meanwhile: {broker_late:.2f} ms; under 10 {_verdict(broker_late < 10)}",
+            f"- p99 over {quiet_seconds:.0f} quiet seconds: {late:.1f} ms; at most 500 {verdict(late <= 500)}",
+            f"- broker p99 meanwhile: {broker_late:.2f} ms; under 10 {verdict(broker_late < 10)}",
         ]
     return lines
 
@@ -274,8 +260,8 @@ def _memory(cells: list[dict[str, Any]]) -> list[str]:
         if cell["name"] == "idle":
             idle, each = cell["idle_kilobytes"] / 1024, cell["kilobytes_per_connection"]
             lines += [
-                f"- idle node: {idle:.0f} MB resident; under 120 MB {_verdict(idle < 120)}",
-                f"- {cell['connections']:,} idle connections: {each:.1f} KB each; under 20 KB {_verdict(each < 20)}",
+                f"- idle node: {idle:.0f} MB resident; under 120 MB {verdict(idle < 120)}",
+                f"- {cell['connections']:,} idle connections: {each:.1f} KB each; under 20 KB {verdict(each < 20)}",
             ]
         else:
             first, later, starts = cell["metadata_after_restart_ms"], cell["metadata_ms"], cell["start_seconds"]
@@ -285,9 +271,9 @@ def _memory(cells: list[dict[str, Any]]) -> list[str]:
                 f"created in {cell['created_seconds']:.1f} s, {cell['resident_kilobytes'] / 1024:.0f} MB resident, "
                 f"{cell['restarted_kilobytes'] / 1024:.0f} MB after a restart",
                 f"- Metadata of all of them ({later['bytes'] / 1000:.0f} KB): median {later['median']:.2f} ms, worst of 50 "
-                f"{later['worst']:.2f} ms, first after a restart {first['first']:.2f} ms; under 5 ms {_verdict(worst < 5)}",
+                f"{later['worst']:.2f} ms, first after a restart {first['first']:.2f} ms; under 5 ms {verdict(worst < 5)}",
                 f"- start-up: {starts:.2f} s, after kill -9 {cell['start_after_kill_seconds']:.2f} s; under 5 s "
-                f"{_verdict(max(starts, cell['start_after_kill_seconds']) < 5)}",
+                f"{verdict(max(starts, cell['start_after_kill_seconds']) < 5)}",
             ]
     return lines
 

@@ -32,12 +32,21 @@ class Schedule:
     native_messages: int = 60_000
     tails: int = 5000
     tailed_rate: int = 20_000
+    search_sizes: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000)
+    search_calls: int = 1000
+    indexed_messages: int = 600_000
+    beside_messages: int = 1_000_000
+    fixed_seconds: float = 300.0
     _touched: set[Path] = field(default_factory=set)
 
     @classmethod
     def quick(cls) -> Schedule:
         """Seconds instead of minutes."""
-        return cls(1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000, 6000, tails=100, tailed_rate=1000)
+        return cls(
+            1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000, 6000,
+            search_sizes=(20_000, 40_000, 80_000), search_calls=20, indexed_messages=20_000, beside_messages=20_000,
+            fixed_seconds=3.0, tails=100, tailed_rate=1000,
+        )  # fmt: skip
 
     def prepare(self, directory: Path) -> None:
         """Once a directory: touch the memory that its page cache will use."""

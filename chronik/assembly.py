@@ -20,6 +20,7 @@ from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
 from chronik.alerting import alerting
+from chronik.analytics.runner import QueryRunner
 from chronik.analytics.service import SqlService
 from chronik.broker.compression_threads import CompressionThreads
 from chronik.broker.replicas import Replicas
@@ -27,6 +28,7 @@ from chronik.broker.saved_topics import SavedTopics
 from chronik.broker.share_partitions import ShareLimits, SharePartitions
 from chronik.compacting import compacting
 from chronik.config import Config
+from chronik.continuous import continuous
 from chronik.controller.commands import CreateTopics
 from chronik.controller.image import MetadataImage
 from chronik.controller.producer_ids import ProducerIds
@@ -51,7 +53,7 @@ from chronik.listeners.throttling import Throttles
 from chronik.log.flusher import Flusher
 from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC, Topic
 from chronik.node_config import NodeConfig
-from chronik.querying import querying
+from chronik.querying import declared_types, querying
 from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
 from chronik.search.tails import Tails
@@ -80,6 +82,7 @@ class Parts:
     search: SearchService | None
     tails: Tails | None
     sql: SqlService | None
+    queries: QueryRunner | None
     settings_for: Callable[[Topic], TopicSettings]
     alerts: Alerting | None
     background: tuple[IService, ...]
@@ -162,7 +165,14 @@ def assemble(
         share_states=shares,
     )
     searches = searching(
-        config, reactor, metrics, disk=disk, replicas=replicas, metadata=metadata, path=directory.search
+        config,
+        reactor,
+        metrics,
+        disk=disk,
+        replicas=replicas,
+        metadata=metadata,
+        path=directory.search,
+        clean=directory.was_clean,
     )
     search, tails = (None, None) if searches is None else searches
     saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
@@ -207,6 +217,19 @@ def assemble(
         ),
         dict.fromkeys(SHARE_APIS, share_gate(config, metadata)),
     )
+    queries, query_services = continuous(
+        config,
+        reactor,
+        metrics,
+        disk=disk,
+        metadata=metadata,
+        replicas=replicas,
+        groups=coordinator,
+        transactions=transactions,
+        create_topic=create_topic,
+        declared=declared_types,
+        wall_clock_ms=wall_clock_ms,
+    )
     retention = Retention(replicas, trash, config.log_retention_check_interval_ms, wall_clock_ms, reactor, cooperator)
     metrics.storage_usage = replicas.topic_sizes
     return Parts(
@@ -225,6 +248,7 @@ def assemble(
         search=search,
         tails=tails,
         sql=sql,
+        queries=queries,
         settings_for=configs.topic_settings,
         alerts=alerts,
         background=(
@@ -235,6 +259,7 @@ def assemble(
             *((search,) if search is not None else ()),
             *((tails,) if tails is not None else ()),
             *sql_services,
+            *query_services,
             *((alerts,) if alerts is not None else ()),
         ),
     )

@@ -51,6 +51,7 @@ def admin_site(
         ready=ready,
         loopback=config.admin_listener.loopback,
         alerting=parts.alerts,
+        search=parts.search,
     )
     return make_site(services)
 
@@ -95,5 +96,7 @@ def search_site(
             memory_bytes=config.sql_memory_bytes,
             threads=config.sql_threads,
         ),
+        queries=parts.queries,
+        bounds=parts.saved.bounds,
     )
     return make_search_site(services)

@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface
 from chronik.model import (
     Alert,
     Broker,
+    ContinuousQuery,
     PartitionId,
     SavedSearch,
     SharePartitionKey,
@@ -184,6 +185,9 @@ class IClusterMetadata(Interface):
     def alerts() -> Sequence[Alert]:
         """All alerts, in the order of their names. No delta tells of them: who acts on them looks here."""
 
+    def queries() -> Sequence[ContinuousQuery]:
+        """All continuous queries, likewise."""
+
     def subscribe(listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every change that touches topics or brokers; returns what ends the subscription."""
 
@@ -350,6 +354,9 @@ class IFollowedLogs(Interface):
 
         Raises KafkaError when the partition isn't here, or its aborted transactions cannot be read.
         """
+
+    def end(partition: PartitionId) -> int:
+        """The high watermark. Raises KafkaError when the partition isn't here."""
 
     def when_more(partition: PartitionId, told: Callable[[], None]) -> Callable[[], None]:
         """Call `told` once, when more of the log can be read; returns what takes that back. Raises KafkaError."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -24,7 +24,8 @@ _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 OFFSETS_TOPIC = "__consumer_offsets"
 TRANSACTIONS_TOPIC = "__transaction_state"
 SHARE_STATE_TOPIC = "__share_group_state"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, SHARE_STATE_TOPIC})
+QUERY_STATE_TOPIC = "__chronik_query_state"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, SHARE_STATE_TOPIC, QUERY_STATE_TOPIC})
 
 USER, CLIENT_ID, IP = "user", "client-id", "ip"
 """The kinds of entities that can have a quota."""
@@ -188,6 +189,31 @@ class Alert:
     over: int
     per_ms: int
     to: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousQuery:
+    """A query, as its `text` says, over topic `source_id`; its results go to one topic, late records to another.
+
+    `fields` is a JSON object: the SQL type of each field of the source, by dotted path, as it was when the query was saved.
+    """
+
+    query_id: Uuid
+    name: str
+    text: str
+    fields: str
+    source_id: Uuid
+    into_id: Uuid
+    late_id: Uuid
+    paused: bool
+
+    def needs(self, topic_id: Uuid) -> bool:
+        """Whether it reads this topic or writes to it."""
+        return topic_id in (self.source_id, self.into_id, self.late_id)
+
+    def resting(self, paused: bool) -> ContinuousQuery:
+        """The same, paused or not."""
+        return replace(self, paused=paused)
 
 
 @dataclass(frozen=True, slots=True)

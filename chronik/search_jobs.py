@@ -24,6 +24,7 @@ from chronik.search.messages import (
     Hits,
     Read,
     ReadResult,
+    Rebuild,
     Save,
     Saved,
     Search,
@@ -52,6 +53,8 @@ REPLAY = JobKind("replay", Replay, Saved, Replayed)
 """What was found for a tail in the past?"""
 STATE = JobKind("state", AskState, Saved, States)
 """How far have the indexes come?"""
+REBUILD = JobKind("rebuild", Rebuild, Saved, States)
+"""Make indexes anew."""
 SEARCH = JobKind("search", Search, Hits, Answer)
 """Which records match?"""
 READ = JobKind("read", Read, Saved, ReadResult)
@@ -104,6 +107,10 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
         return engine.states(asked)
         yield
 
+    def rebuild(asked: Rebuild) -> Steps:
+        return engine.rebuild(asked)
+        yield
+
     def finish(asked: Finish) -> Steps:
         for piece in pieces(finished(asked.aggs, asked.mapping, asked.now_ms, asked.counted)):
             yield Hits((), aggs=piece)
@@ -123,6 +130,7 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
             FINISH: finish,
             SAVE: save,
             STATE: state,
+            REBUILD: rebuild,
             SELECT: lambda request: select(engine, request, time.monotonic),
             COUNT: lambda request: count(engine, request, time.monotonic),
             TAIL: tail,

@@ -53,6 +53,32 @@ class SearchOptions:
         low=0,
         high=100_000,
     )
+    query_workers: int = SEARCH.integer(
+        1, "Processes that run continuous queries, each a part of them. 0: none are run.", low=0, high=64
+    )
+    query_interval_ms: int = SEARCH.integer(
+        100,
+        "Between two steps of a continuous query there is at least so much: each step is a transaction.",
+        low=1,
+        high=60_000,
+        unit=MILLISECONDS,
+    )
+    query_idle_ms: int = SEARCH.integer(
+        10_000,
+        "A partition from which nothing came for so long doesn't hold back event time. When all are idle, it goes on with the"
+        " wall clock, so the last windows end.",
+        low=100,
+        high=86_400_000,
+        unit=MILLISECONDS,
+    )
+    query_ahead_ms: int = SEARCH.integer(
+        3_600_000,
+        "Event times that are further ahead of the wall clock don't count: one wrong clock would end all windows. They are"
+        " counted as `outside`.",
+        low=0,
+        high=366 * 86_400_000,
+        unit=MILLISECONDS,
+    )
     sql_workers: int = SEARCH.integer(
         2,
         "Processes that run SQL, one statement each at a time; others wait. 0: SQL is not served.",

@@ -25,7 +25,7 @@ from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
 from chronik.search.mapping import NO_MAPPING, parse_mapping
 from chronik.search.mapping import Mapping as FieldMapping
-from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Save, Search
+from chronik.search.messages import AskState, Finish, Follow, Forget, Read, Rebuild, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.saved_messages import CountMatches, Select
 from chronik.search.saved_service import Selecting
@@ -40,6 +40,7 @@ from chronik.search_jobs import (
     FOLLOW,
     FORGET,
     READ,
+    REBUILD,
     REPLAY,
     SAVE,
     SEARCH,
@@ -67,6 +68,7 @@ _JOBS = {
     Finish: FINISH,
     Save: SAVE,
     AskState: STATE,
+    Rebuild: REBUILD,
     Select: SELECT,
     CountMatches: COUNT,
     Tail: TAIL,
@@ -94,8 +96,12 @@ def searching(
     replicas: Replicas,
     metadata: IClusterMetadata,
     path: str,
+    clean: bool,
 ) -> Searching | None:
-    """The services, not started; their indexes are under `path`. None with search_workers=0."""
+    """The services, not started, with indexes under `path`. None with search_workers=0.
+
+    `clean`: the node went down in order.
+    """
     if not config.search_workers:
         return None
 
@@ -130,7 +136,7 @@ def searching(
         processes = ResidentWorkers(reactor, config.search_workers, metrics.workers, main_of("search"), began_anew)
     else:
         processes = ResidentThread(reactor, partial(_furnish_here, disk), began_anew)
-    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor)
+    following = Following(FollowedLogs(replicas.partition_by_id), processes.size, tell, index_of, reactor, clean)
     tails = Tails(
         following,
         ask,

@@ -15,6 +15,7 @@ from chronik.interfaces import IDisk
 from chronik.log.cleaner import CleanProgress, CleanRequest, CleanResult, clean
 from chronik.log.disk import RealDisk
 from chronik.log.throttle import Throttle
+from chronik.query_jobs import furnish_queries
 from chronik.search_jobs import furnish
 from chronik.sql_jobs import sql_jobs
 from chronik.workers.jobs import CLEAN
@@ -25,7 +26,7 @@ from chronik.workers.serving import Report, serve
 def main() -> None:
     """Serve the node that has started this process, in the part that its command line names."""
     (part,) = sys.argv[1:]
-    {"jobs": do_jobs, "search": search, "sql": sql}[part]()
+    {"jobs": do_jobs, "search": search, "sql": sql, "queries": queries}[part]()
 
 
 def do_jobs() -> None:
@@ -47,6 +48,12 @@ def search() -> None:
 def sql() -> None:
     """Be a worker of the pool that runs SQL: one statement at a time."""
     serve(sql_jobs(RealDisk()))
+
+
+def queries() -> None:
+    """Be a worker that stays: run continuous queries."""
+    collect_seldom()
+    reside(partial(furnish_queries, RealDisk()))
 
 
 def clean_throttled(request: CleanRequest, disk: IDisk, report: Callable[[CleanProgress], object]) -> CleanResult:

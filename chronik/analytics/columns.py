@@ -36,6 +36,13 @@ _META_TYPES = {
 }
 
 
+def table_schema(columns: Sequence[Column]) -> Any:
+    """The Arrow schema of a table with these columns: those of every record, then the texts of fields."""
+    meta = [pa.field(each.name, _META_TYPES[each.name]) for each in columns if each.member is None]
+    count = sum(each.member is not None for each in columns)
+    return pa.schema([*meta, *(pa.field(f"f{number}", pa.string()) for number in range(count))])
+
+
 class ColumnMaker:
     """Makes the columns of one table. What doesn't fit is added to `counts`."""
 
@@ -55,8 +62,7 @@ class ColumnMaker:
             "_headers": lambda chunk, partition: self._headers(chunk),
             "_value": lambda chunk, partition: self._text(chunk, chunk.columns.value_start, chunk.columns.value_length),
         }
-        fields = [pa.field(each.name, _META_TYPES[each.name]) for each in self._meta]
-        self.schema = pa.schema(fields + [pa.field(f"f{n}", pa.string()) for n in range(len(self._fields))])
+        self.schema = table_schema(columns)
 
     def batch(self, chunk: Chunk, partition: int) -> Any:
         """The chunk as one record batch."""

@@ -28,6 +28,10 @@ class FollowedLogs:
         ranges = [(each.producer_id, each.first_offset, each.last_offset) for each in aborted]
         return FollowedLog(log.directory, start, stable, log.generation, ranges)
 
+    def end(self, partition: PartitionId) -> int:
+        """See `IFollowedLogs`."""
+        return self._find(*partition).high_watermark
+
     def when_more(self, partition: PartitionId, told: Callable[[], None]) -> Callable[[], None]:
         """See `IFollowedLogs`. Who waits is one of the partition's waiting fetches, which costs an append nothing more."""
 

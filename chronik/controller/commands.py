@@ -239,6 +239,36 @@ class DeleteAlert:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class SaveQuery:
+    """Save a continuous query, see `chronik.model.ContinuousQuery`; topics by name. Answers with the query.
+
+    Whoever sends this has found the text good, and has created the topics.
+    """
+
+    name: str
+    text: str
+    fields: str
+    source: str
+    into: str
+    late: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseQuery:
+    """Let a continuous query rest, or go on. Answers with it."""
+
+    name: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropQuery:
+    """End a continuous query; its topics stay. Answers with it."""
+
+    name: str
+
+
 Command = (
     CreateTopics
     | DeleteTopics
@@ -252,4 +282,7 @@ Command = (
     | SaveSearch
     | SaveAlert
     | DeleteAlert
+    | SaveQuery
+    | PauseQuery
+    | DropQuery
 )

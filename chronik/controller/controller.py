@@ -26,12 +26,15 @@ from chronik.controller.commands import (
     CreateTopics,
     DeleteAlert,
     DeleteTopics,
+    DropQuery,
     MorePartitions,
     NewTopic,
+    PauseQuery,
     ProducerIdBlock,
     RegisterBroker,
     ReplaceConfigs,
     SaveAlert,
+    SaveQuery,
     SaveSearch,
     TopicCreation,
     TopicDeletion,
@@ -42,6 +45,7 @@ from chronik.controller.features import decide_update_features
 from chronik.controller.image import MetadataImage
 from chronik.controller.names import check_new_name
 from chronik.controller.placement import check_assignment, place_replicas
+from chronik.controller.queries import decide_drop_query, decide_pause_query, decide_save_query
 from chronik.controller.quotas import decide_alter_client_quotas
 from chronik.controller.records import (
     BrokerRegistered,
@@ -343,6 +347,18 @@ def _delete_alert(image: MetadataImage, command: DeleteAlert, rules: Rules) -> D
     return Decision(*decide_delete_alert(image, command))
 
 
+def _save_query(image: MetadataImage, command: SaveQuery, rules: Rules) -> Decision:
+    return Decision(*decide_save_query(image, command, rules.new_topic_id))
+
+
+def _pause_query(image: MetadataImage, command: PauseQuery, rules: Rules) -> Decision:
+    return Decision(*decide_pause_query(image, command))
+
+
+def _drop_query(image: MetadataImage, command: DropQuery, rules: Rules) -> Decision:
+    return Decision(*decide_drop_query(image, command))
+
+
 def _alter_configs(image: MetadataImage, command: AlterConfigs, rules: Rules) -> Decision:
     return Decision(*decide_alter_configs(image, command, rules.group_times, rules.check_topic))
 
@@ -372,4 +388,7 @@ _DECIDERS: Mapping[type, Callable[[MetadataImage, Any, Rules], Decision]] = {
     SaveSearch: _save_search,
     SaveAlert: _save_alert,
     DeleteAlert: _delete_alert,
+    SaveQuery: _save_query,
+    PauseQuery: _pause_query,
+    DropQuery: _drop_query,
 }

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from chronik.controller.alert_book import AlertBook
 from chronik.controller.image_parts import Listeners, Sources, UnifiedNames
+from chronik.controller.query_book import QueryBook
 from chronik.controller.records import (
     AlertDeleted,
     AlertSaved,
@@ -31,6 +32,9 @@ from chronik.controller.records import (
     MetadataVersionError,
     PartitionsAdded,
     ProducerIdsAllocated,
+    QueryDropped,
+    QueryPaused,
+    QuerySaved,
     SearchSaved,
     TopicConfigChanged,
     TopicCreated,
@@ -42,7 +46,7 @@ from chronik.controller.topic_rows import changed, partition_of, record_of, rene
 from chronik.errors import CorruptLogError
 from chronik.features import SUPPORTED, default_level
 from chronik.interfaces import IClusterMetadata, IStateMachine, MetadataDelta
-from chronik.model import Alert, Broker, Endpoint, QuotaEntity, SavedSearch, Topic, Uuid
+from chronik.model import Alert, Broker, ContinuousQuery, Endpoint, QuotaEntity, SavedSearch, Topic, Uuid
 
 CLUSTER_WIDE = -1
 """The node id under which broker configs are kept that hold for all brokers."""
@@ -71,6 +75,7 @@ class MetadataImage:
         self._unified = UnifiedNames()
         self._sources = Sources()
         self._alerts = AlertBook()
+        self._queries = QueryBook()
         self._brokers: dict[int, Broker] = {}
         self._incarnations: dict[int, Uuid] = {}
         self._broker_configs: dict[int, dict[str, str]] = {}
@@ -144,6 +149,10 @@ class MetadataImage:
         """All alerts, by name."""
         return self._alerts.all()
 
+    def queries(self) -> Sequence[ContinuousQuery]:
+        """All continuous queries, by name."""
+        return self._queries.all()
+
     def subscribe(self, listener: Callable[[MetadataDelta], None]) -> Callable[[], None]:
         """Call `listener` after every entry that touched topics, brokers or quotas; returns what ends the subscription."""
         return self._listeners.subscribe(listener)
@@ -172,6 +181,7 @@ class MetadataImage:
         records.extend(self._encoded_topic(topic) for topic in topics if topic.search is None)
         records.extend(self._encoded_topic(topic) for topic in topics if topic.search is not None)
         records.extend(encode_record(record) for record in self._alerts.records())
+        records.extend(encode_record(record) for record in self._queries.records())
         return _snapshot_encoder.encode((_SNAPSHOT_VERSION, records))
 
     def restore(self, index: int, snapshot: bytes) -> None:
@@ -217,9 +227,9 @@ class MetadataImage:
 
     def _topic_deleted(self, record: TopicDeleted) -> None:
         topic = self._known(record.topic_id)
-        if self._sources.of(topic.topic_id) or self._alerts.over(topic.topic_id):
+        if self._sources.of(topic.topic_id) or self._alerts.over(topic.topic_id) or self._queries.over(topic.topic_id):
             raise CorruptLogError(
-                f"the metadata log deletes topic {topic.name!r}, over which searches or alerts are saved"
+                f"the metadata log deletes topic {topic.name!r}, which searches, alerts or queries need"
             )
         if topic.search is not None:
             self._sources.discard(topic.search.source_id, topic.topic_id)
@@ -343,6 +353,7 @@ class MetadataImage:
             self._unified,
             self._sources,
             self._alerts,
+            self._queries,
             self._brokers,
             self._incarnations,
             self._broker_configs,
@@ -393,4 +404,7 @@ _REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
     SearchSaved: MetadataImage._search_saved,
     AlertSaved: lambda image, record: image._alerts.saved(record, image._known(record.search_id)),
     AlertDeleted: lambda image, record: image._alerts.deleted(record),
+    QuerySaved: lambda image, record: image._queries.saved(record),
+    QueryPaused: lambda image, record: image._queries.paused(record),
+    QueryDropped: lambda image, record: image._queries.dropped(record),
 }

@@ -166,6 +166,35 @@ class AlertDeleted(_Record, frozen=True):
     alert_id: Uuid
 
 
+class QuerySaved(_Record, frozen=True):
+    """A continuous query was saved; the fields are those of `chronik.model.ContinuousQuery`."""
+
+    TYPE = 27
+    query_id: Uuid
+    name: str
+    text: str
+    fields: str
+    source_id: Uuid
+    into_id: Uuid
+    late_id: Uuid
+    paused: bool
+
+
+class QueryPaused(_Record, frozen=True):
+    """A continuous query rests from now on, or goes on."""
+
+    TYPE = 28
+    query_id: Uuid
+    paused: bool
+
+
+class QueryDropped(_Record, frozen=True):
+    """A continuous query is gone, and so is its state."""
+
+    TYPE = 29
+    query_id: Uuid
+
+
 MetadataRecord = (
     TopicCreated
     | TopicDeleted
@@ -180,6 +209,9 @@ MetadataRecord = (
     | SearchSaved
     | AlertSaved
     | AlertDeleted
+    | QuerySaved
+    | QueryPaused
+    | QueryDropped
 )
 
 _TYPES: dict[int, type[MetadataRecord]] = {
@@ -198,6 +230,9 @@ _TYPES: dict[int, type[MetadataRecord]] = {
         SearchSaved,
         AlertSaved,
         AlertDeleted,
+        QuerySaved,
+        QueryPaused,
+        QueryDropped,
     )
 }
 _ENCODER = msgspec.msgpack.Encoder()

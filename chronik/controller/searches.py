@@ -55,6 +55,12 @@ def refused_sources(image: MetadataImage, topic_ids: Iterable[Uuid]) -> dict[Uui
     deleted = set(topic_ids)
     refusals = {}
     for topic_id in deleted:
+        queries = [query.name for query in image.queries() if query.needs(topic_id)]
+        if queries:
+            refusals[topic_id] = KafkaError(
+                ErrorCode.POLICY_VIOLATION,
+                f"{len(queries)} continuous quer(ies) need the topic; drop them first: {', '.join(queries[:10])}",
+            )
         alerts = [
             alert.name for alert in image.alerts() if alert.search_id == topic_id or _writes_to(image, alert, topic_id)
         ]

@@ -15,8 +15,10 @@ from chronik.ctl.alert import alert
 from chronik.ctl.cluster import cluster
 from chronik.ctl.consume import consume
 from chronik.ctl.group import group
+from chronik.ctl.indexes import COMMANDS as SEARCH_INDEXES
 from chronik.ctl.options import root_options
 from chronik.ctl.produce import produce
+from chronik.ctl.query import query
 from chronik.ctl.quota import quota
 from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
 from chronik.ctl.saved import COMMANDS as SAVED_SEARCHES
@@ -44,9 +46,9 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, search, tail, sql, alert, group, quota, cluster):
+for _command in (topic, produce, consume, search, tail, sql, alert, group, query, quota, cluster):
     ctl.add_command(_command)
-for _command in SAVED_SEARCHES:
+for _command in (*SAVED_SEARCHES, *SEARCH_INDEXES):
     search.add_command(_command)
 
 

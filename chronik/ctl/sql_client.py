@@ -1,4 +1,4 @@
-"""Asking the search listener in SQL: one request, its answer as bytes or line by line, and what went wrong in a line."""
+"""Asking the search listener: one request, its answer as bytes, JSON or line by line, and what went wrong in a line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,32 @@ from chronik.client.errors import BadResponse, RequestTimedOut, Unreachable
 from chronik.ctl.runner import CommandFailed
 
 _LONGEST_LINE = 256 << 20
+_SQL = "/v1/sql"
 
 
 async def ask(reactor: Any, url: str, body: dict[str, Any], timeout: float) -> bytes:
     """The answer as it came. Raises CommandFailed for what is refused, Unreachable, RequestTimedOut, BadResponse."""
     pieces: list[bytes] = []
-    status = await _send(reactor, url, body, timeout, pieces.append)
+    status = await _send(reactor, "POST", url, _SQL, body, timeout, pieces.append)
     content = b"".join(pieces)
     if status != 200:
         raise _refused(url, status, content)
     return content
+
+
+async def ask_rest(
+    reactor: Any, method: str, url: str, path: str, timeout: float, body: dict[str, Any] | None = None
+) -> Any:
+    """The JSON that answers a request. Raises as `ask`."""
+    pieces: list[bytes] = []
+    status = await _send(reactor, method, url, path, body, timeout, pieces.append)
+    content = b"".join(pieces)
+    if status != 200:
+        raise _refused(url, status, content)
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise BadResponse(f"{url} did not answer as JSON") from None
 
 
 async def ask_in_lines(
@@ -33,7 +49,7 @@ async def ask_in_lines(
 ) -> dict[str, Any]:
     """The answer; `progress` is told on the way. The node must say something every `timeout` seconds. Raises as `ask`."""
     lines = _Lines(progress)
-    status = await _send(reactor, url, body, timeout, lines.feed)
+    status = await _send(reactor, "POST", url, _SQL, body, timeout, lines.feed)
     last = lines.last()
     try:
         found = json.loads(last)
@@ -67,12 +83,22 @@ class _Lines:
         return bytes(self._rest)
 
 
-async def _send(reactor: Any, url: str, body: dict[str, Any], timeout: float, collect: Callable[[bytes], None]) -> int:
+async def _send(
+    reactor: Any,
+    method: str,
+    url: str,
+    path: str,
+    body: dict[str, Any] | None,
+    timeout: float,
+    collect: Callable[[bytes], None],
+) -> int:
     """Send the request, and hand on its answer as it comes; the status."""
     pool = HTTPConnectionPool(reactor, persistent=False)  # type: ignore[no-untyped-call]
     agent = Agent(reactor, connectTimeout=min(timeout, 10.0), pool=pool)  # type: ignore[no-untyped-call]
     client = treq.client.HTTPClient(agent)
-    work: Deferred[int] = Deferred.fromCoroutine(_exchange(client, url, body, lambda data: heard(data)))
+    work: Deferred[int] = Deferred.fromCoroutine(
+        _exchange(client, method, url.rstrip("/") + path, body, lambda data: heard(data))
+    )
     timer = reactor.callLater(timeout, work.cancel)
 
     def heard(data: bytes) -> None:
@@ -95,10 +121,13 @@ async def _send(reactor: Any, url: str, body: dict[str, Any], timeout: float, co
             timer.cancel()
 
 
-async def _exchange(client: Any, url: str, body: dict[str, Any], collect: Callable[[bytes], None]) -> int:
-    response = await client.post(
-        f"{url.rstrip('/')}/v1/sql",
-        data=json.dumps(body).encode(),
+async def _exchange(
+    client: Any, method: str, address: str, body: dict[str, Any] | None, collect: Callable[[bytes], None]
+) -> int:
+    response = await client.request(
+        method,
+        address,
+        data=None if body is None else json.dumps(body).encode(),
         headers=Headers({"content-type": ["application/json"]}),
         unbuffered=True,
     )

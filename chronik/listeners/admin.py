@@ -39,6 +39,7 @@ from chronik.interfaces import IClusterMetadata, IController
 from chronik.listeners import admin_schema as schema
 from chronik.listeners.admin_alerts import AlertAdministration
 from chronik.listeners.admin_http import AdminRequest, read_json, refusal_of, write_problem
+from chronik.listeners.admin_indexes import IndexAdministration
 from chronik.listeners.admin_searches import SearchAdministration
 from chronik.listeners.handlers.proposing import propose
 from chronik.listeners.http import QuietSite, Refusal, check_caller
@@ -46,6 +47,7 @@ from chronik.listeners.metrics import CONTENT_TYPE, metrics_page
 from chronik.listeners.paging import page_of
 from chronik.model import OFFSETS_TOPIC, Topic, TopicPartition, uuid_to_text
 from chronik.search.alerting import Alerting
+from chronik.search.service import SearchService
 from chronik.telemetry.metrics import NodeMetrics
 
 _DECIDE_MS = 30_000
@@ -74,7 +76,7 @@ class AdminServices:
     """Whom the admin listener asks.
 
     `bounds` tells log start and high watermark, `sizes` bytes of a topic by partition; `listeners` those of Kafka as bound.
-    `alerting` is None on a node that doesn't search.
+    `alerting` and `search` are None on a node that doesn't search.
     """
 
     metadata: IClusterMetadata
@@ -90,6 +92,7 @@ class AdminServices:
     ready: Callable[[], bool]
     loopback: bool
     alerting: Alerting | None
+    search: SearchService | None
 
 
 def make_site(services: AdminServices) -> Site:
@@ -98,7 +101,7 @@ def make_site(services: AdminServices) -> Site:
 
 
 class AdminApi:
-    """The operations, each a method named as in `OPERATIONS`; those about searches and alerts are others'."""
+    """The operations, each a method named as in `OPERATIONS`; those about searches, indexes and alerts are others'."""
 
     log = Logger()
 
@@ -108,6 +111,7 @@ class AdminApi:
         self._others = (
             SearchAdministration(services.metadata, self._decide, services.alerting is not None),
             AlertAdministration(services.metadata, self._decide, services.alerting),
+            IndexAdministration(services.metadata, services.search),
         )
         self.app = Klein()
         for operation in schema.OPERATIONS:

@@ -167,6 +167,30 @@ class SearchList(Struct, frozen=True):
     next: str | None
 
 
+class IndexedPartition(Struct, frozen=True):
+    """How far the index of a partition has come: offsets up to which records are signed, and in blocks that can be left out.
+
+    `undecodable` batches were passed over; `damage` says why indexing has ended, where the log is damaged.
+    """
+
+    partition: int
+    log_start_offset: int
+    end_offset: int
+    signed_to: int
+    indexed_to: int
+    blocks: int
+    undecodable: int
+    damage: str | None
+
+
+class SearchIndex(Struct, frozen=True):
+    """The index of a topic. Partitions without a record have none. `done`: all that there was when it was asked is signed."""
+
+    topic: str
+    done: bool
+    partitions: list[IndexedPartition]
+
+
 _Over = Annotated[int, Meta(ge=0, le=2**53, description="It tells of windows with more matches than this.")]
 _PerMs = Annotated[int, Meta(ge=1000, le=31 * 86_400_000, description="How long a window is.")]
 
@@ -254,7 +278,7 @@ class Operation(NamedTuple):
 
 
 _TOPIC, _GROUP, _SEARCH = "/v1/topics/{name}", "/v1/groups/{group_id}", "/v1/searches/{name}"
-_ALERT = "/v1/alerts/{name}"
+_ALERT, _INDEX = "/v1/alerts/{name}", "/v1/topics/{name}/index"
 
 OPERATIONS = (
     Operation("GET", "/v1/health", "health", "Whether the node lives and serves", Health, problems=(503,)),
@@ -268,6 +292,11 @@ OPERATIONS = (
         (400, 404, 413, 415, 503, 504),
     ),
     Operation("DELETE", _TOPIC, "delete_topic", "Delete a topic and its data", None, 204, None, (400, 404, 503, 504)),
+    Operation("GET", _INDEX, "get_index", "How far the search index of a topic is", SearchIndex, problems=(400, 404, 503, 504)),
+    Operation(
+        "POST", _INDEX + "/rebuild", "rebuild_index", "Make the search index of a topic anew", SearchIndex, 202, None,
+        (400, 404, 503, 504),
+    ),
     Operation("GET", "/v1/searches", "list_searches", "All saved searches", SearchList, paged=True, problems=(400,)),
     Operation(
         "POST", "/v1/searches", "save_search", "Save a search as a topic", SavedSearch, 201, NewSearch,

@@ -29,11 +29,13 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 import chronik
 from chronik.analytics.messages import Limits
+from chronik.analytics.runner import QueryRunner
 from chronik.analytics.service import SqlService
 from chronik.errors import ChronikError, KafkaError
 from chronik.interfaces import IClusterMetadata, ICommittedReader, IController
 from chronik.listeners import search_schema as schema
 from chronik.listeners.http import QuietSite, Refusal, check_caller, send_answer
+from chronik.listeners.query_calls import QueryCalls
 from chronik.listeners.search_calls import NAME_PARAMETERS, Searches, SearchParts
 from chronik.listeners.search_catalog import COLUMNS, Catalog, shown_size, table
 from chronik.listeners.search_field_caps import field_caps
@@ -78,6 +80,8 @@ class SearchServices:
     """The resource of live tails."""
     sql: SqlService | None
     sql_limits: Limits
+    queries: QueryRunner | None
+    bounds: Callable[[TopicPartition], tuple[int, int]]
 
 
 def make_search_site(services: SearchServices) -> Site:
@@ -102,6 +106,7 @@ class SearchApi:
             services.clock,
             services.node_id,
         )
+        self._queries = QueryCalls(services.queries, services.metadata, services.controller, services.bounds)
         self.app = Klein()
         for operation in schema.OPERATIONS:
             if operation.name != "sql":  # it has answers of several kinds: see `route_sql`
@@ -226,6 +231,42 @@ class SearchApi:
         if rest.get("format", "text" if call.kind == _TEXT else "json") == "json":
             return [{name: row[name] for name in columns} for row in rows]
         return table(rows, columns, switch(rest, "v"))
+
+    # -- continuous queries -------------------------------------------------------------------------------------------
+
+    async def list_queries(self, call: Call) -> Any:
+        """All of them."""
+        _expect_no_more(call, ())
+        return self._queries.all()
+
+    async def create_query(self, call: Call) -> Any:
+        """Another one."""
+        _expect_no_more(call, ())
+        return await self._queries.create(call.content)
+
+    async def get_query(self, call: Call) -> Any:
+        """One."""
+        _expect_no_more(call, ())
+        return self._queries.get(call.names)
+
+    async def drop_query(self, call: Call) -> Any:
+        """One less."""
+        _expect_no_more(call, ())
+        return await self._queries.drop(call.names)
+
+    async def pause_query(self, call: Call) -> Any:
+        """One rests."""
+        _expect_no_more(call, ())
+        return await self._queries.pause(call.names, True)
+
+    async def resume_query(self, call: Call) -> Any:
+        """One goes on."""
+        _expect_no_more(call, ())
+        return await self._queries.pause(call.names, False)
+
+    async def query_windows(self, call: Call) -> Any:
+        """What one has at hand."""
+        return await self._queries.windows(call.names, _expect_no_more(call, ("key", "from", "to", "size")))
 
     async def openapi(self, call: Call) -> Any:
         """The document of all this."""

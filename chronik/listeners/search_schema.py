@@ -101,6 +101,42 @@ class SqlAnswer(Struct, frozen=True):
     snapshot: _Object
 
 
+class NewQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """A CREATE CONTINUOUS QUERY. Late records go to topic `late`, by default the name of the results with `-late` behind it."""
+
+    query: str
+    late: str | None = None
+
+
+class Query(Struct, frozen=True):
+    """A continuous query, and how it is doing. Counts are of records since it began; `watermark` is event time, in ms."""
+
+    name: str
+    query: str
+    source: str
+    into: str
+    late: str
+    state: str
+    fault: str
+    watermark: int | None
+    counts: dict[str, int]
+    offsets: dict[str, int]
+    lag: int | None
+
+
+class QueryList(Struct, frozen=True):
+    """All continuous queries, by name."""
+
+    queries: list[Query]
+
+
+class QueryWindows(Struct, frozen=True):
+    """Open windows of a query, as they are now, by start. `more`: some were left out."""
+
+    windows: list[_Object]
+    more: bool
+
+
 class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A search in Elasticsearch's JSON."""
 
@@ -162,6 +198,7 @@ _SEARCH = (
 _GET, _BOTH = ("GET",), ("GET", "POST")
 _RUN = (400, 404, 406, 408, 413, 415, 429, 503)
 _LOOK = (400, 404, 406)
+_QUERY = (400, 404, 406, 409, 413, 415, 501, 503)
 
 OPERATIONS = (
     Operation(_GET, "/", "info", "What this is"),
@@ -189,6 +226,14 @@ OPERATIONS = (
               (*_NAMES, "format", "v", "h", "s", "bytes"), _LOOK),
     Operation(("POST",), "/v1/sql", "sql", "Run a SELECT over topics, DESCRIBE a topic, SHOW TOPICS", SqlAnswer, SqlBody, (),
               (*_RUN, 501)),
+    Operation(_GET, "/v1/queries", "list_queries", "Continuous queries", QueryList, None, (), _QUERY),
+    Operation(("POST",), "/v1/queries", "create_query", "Create a continuous query", Query, NewQuery, (), _QUERY),
+    Operation(_GET, "/v1/queries/{names}", "get_query", "A continuous query", Query, None, (), _QUERY),
+    Operation(("DELETE",), "/v1/queries/{names}", "drop_query", "Drop a query; its topics stay", Query, None, (), _QUERY),
+    Operation(("POST",), "/v1/queries/{names}/pause", "pause_query", "Let a query rest", Query, None, (), _QUERY),
+    Operation(("POST",), "/v1/queries/{names}/resume", "resume_query", "Let a query go on", Query, None, (), _QUERY),
+    Operation(_GET, "/v1/queries/{names}/windows", "query_windows", "Its open windows", QueryWindows, None,
+              ("key", "from", "to", "size"), _QUERY),
     Operation(_GET, "/{names}", "index", "Topics, their mappings and settings", None, None, _NAMES, _LOOK),
 )  # fmt: skip
 
@@ -255,7 +300,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
     responses: _Object = {"200": {"description": op.summary, "content": kinds}}
     for status in (*op.statuses, 403):
         responses[str(status)] = {"description": "Refused", "content": error}
-    whole = op.path.startswith("/{") or op.path.endswith("}")
+    whole = "{names}" in op.path
     item: _Object = {
         "operationId": f"{op.name}_{'topics' if whole else 'all'}_{method.lower()}",
         "summary": op.summary,
@@ -269,7 +314,7 @@ def _item(op: Operation, method: str, schema_of: dict[type[Struct], _Object], er
         item["parameters"] = parameters
     if op.body is not None:
         item["requestBody"] = {
-            "required": method == "PUT" or op.name == "sql",
+            "required": method == "PUT" or op.name in ("sql", "create_query"),
             "content": {"application/json": {"schema": schema_of[op.body]}},
         }
     elif op.name == "msearch":

@@ -13,8 +13,9 @@ from chronik.log.cleaning import AbortedRange
 from chronik.log.committed import Bounds, CommittedFiles
 from chronik.model import PartitionId
 from chronik.native.interfaces import IRecordScanner
-from chronik.search.messages import AskState, Follow, Forget, PartitionState, States
+from chronik.search.messages import AskState, Follow, Forget, PartitionState, Rebuild, States
 from chronik.search.partition_index import PartitionIndex, Writing
+from chronik.search.signatures import BLOCK_BYTES
 
 TAIL_BYTES = 64 << 20
 _COUNT_EVERY = 64
@@ -23,7 +24,7 @@ _COUNT_EVERY = 64
 class Engine:
     """The partitions that this process owns.
 
-    `write` carries out what waits for the disk, `tell` gets lines for the operator.
+    `write` carries out what waits for the disk, `tell` gets lines for the operator. A block has `block_bytes` at least.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Engine:
         write: Callable[[Callable[[], None]], Writing],
         tell: Callable[[str], object],
         tail_bytes: int = TAIL_BYTES,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._disk = disk
         self.scanner = scanner
         self._write = write
         self._tell = tell
         self._tail_bytes = tail_bytes
+        self._block_bytes = block_bytes
         self._indexes: dict[PartitionId, PartitionIndex] = {}
         self._due: dict[PartitionId, None] = {}
         self._steps = 0
@@ -49,9 +52,12 @@ class Engine:
         index = self._indexes.get(partition)
         if index is None:
             files = CommittedFiles(self._disk, news.log)
-            index = PartitionIndex(self._disk, news.index, files, self.scanner, self._write, self._tell)
+            index = PartitionIndex(
+                self._disk, news.index, files, self.scanner, self._write, self._tell, self._block_bytes
+            )
             self._indexes[partition] = index
-        index.follow(Bounds(news.start, news.stable, news.generation), [AbortedRange(*each) for each in news.aborted])
+        bounds = Bounds(news.start, news.stable, news.generation)
+        index.follow(bounds, [AbortedRange(*each) for each in news.aborted], news.limit)
         self._due[partition] = None
 
     def forget(self, news: Forget) -> None:
@@ -71,6 +77,16 @@ class Engine:
         return States(
             tuple(PartitionState(*each, **index.state._asdict()) for each, index in known if index is not None)
         )
+
+    def rebuild(self, asked: Rebuild) -> States:
+        """Make the indexes of these partitions anew; how far they have come, which is nowhere."""
+        for each in asked.partitions:
+            partition = PartitionId(*each)
+            index = self._indexes.get(partition)
+            if index is not None:
+                index.rebuild()
+                self._due[partition] = None
+        return self.states(AskState(asked.partitions))
 
     def index_of(self, partition: PartitionId) -> PartitionIndex | None:
         """The index of a partition, None where this process does not know of it (yet)."""

@@ -6,6 +6,10 @@ partitions, `bounds` tells it how far these are right then: so a search sees all
 
 Where a log starts, and whether its files have changed (`generation`), is looked at every `_ROUND_SECONDS` as well: neither is
 an append.
+
+After an unclean stop a log may have lost its last records, and their index not: both are written in the background. So it is
+noted how far each log goes when it is opened, before anything can be appended, and told with all that follows: no index on
+disk is taken up that goes further. (A process that ends later, and is started again, makes anew what came since the start.)
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from zope.interface import implementer
 from chronik.errors import KafkaError
 from chronik.interfaces import IFollowedLogs, IPartitionHost
 from chronik.model import INTERNAL_TOPICS, PartitionId, TopicPartition
-from chronik.search.messages import Follow, Forget
+from chronik.search.messages import NO_LIMIT, Follow, Forget
 
 _PERIOD_SECONDS = 0.05
 _ROUND_SECONDS = 10.0
@@ -33,10 +37,11 @@ _AT_ONCE = 200
 class _Followed:
     """One partition, and what its place knows of it: `told` is the stable offset, -1 for nothing at all."""
 
-    __slots__ = ("forget", "generation", "place", "start", "told")
+    __slots__ = ("forget", "generation", "limit", "place", "start", "told")
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, limit: int) -> None:
         self.place = place
+        self.limit = limit
         self.told = -1
         self.start = 0
         self.generation = 0
@@ -45,7 +50,10 @@ class _Followed:
 
 @implementer(IPartitionHost)
 class Following(Service):
-    """Over `places` processes; `tell(place, news)` tells one of them something. `index_of` gives a partition's directory."""
+    """Over `places` processes; `tell(place, news)` tells one of them something. `index_of` gives a partition's directory.
+
+    `clean` says how the node went down before this start.
+    """
 
     log = Logger()
 
@@ -56,7 +64,9 @@ class Following(Service):
         tell: Callable[[int, Follow | Forget], object],
         index_of: Callable[[PartitionId], str],
         clock: Any,
+        clean: bool = True,
     ) -> None:
+        self._clean = clean
         self._logs = logs
         self._places = places
         self._tell = tell
@@ -88,7 +98,8 @@ class Following(Service):
         """See `IPartitionHost`."""
         if name.topic not in INTERNAL_TOPICS:
             place = (int.from_bytes(partition.topic_id[:4], "big") + partition.partition) % self._places
-            self._followed[partition] = _Followed(place)
+            limit = NO_LIMIT if self._clean else self._logs.look(partition, _NOTHING_ABORTED).stable
+            self._followed[partition] = _Followed(place, limit)
             self._due[partition] = None
 
     def partition_resigned(self, partition: PartitionId, name: TopicPartition) -> None:
@@ -171,6 +182,7 @@ class Following(Service):
                 found.stable,
                 found.generation,
                 tuple(found.aborted),
+                followed.limit,
             )
             followed.told, followed.start, followed.generation = found.stable, found.start, found.generation
             self._tell(followed.place, news)

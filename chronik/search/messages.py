@@ -13,11 +13,14 @@ from chronik.search.rendering import Rendering
 from chronik.search.requests import SearchRequest
 from chronik.search.sorting import After, Sort
 
+NO_LIMIT = 2**63 - 1
+
 
 class Follow(msgspec.Struct, frozen=True):
     """A partition's log is at `log`, its index belongs to `index`; it may be read so far (`chronik.log.committed.Bounds`).
 
-    `aborted` are transactions (producer id, first and last offset) that the process may not know of yet.
+    `aborted` are transactions (producer id, first and last offset) that the process may not know of yet. An index on disk that
+    goes beyond `limit` was made of records that the log has lost since.
     """
 
     topic_id: bytes
@@ -28,6 +31,7 @@ class Follow(msgspec.Struct, frozen=True):
     stable: int
     generation: int
     aborted: tuple[tuple[int, int, int], ...]
+    limit: int = NO_LIMIT
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -52,8 +56,14 @@ class AskState(msgspec.Struct, frozen=True):
     partitions: tuple[tuple[bytes, int], ...]
 
 
+class Rebuild(msgspec.Struct, frozen=True):
+    """Throw the indexes of these partitions away, and make them anew. (topic id, partition)"""
+
+    partitions: tuple[tuple[bytes, int], ...]
+
+
 class PartitionState(msgspec.Struct, frozen=True):
-    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`. Bytes are those on disk."""
+    """How far the index of a partition has come: see `chronik.search.partition_index.IndexState`."""
 
     topic_id: bytes
     partition: int

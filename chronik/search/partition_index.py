@@ -41,6 +41,7 @@ _STEP_BATCHES = 128
 _DELTA_AT = 2
 """Where a record's timestamp delta is, when its length takes one byte."""
 _BLOCKS_TO_TRY_AGAIN = 64
+_REMOVALS = 3
 _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
@@ -116,8 +117,12 @@ class PartitionIndex:
 
     # -- following the log --------------------------------------------------------------------------------------------
 
-    def follow(self, bounds: Bounds, aborted: list[AbortedRange]) -> None:
-        """The log reaches so far now, and these transactions were aborted since the last time."""
+    def follow(self, bounds: Bounds, aborted: list[AbortedRange], limit: int = _LATEST) -> None:
+        """The log reaches so far now, and these transactions were aborted since the last time.
+
+        What is on disk is taken up the first time, but for groups that go beyond offset `limit`: the log has lost what they
+        were made of, and has other records there now.
+        """
         if bounds.generation != self.files.bounds.generation:
             self._reading = self._last = None
             for places in self._places:
@@ -126,7 +131,7 @@ class PartitionIndex:
         self.files.follow(bounds, aborted)
         if not self._loaded:
             self._loaded = True
-            self._load()
+            self._load(limit)
         if bounds.stable < self.read_to:
             self._begin_anew(f"the log was cut at {bounds.stable}")
         self._forget_below(bounds.start)
@@ -220,6 +225,10 @@ class PartitionIndex:
         block = int(np.searchsorted(self.groups[number].table["first"], offset, "right")) - 1
         segment, position = (int(each) for each in self._places[number][block])
         return None if segment < 0 else Place(int(self.groups[number].table["first"][block]), segment, position)
+
+    def rebuild(self) -> None:
+        """Make all of it anew from the log; what is not signed again yet is the tail, and searched whole."""
+        self._begin_anew("this was asked for")
 
     def distrust(self, group: OpenGroup | WrittenGroup, fault: Exception) -> None:
         """A look-up in the group has failed: it and what follows is made anew; until then it is the tail, and searched
@@ -342,7 +351,13 @@ class PartitionIndex:
                 group.close()
         self.groups.clear()
         self._places.clear()
-        self._disk.remove(self._directory)
+        for attempt in range(_REMOVALS):
+            try:
+                self._disk.remove(self._directory)
+                return
+            except OSError:  # a group that is just being written came in between: as a new file, and by its final name
+                if attempt == _REMOVALS - 1:
+                    raise
 
     def _put(self, path: str, content: bytes) -> None:
         self._disk.make_directory(self._directory, durable=False)
@@ -353,9 +368,9 @@ class PartitionIndex:
 
     # -- starts and cuts ----------------------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        """Take up the groups on disk, as far as they follow each other."""
-        start = self.files.bounds.start
+    def _load(self, limit: int) -> None:
+        """Take up the groups on disk, as far as they follow each other, and go no further than the log did."""
+        start, limit = self.files.bounds.start, min(limit, self.files.bounds.stable)
         self.indexed_to = self.read_to = start
         try:
             names = [name for name in self._disk.list(self._directory) if name.endswith(GROUP_SUFFIX)]
@@ -367,8 +382,10 @@ class PartitionIndex:
                 group = WrittenGroup.open(self._disk, path)
                 first, following = int(group.table["first"][0]), int(group.table["following"][-1])
                 follows = first == self.indexed_to or (not self.groups and first <= self.indexed_to)
-                if not follows or following > self.files.bounds.stable:
-                    raise CorruptLogError(f"{path} has offsets {first} to {following}, {self.indexed_to} is expected")
+                if not follows or following > limit:
+                    raise CorruptLogError(
+                        f"{path} has offsets {first} to {following}, {self.indexed_to} to {limit} at most are expected"
+                    )
                 self._take(group)
             except (CorruptLogError, OSError) as error:
                 self._tell(f"{error}; the index from offset {self.indexed_to} on is made anew")
@@ -401,11 +418,12 @@ class PartitionIndex:
 
     def _begin_anew(self, why: str) -> None:
         self._tell(f"{self._directory}: {why}; the index is made anew")
-        self.remove()
         self._pending = _Pending(self._bits)
         self._reading = self._last = self._sealing = None
         self.damage = ""
+        self.undecodable = self._write_from = 0
         self.indexed_to = self.read_to = self.files.bounds.start
+        self.remove()  # the last: if it fails, nothing is indexed, and all is searched whole
 
 
 class _Pending:

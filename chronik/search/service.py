@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from chronik.errors import ErrorCode, KafkaError
 from chronik.model import PartitionId
 from chronik.search.following import Following
 from chronik.search.gathering import Found, FoundHit, Options, Wanted, narrowed
@@ -22,6 +23,7 @@ from chronik.search.messages import (
     PartitionState,
     Read,
     ReadResult,
+    Rebuild,
     Save,
     Search,
     SearchedPart,
@@ -216,18 +218,46 @@ class SearchService(Service):
         return found
 
     async def states(self, partitions: Sequence[PartitionId]) -> list[PartitionState]:
-        """How far the indexes of these partitions have come; one that isn't indexed (nothing is in it) is left out."""
-        self._following.bounds(partitions)
-        by_place: dict[int, list[tuple[bytes, int]]] = {}
-        for partition in partitions:
-            place = self._following.place_of(partition)
-            if place is not None and place in self._following.busy_places():
-                by_place.setdefault(place, []).append((partition.topic_id, partition.partition))
+        """How far the indexes of these partitions have come; one that isn't indexed (nothing is in it) is left out.
+
+        Raises KafkaError where a process does not know of its partitions in time.
+        """
+        return await self._ask_each_place(partitions, AskState)
+
+    async def rebuild(self, partitions: Sequence[PartitionId]) -> list[PartitionState]:
+        """Have the indexes of these partitions made anew from their logs. They are searched all the time.
+
+        Returns their states at the beginning: it goes on in the background. Raises KafkaError as `states` does.
+        """
+        return await self._ask_each_place(partitions, Rebuild)
+
+    async def _ask_each_place(
+        self, partitions: Sequence[PartitionId], request: type[AskState] | type[Rebuild]
+    ) -> list[PartitionState]:
         found: list[PartitionState] = []
-        for place, asked in by_place.items():
-            states: States = await self._ask(place, AskState(tuple(asked)), _STATE_SECONDS)
-            found += states.partitions
-        return found
+        ends = self._clock.seconds() + _STATE_SECONDS
+        waiting = list(partitions)
+        while True:
+            bounds = await self._bounds(waiting)
+            by_place: dict[int, list[tuple[bytes, int]]] = {}
+            for partition in waiting:
+                start, stable = bounds.get(partition, (0, 0))
+                place = self._following.place_of(partition)
+                if place is not None and start < stable:
+                    by_place.setdefault(place, []).append((partition.topic_id, partition.partition))
+            asked: set[tuple[bytes, int]] = set()
+            for place, several in by_place.items():
+                states: States = await self._ask(place, request(tuple(several)), _STATE_SECONDS)
+                found += states.partitions
+                asked.update(several)
+            asked -= {(each.topic_id, each.partition) for each in found}
+            if not asked:
+                return found
+            if self._clock.seconds() >= ends:
+                why = f"a process that searches does not know of {len(asked)} partitions yet"
+                raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, why)
+            waiting = [PartitionId(*each) for each in asked]
+            await deferLater(self._clock, _AGAIN_SECONDS)  # it has just begun, and is told of them first
 
 
 class _Heard:

@@ -153,8 +153,8 @@ def _put_bytes(out: bytearray, value: bytes | None) -> None:
 def _zigzag(value: int) -> bytes:
     """`value` as a signed varint: 0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
     value = value << 1 if value >= 0 else ~value << 1 | 1
-    if value < 0x80:
-        return _ONE_BYTE[value]
+    if value < _SHORT:
+        return _VARINTS[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -163,7 +163,9 @@ def _zigzag(value: int) -> bytes:
     return bytes(out)
 
 
-_ONE_BYTE = tuple(bytes([value]) for value in range(0x80))
+_SHORT = 0x4000
+_VARINTS = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(_SHORT)]
+"""All of one byte or two: lengths, and deltas within a batch."""
 
 
 def decode_records(batch: Buffer, max_bytes: int) -> Iterator[Record]:

@@ -29,6 +29,7 @@ from chronik.model import (
     OFFSETS_TOPIC,
     Alert,
     Broker,
+    ContinuousQuery,
     Endpoint,
     PartitionId,
     PartitionState,
@@ -217,6 +218,10 @@ class OneNode:
         return self.levels.get(name, default_level(name))
 
     def alerts(self) -> list[Alert]:
+        """See `IClusterMetadata`."""
+        return []
+
+    def queries(self) -> list[ContinuousQuery]:
         """See `IClusterMetadata`."""
         return []
 

@@ -274,6 +274,54 @@ class PartitionIndexTests(SynchronousTestCase):
         self.check(indexed, random.Random(1))
         self.assertEqual(len(indexed.lines), 1)
 
+    def test_it_is_made_anew_when_that_is_asked_for(self):
+        indexed = Indexed()
+        batch = encode_batch([Record(0, 1, None, b"x")])
+        bad = assemble(check_produced(batch), bytes(30))
+        indexed.log.append(memoryview(bad), check_produced(bad), 0, 1000)
+        for number in range(300):
+            indexed.append([b"%d %d" % (number, index) for index in range(400)])
+        indexed.settle()
+        before = indexed.index.state
+        self.assertEqual(before.undecodable, 1)
+        for _ in range(2):
+            indexed.index.rebuild()
+            self.assertEqual(indexed.index.state, before._replace(indexed_to=0, read_to=0, blocks=0, undecodable=0))
+            self.assertEqual(indexed.reached(b"17"), set(range(before.stable)))
+            with self.assertRaises(FileNotFoundError):
+                indexed.disk.list(INDEX)
+            indexed.settle()
+            self.assertEqual(indexed.index.state, before)
+            self.assertLessEqual(set(range(1 + 17 * 400, 1 + 18 * 400)), indexed.reached(b"17"))
+            self.assertLess(len(indexed.reached(b"nowhere")), 2000)
+            self.assertIn("made anew", indexed.lines.pop())
+        self.assertEqual(indexed.lines, [])
+
+    def test_a_group_that_is_being_written_while_it_is_thrown_away(self):
+        """It may appear in the directory that is removed: that is tried again. Where it fails all the same, no hit is lost."""
+        for failures in (2, 9):
+            indexed = Indexed()
+            for number in range(300):
+                indexed.append([b"%d %d" % (number, index) for index in range(400)])
+            indexed.settle()
+            remove, calls = indexed.disk.remove, []
+
+            def busy(path, remove=remove, calls=calls, failures=failures):
+                calls.append(path)
+                if len(calls) <= failures:
+                    raise OSError(39, "Directory not empty")
+                remove(path)
+
+            indexed.disk.remove = busy
+            if failures == 2:
+                indexed.index.rebuild()
+            else:
+                self.assertRaises(OSError, indexed.index.rebuild)
+            self.assertEqual(indexed.reached(b"17"), set(range(indexed.index.state.stable)))
+            indexed.disk.remove = remove
+            indexed.settle()
+            self.check(indexed, random.Random(1))
+
     def test_a_damaged_log_ends_indexing_there(self):
         indexed = Indexed()
         for _ in range(3):
@@ -297,6 +345,27 @@ class PartitionIndexTests(SynchronousTestCase):
         indexed.since = 2000
         indexed.settle()
         self.check(indexed)
+
+    def test_the_log_has_lost_records_that_are_indexed(self):
+        """A power cut took the end of the log, not of the index; when this is noticed the log is longer than before."""
+        indexed = Indexed()
+        for number in range(300):
+            indexed.append([b"old%d" % number] * 400)
+        indexed.settle()
+        indexed.index.save()
+        self.assertIsInstance(indexed.index.groups[0], WrittenGroup)
+        for lost in (1000, 30_000):
+            end = 120_000 - lost
+            indexed.log.truncate_to(end, 1000)
+            for number in range(100):
+                indexed.append([b"new%d" % number] * 400)
+            indexed.start()
+            bounds, aborted = told(indexed.log)
+            indexed.index.follow(bounds, aborted, end)
+            self.assertLessEqual(indexed.index.state.indexed_to, end)
+            self.assertEqual(indexed.index.state.blocks, 256 if lost == 1000 else 0)
+            indexed.settle()
+            self.check(indexed)
 
     def test_the_tail_can_be_dropped(self):
         indexed = Indexed()
@@ -360,6 +429,8 @@ class PartitionIndexTests(SynchronousTestCase):
                 indexed.follow()
             elif act < 0.82:
                 indexed.index.drop_tail()
+            elif act < 0.83:
+                indexed.index.rebuild()
             elif act < 0.86 and indexed.later:
                 indexed.later.pop(0).carry_out()
             else:

@@ -173,6 +173,8 @@ class ScanTests(SynchronousTestCase):
             elif act < 0.8:
                 each.log.generation += 1
                 each.follow()
+            elif act < 0.85:
+                each.index.rebuild()
         self.assertEqual(len(hits), len(set(hits)))
         self.assertEqual(set(hits), expected)
         self.assertEqual(scan.failures, {})

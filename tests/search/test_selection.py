@@ -160,6 +160,8 @@ class SelectionTests(SynchronousTestCase):
             elif act < 0.7:
                 indexed.log.generation += 1
                 indexed.follow()
+            elif act < 0.73:
+                indexed.index.rebuild()
 
         found, at, rounds = [], start, 0
         while at < bounds.stable:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from chronik.controller.commands import NewTopic
-from chronik.model import OFFSETS_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC
+from chronik.model import OFFSETS_TOPIC, QUERY_STATE_TOPIC, SHARE_STATE_TOPIC, TRANSACTIONS_TOPIC
 from chronik.node_config import NodeConfig
+
+QUERY_STATE_PARTITIONS = 16
 
 
 def new_topic(name: str, configs: NodeConfig) -> NewTopic:
@@ -45,5 +47,11 @@ def new_topic(name: str, configs: NodeConfig) -> NewTopic:
                 ("retention.ms", "-1"),
                 ("segment.bytes", str(configs.number("share.coordinator.state.topic.segment.bytes"))),
             ),
+        )
+    if name == QUERY_STATE_TOPIC:
+        return NewTopic(
+            name,
+            QUERY_STATE_PARTITIONS,
+            configs=(("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", str(64 << 20))),
         )
     return NewTopic(name)
