@@ -105,6 +105,7 @@ def continuous(
         wall_clock_ms,
         reactor,
     )
+    metrics.queries = runner.metrics
     return runner, [processes, runner]
 
 

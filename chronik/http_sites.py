@@ -97,6 +97,5 @@ def search_site(
             threads=config.sql_threads,
         ),
         queries=parts.queries,
-        bounds=parts.saved.bounds,
     )
     return make_search_site(services)

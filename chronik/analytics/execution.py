@@ -5,7 +5,8 @@ statements have. It is projected first: each record's columns, event time and ke
 table of the engine's own. What is asked of the batch then is asked of that: the groups, how far each partition has come, which
 records are late.
 
-Records without a time are counted (`Batch.untimed`), and so are those whose time is none that can be (`Batch.outside`).
+What cannot be computed of a record is NULL: no record stops a query. Records without a time are counted (`Batch.untimed`),
+and so are those whose time is none that can be (`Batch.outside`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow as pa
 from chronik.analytics.aggregate import Aggregates, plain
 from chronik.analytics.columns import table_schema
 from chronik.analytics.connection import parse
+from chronik.analytics.functions import tried
 from chronik.analytics.plan import WINDOW_COLUMNS, Plan
 from chronik.analytics.schema import Schema
 from chronik.analytics.statement import StatementError
@@ -93,7 +95,7 @@ class Execution:
             self._db.sql(self._mapped()).to_arrow_table()
             return
         assert plan.time is not None
-        self._event_time = _to_ms(plan.time, self._type(plan.time))
+        self._event_time = _to_ms(tried(plan.time), self._type(plan.time))
         self._project(self._nothing, 0, 0)
         partials = self._groups().schema
         columns = [(name, partials.field(name).type) for name in self._keys]
@@ -155,19 +157,21 @@ class Execution:
         ]
 
     def _mapped(self) -> str:
-        outputs = ", ".join(f'{each.sql} AS "{each.name.replace(chr(34), chr(34) * 2)}"' for each in self.plan.outputs)
-        where = f" WHERE {self.plan.where}" if self.plan.where is not None else ""
+        outputs = ", ".join(
+            f'{tried(each.sql)} AS "{each.name.replace(chr(34), chr(34) * 2)}"' for each in self.plan.outputs
+        )
+        where = f" WHERE {tried(self.plan.where)}" if self.plan.where is not None else ""
         return f"SELECT _partition, _offset, {outputs} FROM {_ROWS}{where} ORDER BY _partition, _offset"
 
     def _project(self, rows: pa.Table, earliest: int, latest: int) -> None:
         plan = self.plan
         self._db.register(_SOURCE, rows)
-        keys = self._after("", [f"{key.sql} AS {key.name}" for key in plan.keys])
+        keys = self._after("", [f"{tried(key.sql)} AS {key.name}" for key in plan.keys])
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE _projected AS SELECT * EXCLUDE (_at),"
             f" CASE WHEN _at BETWEEN {earliest} AND {latest} THEN _at END AS _event_time,"
             f" _at IS NULL AS _untimed, _at NOT BETWEEN {earliest} AND {latest} AS _outside"
-            f" FROM (SELECT *, {self._event_time} AS _at, coalesce({plan.where or 'true'}, false) AS _passed{keys}"
+            f" FROM (SELECT *, {self._event_time} AS _at, coalesce({tried(plan.where or 'true')}, false) AS _passed{keys}"
             f" FROM {_ROWS})"
         )
 
@@ -223,8 +227,8 @@ class Execution:
 
     def _select_results(self, table: pa.Table) -> list[tuple[Any, ...]]:
         self._db.register("_results", table.append_column("_number", pa.array(range(len(table)), pa.int64())))
-        outputs = "".join(f", {each.sql}" for each in self.plan.outputs)
-        where = f" WHERE {self.plan.having}" if self.plan.having is not None else ""
+        outputs = "".join(f", {tried(each.sql)}" for each in self.plan.outputs)
+        where = f" WHERE {tried(self.plan.having)}" if self.plan.having is not None else ""
         return self._db.sql(f"SELECT _number{outputs} FROM _results{where} ORDER BY _number").fetchall()
 
     def _after(self, first: str, others: Iterable[str]) -> str:

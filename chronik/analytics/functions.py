@@ -64,11 +64,17 @@ class Call(NamedTuple):
     def partials(self) -> list[str]:
         """The SQL of its partial aggregates, over rows."""
         aggregate = self.aggregate()
-        conditions = [] if self.condition is None else [f"({self.condition})"]
+        argument = "" if self.argument is None else tried(self.argument)
+        conditions = [] if self.condition is None else [tried(self.condition)]
         if aggregate.needs_value:
-            conditions.append(f"({self.argument}) IS NOT NULL")
+            conditions.append(f"{argument} IS NOT NULL")
         end = f" FILTER (WHERE {' AND '.join(conditions)})" if conditions else ""
-        return [partial.format(self.argument) + end for partial in aggregate.partials]
+        return [partial.format(argument) + end for partial in aggregate.partials]
+
+
+def tried(sql: str) -> str:
+    """The expression, NULL where it cannot be computed: no record may stop a query."""
+    return f"TRY({sql})"
 
 
 def is_aggregate(node: exp.Expr) -> bool:

@@ -197,6 +197,7 @@ class _Running:
             more=any(piece.waiting.values()),
             again_ms=self.task.again_ms(asked.now_ms),
             counts=progress.counts(),
+            states=len(self.task),
             watermark=progress.watermark,
         )
 

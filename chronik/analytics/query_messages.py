@@ -105,6 +105,7 @@ class Stepped(msgspec.Struct, frozen=True):
     more: bool = False
     again_ms: int = -1
     counts: dict[str, int] = {}
+    states: int = 0
     watermark: int = 0
     fault: str = ""
 

@@ -11,6 +11,7 @@ A query that fails by itself (an overflow, a state that is too large) is tried a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -39,9 +40,11 @@ from chronik.analytics.query_messages import (
     TakeStep,
     Targets,
 )
+from chronik.analytics.window import NEVER
 from chronik.errors import KafkaError
 from chronik.interfaces import IClusterMetadata, IFollowedLogs
 from chronik.model import QUERY_STATE_TOPIC, ContinuousQuery, PartitionId, Topic, Uuid, uuid_to_text
+from chronik.telemetry.metrics import QueryMetrics
 
 PERIOD_SECONDS = 1.0
 """How often the queries that there are are compared with those that run."""
@@ -95,6 +98,7 @@ class QueryStatus:
     counts: dict[str, int] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
     watermark: int | None = None
+    states: int = 0
     steps: int = 0
 
 
@@ -214,6 +218,29 @@ class QueryRunner(Service):
         running = self._running.get(query.query_id)
         return QueryStatus() if running is None else running.status
 
+    def lag(self, query: ContinuousQuery) -> int | None:
+        """How many offsets of its source a query has not read yet; None where it doesn't run."""
+        status, source = self.status(query), self._metadata.topic_by_id(query.source_id)
+        if status.state != "running" or source is None:
+            return None
+        lag = 0
+        for each in source.partitions:
+            with suppress(KafkaError):  # not led here (any more): nothing of it is read here
+                end = self._logs.end(PartitionId(source.topic_id, each.partition))
+                lag += max(0, end - status.offsets.get(each.partition, 0))
+        return lag
+
+    def metrics(self) -> list[QueryMetrics]:
+        """How all of them are doing, for the scraper."""
+        rows = []
+        for running in self._running.values():
+            status = running.status
+            is_running, lag = status.state == "running", self.lag(running.query)
+            rows.append(
+                QueryMetrics(running.query.name, is_running, status.counts, status.states, lag, status.watermark)
+            )
+        return sorted(rows)
+
     async def look_up(self, query: ContinuousQuery, key: str | None, first_ms: int, last_ms: int, most: int) -> Found:
         """The open windows of a query. Raises QueryFailed where no process runs it now."""
         found: Found = await self._asked(self._place(query), LookUp(query.query_id, key, first_ms, last_ms, most))
@@ -308,7 +335,8 @@ class QueryRunner(Service):
                 batches = [(places[each.to][0], places[each.to][1] + each.partition, each.batch) for each in outcomes]
                 producer = await self._writer.commit(query, producer, Written(batches, source.name, step.offsets))
             offsets = step.offsets
-            status.counts, status.offsets, status.watermark = step.counts, step.offsets, step.watermark
+            status.counts, status.offsets, status.states = step.counts, step.offsets, step.states
+            status.watermark = None if step.watermark == NEVER else step.watermark
             status.steps += 1
             if not step.more:
                 await self._news(running, source, offsets, step.again_ms, begun)

@@ -98,7 +98,8 @@ def describe(connecting: Connecting, name: str, search_url: str | None) -> None:
 
     async def work(access: Access) -> None:
         found = await _Asking(connecting, access, search_url).ask("GET", _path(name))
-        facts = {**{key: value for key, value in found.items() if key not in ("counts", "offsets")}, **found["counts"]}
+        facts = {key: value for key, value in found.items() if key not in ("counts", "offsets")}
+        facts |= {f"counted: {key}": value for key, value in found["counts"].items()}
         rows = [{"property": key, "value": value} for key, value in facts.items()]
         emit(connecting.output, found, [(None, ("property", "value"), rows)])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from chronik.errors import ErrorCode, KafkaError
 from chronik.interfaces import IClusterMetadata, IController
 from chronik.listeners import search_schema as schema
 from chronik.listeners.http import Refusal
-from chronik.model import ContinuousQuery, Topic, TopicPartition, topic_name_fault
+from chronik.model import ContinuousQuery, Topic, topic_name_fault
 
 MAX_WINDOWS = 10_000
 _LATE_SUFFIX = "-late"
@@ -25,19 +24,12 @@ _NOTHING_SERVED = (
 
 
 class QueryCalls:
-    """Carries out what the search listener is asked about queries. `bounds` tells log start and end of a partition."""
+    """Carries out what the search listener is asked about queries."""
 
-    def __init__(
-        self,
-        runner: QueryRunner | None,
-        metadata: IClusterMetadata,
-        controller: IController,
-        bounds: Callable[[TopicPartition], tuple[int, int]],
-    ) -> None:
+    def __init__(self, runner: QueryRunner | None, metadata: IClusterMetadata, controller: IController) -> None:
         self._runner = runner
         self._metadata = metadata
         self._controller = controller
-        self._bounds = bounds
 
     def all(self) -> schema.QueryList:
         """All queries."""
@@ -156,18 +148,11 @@ class QueryCalls:
             late.name,
             ("paused" if query.paused else "not run here") if status is None else status.state,
             "" if status is None else status.fault,
-            None if status is None or status.watermark is None or status.watermark < -(2**60) else status.watermark,
+            None if status is None else status.watermark,
             {} if status is None else status.counts,
             {} if status is None else {str(partition): offset for partition, offset in status.offsets.items()},
-            None if status is None or status.state != "running" else self._lag(source, status.offsets),
+            None if self._runner is None else self._runner.lag(query),
         )
-
-    def _lag(self, source: Topic, offsets: dict[int, int]) -> int:
-        lag = 0
-        for each in source.partitions:
-            start, end = self._bounds(TopicPartition(source.name, each.partition))
-            lag += max(0, end - max(start, offsets.get(each.partition, start)))
-        return lag
 
 
 def _number(parameters: dict[str, str], name: str, otherwise: int) -> int:

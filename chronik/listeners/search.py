@@ -81,7 +81,6 @@ class SearchServices:
     sql: SqlService | None
     sql_limits: Limits
     queries: QueryRunner | None
-    bounds: Callable[[TopicPartition], tuple[int, int]]
 
 
 def make_search_site(services: SearchServices) -> Site:
@@ -106,7 +105,7 @@ class SearchApi:
             services.clock,
             services.node_id,
         )
-        self._queries = QueryCalls(services.queries, services.metadata, services.controller, services.bounds)
+        self._queries = QueryCalls(services.queries, services.metadata, services.controller)
         self.app = Klein()
         for operation in schema.OPERATIONS:
             if operation.name != "sql":  # it has answers of several kinds: see `route_sql`

@@ -13,7 +13,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from chronik.telemetry.metrics import Histogram, NodeMetrics
+from chronik.telemetry.metrics import Histogram, NodeMetrics, QueryMetrics
 from chronik.wire.apis import ApiKey
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -41,6 +41,7 @@ def render(metrics: NodeMetrics) -> Iterator[bytes]:
     yield from _by_topic(
         GaugeMetricFamily, "chronik_storage_usage_bytes", "Bytes that the log holds on disk.", metrics.storage_usage()
     )
+    yield from map(_text, ([family] for family in _query_families(metrics.queries())))
     yield _text(_PROCESS.collect())
 
 
@@ -68,6 +69,31 @@ def _by_topic(
             family.add_metric([topic], value)
         text = _text([family])
         yield text if start == 0 else b"".join(line for line in text.splitlines(True) if not line.startswith(b"#"))
+
+
+def _query_families(queries: Sequence[QueryMetrics]) -> Iterator[Metric]:
+    """Continuous queries, of which there are at most a hundred."""
+    for what in sorted({what for query in queries for what in query.counts}):
+        doc = f"Of a continuous query: {what}, of the records that it has read."
+        counter = CounterMetricFamily(f"chronik_query_{what}", doc, labels=["query"])
+        for query in queries:
+            counter.add_metric([query.name], query.counts.get(what, 0))
+        yield counter
+    for name, doc, values in (
+        ("running", "Whether it runs.", [(query.name, int(query.running)) for query in queries]),
+        ("lag", "Offsets that it has not read yet.", [(query.name, query.lag) for query in queries]),
+        ("states", "Keys in its open windows.", [(query.name, query.states) for query in queries]),
+        (
+            "watermark_seconds",
+            "How far event time has come.",
+            [(query.name, None if query.watermark_ms is None else query.watermark_ms / 1000) for query in queries],
+        ),
+    ):
+        family = GaugeMetricFamily(f"chronik_query_{name}", f"Of a continuous query: {doc}", labels=["query"])
+        for query_name, value in values:
+            if value is not None:
+                family.add_metric([query_name], value)
+        yield family
 
 
 def _node_families(metrics: NodeMetrics) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ Times are in seconds, sizes in bytes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from chronik.telemetry.requests import RequestMetrics
@@ -106,11 +106,22 @@ class TailCounts(NamedTuple):
     dropped: int = 0
 
 
+class QueryMetrics(NamedTuple):
+    """A continuous query: what it has counted by name, and how it is. `watermark_ms` and `lag` are None where unknown."""
+
+    name: str
+    running: bool
+    counts: Mapping[str, int]
+    states: int
+    lag: int | None
+    watermark_ms: int | None
+
+
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
-    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `tails` for what live tails do; whoever knows sets
-    them.
+    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `tails` for what live tails do, `queries` for the
+    continuous queries that run here; they are set when there is something to ask.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -122,6 +133,7 @@ class NodeMetrics:
         self.cleaner = CleanerMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
         self.tails: Callable[[], TailCounts] = TailCounts
+        self.queries: Callable[[], Sequence[QueryMetrics]] = tuple
         self._topics: dict[str, TopicMetrics] = {}
 
     def topic(self, name: str) -> TopicMetrics:

@@ -262,6 +262,16 @@ class ResultTests(SynchronousTestCase):
         )
         self.assertEqual([result.values for result in results], [{"name": "A!", "mean": 1.5, "length": 1000}])
 
+    def test_no_record_stops_a_query(self):
+        values = [json.dumps({"at": 5, "path": path, "size": 1}) for path in ("7", "x", "8")]
+        (result,) = self.run_through(
+            "SELECT sum(CAST(path AS BIGINT)) AS s, count(*) AS n, count(*) FILTER (WHERE CAST(path AS BIGINT) > 7) AS f,"
+            " CAST('x' || count(*) AS BIGINT) AS none FROM t WHERE CAST(path AS BIGINT) > 0 OR size = 1"
+            " GROUP BY TUMBLE(at, INTERVAL 1 SECOND) GRACE INTERVAL 0 SECONDS",
+            values,
+        )
+        self.assertEqual(result.values, {"s": 15, "n": 2, "f": 1, "none": None})
+
     def test_sketches(self):
         values = [
             json.dumps({"at": 5, "ms": n, "path": f"/{n % 700}", "user": {"name": "ab"[n % 3 == 0]}})

@@ -130,6 +130,10 @@ class Queries(QueryCase):
         ).values()
         committed = {each.partition: each.offset for each in group.result(20).topic_partitions}
         self.assertEqual(committed, dict.fromkeys(range(PARTITIONS), 100))
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.node.admin_port}/metrics") as answer:
+            text = answer.read().decode()
+        self.assertIn('chronik_query_records_total{query="counts"} 300.0', text)
+        self.assertIn('chronik_query_lag{query="counts"} 0.0', text)
         self.send("/late", 5, 1, 0)
         self.flush()
         self.until("the late one is counted", lambda: self.state()["counts"]["late"] == 1)

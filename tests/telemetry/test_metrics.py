@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.errors import ErrorCode
 from chronik.telemetry.exposition import PIECE, render
 from chronik.telemetry.lag import INTERVAL, ReactorLagProbe
-from chronik.telemetry.metrics import LATENCY_BOUNDS, Histogram, NodeMetrics, TailCounts
+from chronik.telemetry.metrics import LATENCY_BOUNDS, Histogram, NodeMetrics, QueryMetrics, TailCounts
 from chronik.wire.apis import ApiKey
 
 
@@ -51,6 +51,10 @@ class Exposition(SynchronousTestCase):
         topic.bytes_stored += 200
         topic.bytes_fetched += 100
         metrics.storage_usage = lambda: [("events", 4096)]
+        metrics.queries = lambda: [
+            QueryMetrics("counts", True, {"records": 7, "late": 2}, 3, 5, 1500),
+            QueryMetrics("new", False, {}, 0, None, None),
+        ]
         metrics.produce_latency.observe(0.002)
         metrics.requests.answered(ApiKey.PRODUCE, 10.0)
         metrics.requests.refused(ApiKey.PRODUCE, ErrorCode.UNSUPPORTED_VERSION)
@@ -67,6 +71,12 @@ class Exposition(SynchronousTestCase):
             ("chronik_storage_usage_bytes", 4096),
         ]:
             self.assertEqual(found[name, on_events], expected, name)
+        on_counts, on_new = (("query", "counts"),), (("query", "new"),)
+        for name, expected in [("records_total", 7), ("late_total", 2), ("running", 1), ("lag", 5), ("states", 3)]:
+            self.assertEqual(found[f"chronik_query_{name}", on_counts], expected, name)
+        self.assertEqual(found["chronik_query_watermark_seconds", on_counts], 1.5)
+        self.assertEqual(found["chronik_query_running", on_new], 0)
+        self.assertNotIn(("chronik_query_lag", on_new), found)
         self.assertEqual(found["chronik_requests_total", (("api", "PRODUCE"),)], 1)
         self.assertEqual(found["chronik_request_seconds_total", (("api", "PRODUCE"),)], 0.5)
         refusal = (("api", "PRODUCE"), ("error", "UNSUPPORTED_VERSION"))
