@@ -13,6 +13,8 @@ from chronik.analytics.query_messages import (
     CheckQuery,
     Close,
     Closed,
+    Explain,
+    Explained,
     Found,
     LookUp,
     Nothing,
@@ -40,12 +42,23 @@ STEP = JobKind("step", TakeStep, Outcome, Stepped)
 """What does the next piece of the log come to?"""
 CLOSE = JobKind("close", Close, Nothing, Closed)
 """Forget a query."""
+EXPLAIN = JobKind("explain", Explain, Nothing, Explained)
+"""Which records are in a window?"""
 SWEEP = JobKind("sweep", Sweep, Nothing, Swept)
 """Which states are of no query?"""
 LOOK_UP = JobKind("look up", LookUp, Nothing, Found)
 """Which windows are open?"""
 
-KINDS = {ReadQuery: READ, CheckQuery: CHECK, Open: OPEN, TakeStep: STEP, Close: CLOSE, Sweep: SWEEP, LookUp: LOOK_UP}
+KINDS = {
+    ReadQuery: READ,
+    CheckQuery: CHECK,
+    Open: OPEN,
+    TakeStep: STEP,
+    Close: CLOSE,
+    Sweep: SWEEP,
+    LookUp: LOOK_UP,
+    Explain: EXPLAIN,
+}
 
 
 def furnish_queries(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:
@@ -82,6 +95,7 @@ def furnish_queries(disk: IDisk, send: Callable[[FromWorker], object]) -> Reside
             CLOSE: close,
             SWEEP: engine.sweep,
             LOOK_UP: look_up,
+            EXPLAIN: engine.explain,
         },
         {},
         lambda: False,

@@ -156,6 +156,17 @@ class Execution:
             if any(first <= time <= last for first, last in spans.get(tuple(key), ()))
         ]
 
+    def of_key(
+        self, rows: pa.Table, key: Sequence[Any], late: Iterable[int], earliest: int, latest: int
+    ) -> tuple[list[Part], list[tuple[int, int, int]]]:
+        """What a batch of one partition has of a key, the late ones left out: groups, and (partition, offset, time) of each."""
+        self._project(rows, earliest, latest)
+        same = "".join(f" AND {name} IS NOT DISTINCT FROM ?" for name in self._keys)
+        self._db.execute(f"DELETE FROM _projected WHERE NOT (_passed AND _event_time IS NOT NULL{same})", list(key))
+        self._db.execute("DELETE FROM _projected WHERE list_contains(?, _offset)", [sorted(late)])
+        found = self._db.sql("SELECT _partition, _offset, _event_time FROM _projected ORDER BY ALL").fetchall()
+        return (self._parts(self._groups()) if found else []), found
+
     def _mapped(self) -> str:
         outputs = ", ".join(
             f'{tried(each.sql)} AS "{each.name.replace(chr(34), chr(34) * 2)}"' for each in self.plan.outputs

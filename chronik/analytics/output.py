@@ -23,6 +23,8 @@ from chronik.wire.records import Record, encode_batch
 
 BATCH_BYTES = 256 << 10
 """Of keys and values in one batch, unless a single record has more."""
+LATE_HEADER = "chronik.late."
+"""What the names of the headers of late records begin with."""
 Headers = tuple[tuple[str, bytes | None], ...]
 _Outgoing = tuple[bytes | None, int, bytes | None, Headers]
 _json = msgspec.json.Encoder(decimal_format="number")

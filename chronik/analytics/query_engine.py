@@ -13,12 +13,13 @@ from typing import Any
 import duckdb
 import msgspec
 
+from chronik.analytics.auditing import Audit
 from chronik.analytics.column_text import columns_text, read_columns
 from chronik.analytics.columns import ColumnMaker
 from chronik.analytics.connection import open_connection
 from chronik.analytics.execution import Execution
 from chronik.analytics.messages import Counts, Limits, PartitionFiles, SqlFault
-from chronik.analytics.output import Outgoing, result_records, result_value, row_value
+from chronik.analytics.output import LATE_HEADER, Outgoing, result_records, result_value, row_value
 from chronik.analytics.piece import Piece, StoredRecords
 from chronik.analytics.plan import Plan, plan_query, source_of
 from chronik.analytics.query_messages import (
@@ -26,6 +27,8 @@ from chronik.analytics.query_messages import (
     CheckQuery,
     Close,
     Closed,
+    Explain,
+    Explained,
     Found,
     LookUp,
     Open,
@@ -116,6 +119,13 @@ class QueryEngine:
             return Stepped(fault=str(problem) or type(problem).__name__)
         return stepped
 
+    def explain(self, asked: Explain) -> Generator[None, None, Explained]:
+        """Find the records of a window in the log again."""
+        try:
+            return (yield from Audit(self._disk, self._scanner, self._values, LIMITS).explain(asked))
+        except (StatementError, SqlFault, duckdb.Error, KafkaError, OSError) as problem:
+            return Explained(fault=str(problem))
+
     def close(self, asked: Close) -> Closed:
         """Forget a query."""
         self._running.pop(asked.query_id, None)
@@ -180,7 +190,7 @@ class _Running:
         for partition, offset in step.late:
             record = piece.record(partition, offset)
             why = {"query": self.plan.name, "partition": partition, "offset": offset, "closed_to": step.closed_before}
-            told = tuple((f"chronik.late.{name}", str(value).encode()) for name, value in why.items())
+            told = tuple((LATE_HEADER + name, str(value).encode()) for name, value in why.items())
             late.by_key(record.key, record.timestamp, record.value, (*record.headers, *told), instead=partition)
         progress = self.task.progress
         if piece.rows is not None or step.results or step.kept:

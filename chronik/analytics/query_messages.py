@@ -144,6 +144,32 @@ class LookUp(msgspec.Struct, frozen=True):
     most: int
 
 
+class Explain(msgspec.Struct, frozen=True):
+    """Which records are in the window of `key` (as in `LookUp`) that begins at `start_ms`? `source` ends where the query is."""
+
+    text: str
+    columns: str
+    source: tuple[PartitionFiles, ...]
+    late: tuple[PartitionFiles, ...]
+    key: str
+    start_ms: int
+    ahead_ms: int
+    now_ms: int
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """These, by partition: so many offsets as an answer has, and how many there are; and what they come to, as JSON.
+
+    `unknown`: there is no such window. `fault`: why it cannot be told.
+    """
+
+    offsets: dict[int, list[int]] = {}
+    records: int = 0
+    recomputed: bytes = b"null"
+    unknown: bool = False
+    fault: str = ""
+
+
 class Found(msgspec.Struct, frozen=True):
     """Windows as a JSON array; `more` were left out. `unknown`: the query isn't run here."""
 

@@ -26,6 +26,8 @@ from chronik.analytics.query_messages import (
     Checked,
     CheckQuery,
     Close,
+    Explain,
+    Explained,
     Found,
     LookUp,
     Open,
@@ -247,6 +249,29 @@ class QueryRunner(Service):
         if found.unknown:
             raise QueryFailed("the query does not run now")
         return found
+
+    async def explain(self, query: ContinuousQuery, key: str, start_ms: int) -> Explained:
+        """Which records are in a window. Raises QueryFailed, KafkaError."""
+        source, late, status = self._topic(query.source_id), self._topic(query.late_id), self.status(query)
+        read = []
+        for each in source.partitions:
+            files = self._files(source, each.partition, 0)
+            stable = max(files.start, min(files.stable, status.offsets.get(each.partition, 0)))
+            read.append(msgspec.structs.replace(files, stable=stable))
+        asked = Explain(
+            text=query.text,
+            columns=query.fields,
+            source=tuple(read),
+            late=tuple(self._files(late, each.partition, 0) for each in late.partitions),
+            key=key,
+            start_ms=start_ms,
+            ahead_ms=self._times.ahead,
+            now_ms=self._now_ms(),
+        )
+        explained: Explained = await self._asked(self._place(query), asked)
+        if explained.fault:
+            raise QueryFailed(explained.fault)
+        return explained
 
     # -- lives --------------------------------------------------------------------------------------------------------
 

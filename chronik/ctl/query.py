@@ -161,6 +161,35 @@ def windows(
     run(connecting, work)
 
 
+@query.command()
+@click.argument("name")
+@click.option(
+    "--key", "values", multiple=True, metavar="VALUE", help="A value of the GROUP BY, in its order: JSON or text."
+)
+@click.option(
+    "--start", type=int, required=True, metavar="MS", help="The window_start of the window, in ms since 1970."
+)
+@_url_option
+@shared_options()
+def explain(connecting: Connecting, name: str, values: tuple[str, ...], start: int, search_url: str | None) -> None:
+    """Show which records are in a window of the query NAME, and what it comes to, recomputed from the log."""
+    from urllib.parse import urlencode
+
+    asked = urlencode({"key": json.dumps([_value(each) for each in values]), "start": start})
+
+    async def work(access: Access) -> None:
+        found = await _Asking(connecting, access, search_url).ask("GET", _path(name, f"/explain?{asked}"))
+        window = found["window"] or {}
+        rows = [{"partition": int(partition), "offsets": offsets} for partition, offsets in found["offsets"].items()]
+        tables = [(None, tuple(window), [window])] if window else []
+        emit(connecting.output, found, [*tables, ("Records", ("partition", "offsets"), rows)])
+        shown = sum(len(offsets) for offsets in found["offsets"].values())
+        if shown < found["records"]:
+            click.echo(f"{found['records'] - shown} more records are not shown", err=True)
+
+    run(connecting, work)
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

@@ -98,12 +98,7 @@ class QueryCalls:
             raise Refusal(400, f"size is 0 to {MAX_WINDOWS}")
         key = parameters.get("key")
         if key is not None:
-            try:
-                msgspec.json.decode(key, type=list[Any])
-            except msgspec.MsgspecError:
-                raise Refusal(
-                    400, 'key is a JSON array with the values of the GROUP BY, such as ["/index.html"]'
-                ) from None
+            _check_key(key)
         try:
             found = await runner.look_up(query, key, first, last, most)
         except QueryFailed as problem:
@@ -112,6 +107,22 @@ class QueryCalls:
 
     async def _decide(self, command: object) -> Any:
         return await self._controller.propose(command)
+
+    async def explain(self, name: str, parameters: dict[str, str]) -> schema.QueryExplained:
+        """The records that are in a window, and what they come to. Raises Refusal, KafkaError."""
+        runner, query = self._expect_runner(), self._query(name)
+        key, start = parameters.get("key", "[]"), parameters.get("start")
+        if start is None:
+            raise Refusal(400, "start is missing: the window_start of the window")
+        _check_key(key)
+        try:
+            found = await runner.explain(query, key, _number(parameters, "start", 0))
+        except QueryFailed as problem:
+            raise Refusal(400, str(problem)) from None
+        if found.unknown:
+            raise Refusal(404, "no records are in such a window, as far as the log still has them")
+        offsets = {str(partition): numbers for partition, numbers in found.offsets.items()}
+        return schema.QueryExplained(msgspec.json.decode(found.recomputed), found.records, offsets)
 
     def _expect_runner(self) -> QueryRunner:
         if self._runner is None:
@@ -153,6 +164,13 @@ class QueryCalls:
             {} if status is None else {str(partition): offset for partition, offset in status.offsets.items()},
             None if self._runner is None else self._runner.lag(query),
         )
+
+
+def _check_key(key: str) -> None:
+    try:
+        msgspec.json.decode(key, type=list[Any])
+    except msgspec.MsgspecError:
+        raise Refusal(400, 'key is a JSON array with the values of the GROUP BY, such as ["/index.html"]') from None
 
 
 def _number(parameters: dict[str, str], name: str, otherwise: int) -> int:

@@ -267,6 +267,10 @@ class SearchApi:
         """What one has at hand."""
         return await self._queries.windows(call.names, _expect_no_more(call, ("key", "from", "to", "size")))
 
+    async def explain_query(self, call: Call) -> Any:
+        """What is in a window of one."""
+        return await self._queries.explain(call.names, _expect_no_more(call, ("key", "start")))
+
     async def openapi(self, call: Call) -> Any:
         """The document of all this."""
         return schema.openapi_document(chronik.__version__)

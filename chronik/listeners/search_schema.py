@@ -137,6 +137,14 @@ class QueryWindows(Struct, frozen=True):
     more: bool
 
 
+class QueryExplained(Struct, frozen=True):
+    """A window, recomputed from the log: null where HAVING leaves it out. `offsets` has the first 10,000 of its records."""
+
+    window: _Object | None
+    records: int
+    offsets: dict[str, list[int]]
+
+
 class SearchBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A search in Elasticsearch's JSON."""
 
@@ -234,6 +242,8 @@ OPERATIONS = (
     Operation(("POST",), "/v1/queries/{names}/resume", "resume_query", "Let a query go on", Query, None, (), _QUERY),
     Operation(_GET, "/v1/queries/{names}/windows", "query_windows", "Its open windows", QueryWindows, None,
               ("key", "from", "to", "size"), _QUERY),
+    Operation(_GET, "/v1/queries/{names}/explain", "explain_query", "The records of a window, and what they come to",
+              QueryExplained, None, ("key", "start"), _QUERY),
     Operation(_GET, "/{names}", "index", "Topics, their mappings and settings", None, None, _NAMES, _LOOK),
 )  # fmt: skip
 

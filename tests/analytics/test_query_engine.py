@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.analytics import query_engine
 from chronik.analytics.column_text import columns_text
 from chronik.analytics.query_engine import QueryEngine
-from chronik.analytics.query_messages import Close, LookUp, Open, Producer, TakeStep, Targets
+from chronik.analytics.query_messages import Close, Explain, LookUp, Open, Producer, TakeStep, Targets
 from chronik.analytics.schema import infer
 from chronik.wire.batches import split_batches
 from chronik.wire.records import Record, check_produced, decode_records
@@ -218,6 +218,42 @@ class EngineTests(SynchronousTestCase):
         queries.engine.close(Close(QUERY))
         self.assertTrue(queries.engine.look_up(LookUp(QUERY, None, 0, 1, 1)).unknown)
         self.assertIn("not open", queries.step().fault)
+
+    def explain(self, queries, key, start):
+        source = queries.topics.table("events").partitions
+        late = queries.topics.table("late").partitions
+        asked = Explain(queries.text, columns_text(SCHEMA.columns), source, late, key, start, 3_600_000, queries.now)
+        return last(queries.engine.explain(asked))
+
+    def test_windows_explained(self):
+        queries = Queries()
+        queries.open()
+        queries.produce(
+            [event("/a", 10), event("/b", 1000, 4), event("/a", 900, 3), event("/a", 5000), None, event("x", 5000)]
+        )
+        queries.produce([event("/a", 20, 7), event("/a", 5000)], 1)
+        queries.all()
+        queries.produce([event("/a", 30, 100), event("/a", 4600)])
+        self.assertEqual(queries.step().counts["late"], 1)
+        found = self.explain(queries, '["/a"]', 0)
+        self.assertEqual((found.records, found.offsets), (3, {0: [0, 2], 1: [0]}))
+        self.assertEqual(
+            json.loads(found.recomputed), {"path": "/a", "n": 3, "bytes": 11, "window_start": 0, "window_end": 1000}
+        )
+        self.assertEqual(queries.results()["/a", 0], (3, 11))
+        self.assertEqual(self.explain(queries, '["/a"]', 4000).offsets, {0: [7]})
+        self.assertTrue(self.explain(queries, '["/a"]', 2000).unknown)
+        self.assertTrue(self.explain(queries, '["/none"]', 0).unknown)
+        self.assertIn("1 expression", self.explain(queries, "[]", 0).fault)
+
+    def test_a_session_explained(self):
+        text = COUNTS.replace("TUMBLE(at, INTERVAL 1 SECOND)", "SESSION(at, INTERVAL 1 SECOND)")
+        queries = Queries(text)
+        queries.open()
+        queries.produce([event("/a", 10), event("/a", 900), event("/a", 1800), event("/a", 2800), event("/b", 20)])
+        queries.all()
+        found = self.explain(queries, '["/a"]', 10)
+        self.assertEqual((found.offsets, json.loads(found.recomputed)["window_end"]), ({0: [0, 1, 2]}, 2800))
 
     def test_without_windows(self):
         text = "CREATE CONTINUOUS QUERY large AS SELECT path, size * 2 AS twice FROM events WHERE size > 3 INTO results"

@@ -134,6 +134,14 @@ class Queries(QueryCase):
             text = answer.read().decode()
         self.assertIn('chronik_query_records_total{query="counts"} 300.0', text)
         self.assertIn('chronik_query_lag{query="counts"} 0.0', text)
+        status, explained = self.http("GET", "/v1/queries/counts/explain?key=%5B%22/3%22%5D&start=1000")
+        self.assertEqual(status, 200, explained)
+        offsets = [(number // PARTITIONS, number % PARTITIONS) for number in range(50, 100) if number % 7 == 3]
+        self.assertEqual(
+            explained["offsets"],
+            {str(each): [offset for offset, partition in offsets if partition == each] for each in range(PARTITIONS)},
+        )
+        self.assertEqual((explained["window"]["n"], explained["window"]["bytes"]), self.wanted["/3", 1000])
         self.send("/late", 5, 1, 0)
         self.flush()
         self.until("the late one is counted", lambda: self.state()["counts"]["late"] == 1)
