@@ -6,12 +6,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import generators, latency, memory, native, report, requests, stages, throughput, transactions
+from benchmarks import generators, latency, memory, native, report, requests, stages, tails, throughput, transactions
 from benchmarks.results import DIRECTORY, Results
 from benchmarks.schedule import Schedule
 from benchmarks.search import parts as search_parts
 
-_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "memory", "native")
+_PARTS = ("throughput", "latency", "requests", "stages", "transactions", "tails", "memory", "native")
 _SEARCH_PARTS = (
     "search-freshness", "search-produce", "search-indexing", "search-queries", "search-growth", "search-beside",
 )  # fmt: skip
@@ -60,6 +60,8 @@ def main() -> int:
             stages.run(results, schedule)
         elif part == "transactions":
             transactions.run(results, schedule)
+        elif part == "tails":
+            tails.run(results, schedule)
         elif part == "memory":
             memory.run(results, schedule)
         elif part in _SEARCH_PARTS:

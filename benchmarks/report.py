@@ -28,6 +28,7 @@ def write(results: Results, path: Path = PATH) -> None:
         ("requests", _requests),
         ("stages", _stages),
         ("transactions", _transactions),
+        ("tails", _tails),
         ("memory", _memory),
         ("native", _native),
         *search_report.PARTS,
@@ -203,6 +204,54 @@ def _transactions(cells: list[dict[str, Any]]) -> list[str]:
         )
         verdicts.append(f"- {cell['name']}: median ratio {middle:.2f}; at least 1.0 {verdict(middle >= 1)}")
     return [*lines, "", *verdicts]
+
+
+def _tails(cells: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Live tails", ""]
+    for cell in cells:
+        windows, node = cell["windows"], cell["node_counted"]
+        runs = [cell["warmup"], *windows]
+        wanted = sum(window["asked"]["wanted"] for window in runs)
+        got, dropped = (sum(window["heard"][name] for window in runs) for name in ("delivered", "dropped"))
+        lines += [
+            f"{cell['clients']:,} clients with {cell['queries']:,} different queries, one process that searches; connected in "
+            f"{cell['connected_seconds']:.0f} s, the node then {cell['resident_kilobytes'] / 1024:.0f} MB resident.",
+            "Milliseconds from a message's place in the schedule until a client has it; the broker's are those of a probe,",
+            "500 one-record requests a second with acks=all, to a topic that nobody tails. CPU is that of the node and of the",
+            "process that searches, as a share of one processor.",
+            "",
+            "| messages/s | deliveries/s wanted | delivered | told of as dropped | p50 | p99 | worst | broker p50 | "
+            "broker p99 | node CPU | search CPU | steal |",
+            "|---" * 12 + "|",
+        ]
+        for window in windows:
+            asked, heard, seconds = window["asked"], window["heard"], window["asked"]["seconds"]
+            tailed, probed, cpu = [{"report": heard}], [window], window["cpu"]
+            share = f"{heard['delivered'] / asked['wanted']:.2%}" if asked["wanted"] else "-"
+            lines.append(
+                f"| {asked['messages'] / seconds:,.0f} | {asked['wanted'] / seconds:,.0f} | {share} | {heard['dropped']:,} | "
+                f"{pooled(tailed, 0.5):.1f} | {pooled(tailed, 0.99):.1f} | {heard['max_us'] / 1000:.0f} | "
+                f"{pooled(probed, 0.5):.2f} | {pooled(probed, 0.99):.2f} | {cpu['node'] / seconds:.2f} | "
+                f"{cpu['search'] / seconds:.2f} | {window['steal']:.1%} |"
+            )
+        calm = quiet(windows)
+        quiet_seconds = sum(window["report"]["seconds"] for window in calm)
+        lines += [
+            "",
+            f"- of {wanted:,} deliveries {got:,} came, {got / wanted:.3%}; at least 99 % {verdict(got >= 0.99 * wanted)}",
+            f"- clients were told of {dropped:,} that were dropped, the node counts {node['dropped']:,.0f}; every one is "
+            f"counted {verdict(got + dropped == wanted and not cell['clients_end']['closed'])}",
+        ]
+        if quiet_seconds < QUIET_SECONDS:
+            lines.append(f"- latencies: not shown, only {quiet_seconds:.0f} s were quiet")
+            continue
+        late = pooled([{"report": window["heard"]} for window in calm], 0.99)
+        broker_late = pooled(calm, 0.99)
+        lines += [
+            f"- p99 over {quiet_seconds:.0f} quiet seconds: {late:.1f} ms; at most 500 {verdict(late <= 500)}",
+            f"- broker p99 meanwhile: {broker_late:.2f} ms; under 10 {verdict(broker_late < 10)}",
+        ]
+    return lines
 
 
 def _memory(cells: list[dict[str, Any]]) -> list[str]:

@@ -30,6 +30,8 @@ class Schedule:
     topics: int = 1000
     staged_requests: int = 20_000
     native_messages: int = 60_000
+    tails: int = 5000
+    tailed_rate: int = 20_000
     search_sizes: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000)
     search_calls: int = 1000
     indexed_messages: int = 600_000
@@ -43,7 +45,7 @@ class Schedule:
         return cls(
             1.0, 1.5, 2, 1.0, 0.2, 3e7, 0.1, 100, 50, 2000, 6000,
             search_sizes=(20_000, 40_000, 80_000), search_calls=20, indexed_messages=20_000, beside_messages=20_000,
-            fixed_seconds=3.0,
+            fixed_seconds=3.0, tails=100, tailed_rate=1000,
         )  # fmt: skip
 
     def prepare(self, directory: Path) -> None:

@@ -56,6 +56,7 @@ from chronik.node_config import NodeConfig
 from chronik.querying import declared_types, querying
 from chronik.search.alerting import Alerting
 from chronik.search.service import SearchService
+from chronik.search.tails import Tails
 from chronik.searching import searching
 from chronik.telemetry.lag import ReactorLagProbe
 from chronik.telemetry.metrics import NodeMetrics
@@ -79,6 +80,7 @@ class Parts:
     many_elements: ManyElementRequests
     table: ApiTable
     search: SearchService | None
+    tails: Tails | None
     sql: SqlService | None
     queries: QueryRunner | None
     settings_for: Callable[[Topic], TopicSettings]
@@ -162,9 +164,17 @@ def assemble(
         transactions=transactions,
         share_states=shares,
     )
-    search = searching(
-        config, reactor, metrics, disk=disk, replicas=replicas, path=directory.search, clean=directory.was_clean
+    searches = searching(
+        config,
+        reactor,
+        metrics,
+        disk=disk,
+        replicas=replicas,
+        metadata=metadata,
+        path=directory.search,
+        clean=directory.was_clean,
     )
+    search, tails = (None, None) if searches is None else searches
     saved = SavedTopics(replicas, metadata, None if search is None else search.selecting, metrics.topic, reactor)
     shared = SharePartitions(saved, shares, metadata, _share_limits(config), reactor, wall_clock_ms)
     replicas.add_host(shares)
@@ -236,6 +246,7 @@ def assemble(
         many_elements=ManyElementRequests(slices, time.monotonic),
         table=table,
         search=search,
+        tails=tails,
         sql=sql,
         queries=queries,
         settings_for=configs.topic_settings,
@@ -246,6 +257,7 @@ def assemble(
             ReactorLagProbe(reactor, metrics.reactor_lag),
             *compacting(config, reactor, metrics, disk=disk, replicas=replicas, trash=trash, cooperator=cooperator),
             *((search,) if search is not None else ()),
+            *((tails,) if tails is not None else ()),
             *sql_services,
             *query_services,
             *((alerts,) if alerts is not None else ()),

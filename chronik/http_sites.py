@@ -18,7 +18,9 @@ from chronik.controller.service import Controller
 from chronik.listeners.admin import AdminServices, make_site
 from chronik.listeners.search import SearchServices, make_search_site
 from chronik.listeners.search_calls import SearchParts
+from chronik.listeners.tail import TailServices, tail_resource
 from chronik.search.service import SearchService
+from chronik.search.tails import Tails
 from chronik.telemetry.metrics import NodeMetrics
 
 
@@ -55,7 +57,13 @@ def admin_site(
 
 
 def search_site(
-    config: Config, reactor: Any, parts: Parts, search: SearchService, metadata: MetadataImage, controller: Controller
+    config: Config,
+    reactor: Any,
+    parts: Parts,
+    search: SearchService,
+    tails: Tails,
+    metadata: MetadataImage,
+    controller: Controller,
 ) -> Site:
     """The search listener's."""
     assert config.search_listener is not None
@@ -76,6 +84,11 @@ def search_site(
         clock=reactor,
         node_id=config.node_id,
         loopback=config.search_listener.loopback,
+        tail=tail_resource(
+            TailServices(
+                tails=tails, clock=reactor, wall_clock_ms=wall_clock_ms, loopback=config.search_listener.loopback
+            )
+        ),
         sql=parts.sql,
         sql_limits=Limits(
             rows=config.sql_max_rows,

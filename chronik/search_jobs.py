@@ -14,6 +14,7 @@ import msgspec
 
 from chronik.interfaces import IDisk
 from chronik.log.disk import RealDisk
+from chronik.model import PartitionId
 from chronik.search.messages import (
     Answer,
     AskState,
@@ -34,8 +35,9 @@ from chronik.search.messages import (
 from chronik.search.saved_messages import Counted, CountMatches, Piece, Select, Selected
 from chronik.search.scoring import Statistics
 from chronik.search.splits.messages import AskDue, Building, BuildSplit, Built, Due, SplitBuilt
+from chronik.search.tail_messages import Choke, Ended, Matched, Replay, Replayed, Tail, Taken, Unwatch, Watch
 from chronik.workers.messages import FromWorker, JobKind, NewsKind
-from chronik.workers.residing import Residence
+from chronik.workers.residing import REST, Residence
 
 _Result = TypeVar("_Result")
 _SLICE_SECONDS = 0.004
@@ -48,6 +50,18 @@ FOLLOW = NewsKind("follow", Follow)
 """A partition can be read so far."""
 FORGET = NewsKind("forget", Forget)
 """A partition is gone."""
+WATCH = NewsKind("watch", Watch)
+"""Tails wait for what matches this query."""
+UNWATCH = NewsKind("unwatch", Unwatch)
+"""They don't any more."""
+CHOKE = NewsKind("choke", Choke)
+"""They can take nothing, or can again."""
+TAKEN = NewsKind("taken", Taken)
+"""So much of what was found is dealt with."""
+TAIL = JobKind("tail", Tail, Matched, Ended)
+"""Tell what is found for tails."""
+REPLAY = JobKind("replay", Replay, Saved, Replayed)
+"""What was found for a tail in the past?"""
 STATE = JobKind("state", AskState, Saved, States)
 """How far have the indexes come?"""
 REBUILD = JobKind("rebuild", Rebuild, Saved, States)
@@ -82,7 +96,9 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     from chronik.search.counting import finished
     from chronik.search.engine import Engine
     from chronik.search.reading import read
+    from chronik.search.replaying import replay
     from chronik.search.selecting import count, select
+    from chronik.search.tailing import Tailing
     from chronik.search.writing import pieces
 
     writer = ThreadPoolExecutor(1, "chronik-search-writer")
@@ -100,6 +116,20 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
     # An inverted index is in files, by tantivy's own way to them.
     open_index = _open_index if isinstance(disk, RealDisk) else None
     engine = Engine(disk, make_scanner(), writer.submit, tell, open_index=open_index, elsewhere=elsewhere)
+    tailing = Tailing(engine.index_of, engine.scanner, time.monotonic)
+
+    def follow(news: Follow) -> None:
+        engine.follow(news)
+        tailing.followed(PartitionId(news.topic_id, news.partition))
+
+    def tail(_: Tail) -> Steps:
+        tailing.forget_sent()
+        while True:
+            told = tailing.step()
+            yield told if told is not None or not tailing.idle else REST
+
+    def replayed(request: Replay) -> Steps:
+        return replay(engine, request, time.monotonic)
 
     def save(_: Save) -> Steps:
         engine.save()
@@ -142,8 +172,18 @@ def furnish(disk: IDisk, send: Callable[[FromWorker], object], tell: Callable[[s
             REBUILD: rebuild,
             SELECT: lambda request: select(engine, request, time.monotonic),
             COUNT: lambda request: count(engine, request, time.monotonic),
+            TAIL: tail,
+            REPLAY: replayed,
         },
-        {FOLLOW: engine.follow, FORGET: engine.forget, SPLIT_BUILT: engine.built},
+        {
+            FOLLOW: follow,
+            FORGET: engine.forget,
+            SPLIT_BUILT: engine.built,
+            WATCH: tailing.watch,
+            UNWATCH: tailing.unwatch,
+            CHOKE: tailing.choke,
+            TAKEN: tailing.taken,
+        },
         engine.step,
         send,
         time.monotonic,

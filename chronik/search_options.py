@@ -48,6 +48,18 @@ class SearchOptions:
         high=600_000,
         unit=MILLISECONDS,
     )
+    tail_max_clients: int = SEARCH.integer(
+        10_000,
+        "Live tails that are served at the same time. Each has a connection, and so a file descriptor (`ulimit -n`).",
+        low=0,
+        high=1_000_000,
+    )
+    tail_max_queries: int = SEARCH.integer(
+        2_000,
+        "Different queries that live tails may wait for at the same time, however many clients each of them has.",
+        low=0,
+        high=100_000,
+    )
     query_workers: int = SEARCH.integer(
         1, "Processes that run continuous queries, each a part of them. 0: none are run.", low=0, high=64
     )

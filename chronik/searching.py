@@ -6,8 +6,8 @@ A process of its own needs files to read. A node whose data is in memory has non
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.application.service import IService
@@ -19,12 +19,13 @@ from chronik.broker.followed import FollowedLogs
 from chronik.broker.replicas import Replicas
 from chronik.config import Config
 from chronik.errors import ErrorCode, KafkaError
-from chronik.interfaces import IDisk
+from chronik.interfaces import IClusterMetadata, IDisk
 from chronik.log.disk import RealDisk
-from chronik.model import PartitionId, uuid_to_text
+from chronik.model import PartitionId, Topic, uuid_to_text
 from chronik.search.aggregations.base import TooManyBuckets
 from chronik.search.following import Following
-from chronik.search.mapping import parse_mapping
+from chronik.search.mapping import NO_MAPPING, parse_mapping
+from chronik.search.mapping import Mapping as FieldMapping
 from chronik.search.messages import AskState, AskStatistics, Finish, Follow, Forget, Read, Rebuild, Save, Search
 from chronik.search.query import QueryError
 from chronik.search.saved_messages import CountMatches, Select
@@ -32,8 +33,12 @@ from chronik.search.saved_service import Selecting
 from chronik.search.service import SearchService
 from chronik.search.splits.messages import AskDue, BuildSplit, Built, SplitBuilt
 from chronik.search.splitting import Splitting
+from chronik.search.tail_messages import Choke, Replay, Tail, Taken, Unwatch, Watch
+from chronik.search.tail_processes import News
+from chronik.search.tails import Limits, Tails
 from chronik.search_jobs import (
     BUILD_SPLIT,
+    CHOKE,
     COUNT,
     DUE,
     FINISH,
@@ -41,12 +46,17 @@ from chronik.search_jobs import (
     FORGET,
     READ,
     REBUILD,
+    REPLAY,
     SAVE,
     SEARCH,
     SELECT,
     SPLIT_BUILT,
     STATE,
     STATISTICS,
+    TAIL,
+    TAKEN,
+    UNWATCH,
+    WATCH,
     furnish,
 )
 from chronik.telemetry.metrics import NodeMetrics
@@ -59,7 +69,15 @@ from chronik.workers.resident_thread import ResidentThread
 from chronik.workers.residents import ResidentWorkers
 from chronik.workers.residing import Residence
 
-_NEWS = {Follow: FOLLOW, Forget: FORGET, SplitBuilt: SPLIT_BUILT}
+_NEWS = {
+    Follow: FOLLOW,
+    Forget: FORGET,
+    SplitBuilt: SPLIT_BUILT,
+    Watch: WATCH,
+    Unwatch: UNWATCH,
+    Choke: CHOKE,
+    Taken: TAKEN,
+}
 _JOBS = {
     Search: SEARCH,
     Read: READ,
@@ -71,6 +89,8 @@ _JOBS = {
     Rebuild: REBUILD,
     Select: SELECT,
     CountMatches: COUNT,
+    Tail: TAIL,
+    Replay: REPLAY,
 }
 MAX_MAPPING_BYTES = 32_000
 """Of a topic's config: a text of Kafka's protocol has at most 32,767."""
@@ -80,18 +100,37 @@ _BUILD_SILENCE_SECONDS = 300.0
 _log = Logger(namespace="chronik.search")
 
 
+class Searching(NamedTuple):
+    """The two services, to be started in this order."""
+
+    search: SearchService
+    tails: Tails
+
+
 def searching(
-    config: Config, reactor: Any, metrics: NodeMetrics, *, disk: IDisk, replicas: Replicas, path: str, clean: bool
-) -> SearchService | None:
-    """The service, not started, with indexes under `path`. `clean`: the node went down in order. None with search_workers=0."""
+    config: Config,
+    reactor: Any,
+    metrics: NodeMetrics,
+    *,
+    disk: IDisk,
+    replicas: Replicas,
+    metadata: IClusterMetadata,
+    path: str,
+    clean: bool,
+) -> Searching | None:
+    """The services, not started, with indexes under `path`. None with search_workers=0.
+
+    `clean`: the node went down in order.
+    """
     if not config.search_workers:
         return None
 
     def began_anew(place: int) -> tuple[()]:
         following.began_anew(place)
+        tails.began_anew(place)
         return ()
 
-    def tell(place: int, news: Follow | Forget | SplitBuilt) -> None:
+    def tell(place: int, news: Follow | Forget | SplitBuilt | News) -> None:
         processes.tell(place, _NEWS[type(news)], news)
 
     def ask(
@@ -99,6 +138,15 @@ def searching(
     ) -> Deferred[Any]:
         asked = processes.ask(place, _JOBS[type(request)], request, silence_seconds=silence_seconds, progress=progress)
         return asked.addErrback(_query_error)
+
+    def offset_at(partition: PartitionId, timestamp_ms: int) -> int | None:
+        found = replicas.partition_by_id(*partition).offset_for_timestamp(timestamp_ms)
+        return None if found is None else found[1]
+
+    def source_of(name: str) -> str | None:
+        topic = metadata.topic(name)
+        source = None if topic is None or topic.search is None else metadata.topic_by_id(topic.search.source_id)
+        return None if source is None else source.name
 
     def index_of(partition: PartitionId) -> str:
         return f"{path}/{uuid_to_text(partition.topic_id)}-{partition.partition}"
@@ -111,7 +159,19 @@ def searching(
     split_messages = config.search_split_messages if isinstance(disk, RealDisk) else 0
     logs = FollowedLogs(replicas.partition_by_id)
     following = Following(logs, processes.size, tell, index_of, reactor, split_messages, clean)
+    tails = Tails(
+        following,
+        ask,
+        tell,
+        reactor,
+        Limits(config.tail_max_clients, config.tail_max_queries),
+        mapping_of=lambda name: _mapping_of(metadata.topic(name)),
+        offset_at=offset_at,
+        source_of=source_of,
+    )
     replicas.add_host(following)
+    replicas.add_host(tails)
+    metrics.tails = lambda: tails.counts
     companions: list[IService] = []
     if split_messages:
         pool = WorkerPool(reactor, 1, metrics.workers, main_of("jobs"))
@@ -121,7 +181,17 @@ def searching(
 
         splitting = Splitting(following.splitting_places, ask, tell, build, metrics.splits, reactor)
         companions += pool, splitting
-    return SearchService(processes, following, ask, Selecting(following, ask, reactor), reactor, companions)
+    selecting = Selecting(following, ask, reactor)
+    return Searching(SearchService(processes, following, ask, selecting, reactor, companions), tails)
+
+
+def _mapping_of(topic: Topic | None) -> FieldMapping:
+    return NO_MAPPING if topic is None else _parsed(topic.configs.get(SEARCH_MAPPING, ""))
+
+
+@lru_cache(256)
+def _parsed(text: str) -> FieldMapping:
+    return parse_mapping(msgspec.json.decode(text)) if text.strip() else NO_MAPPING
 
 
 def _furnish_here(disk: IDisk, send: Callable[[FromWorker], object]) -> Residence:

@@ -38,6 +38,7 @@ from chronik.controller.service import Controller
 from chronik.data_directory import DataDirectory
 from chronik.errors import ChronikError
 from chronik.interfaces import IDisk, MetadataDelta
+from chronik.listeners.eager import use_eager_transport
 from chronik.listeners.kafka import KafkaFactory
 from chronik.listeners.poller import ConnectionPoller
 from chronik.listeners.transport import use_vectored_transport
@@ -382,13 +383,14 @@ class Node(MultiService):
         self.admin_port = await self._listen(config.admin_listener, site)
 
     async def _bind_search(self) -> None:
-        config, search = self.config, self._parts.search
-        if config.search_listener is None or search is None:
+        config, search, tails = self.config, self._parts.search, self._parts.tails
+        if config.search_listener is None or search is None or tails is None:
             return
         from chronik.http_sites import search_site  # late, as above
 
-        site = search_site(config, self._reactor, self._parts, search, self.metadata, self.controller)
+        site = search_site(config, self._reactor, self._parts, search, tails, self.metadata, self.controller)
         self.search_port = await self._listen(config.search_listener, site)
+        use_eager_transport(self.search_port)
 
 
 def _random_id() -> bytes:

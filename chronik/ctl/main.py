@@ -24,6 +24,7 @@ from chronik.ctl.runner import DEFAULT_BOOTSTRAP, Connecting
 from chronik.ctl.saved import COMMANDS as SAVED_SEARCHES
 from chronik.ctl.search import search
 from chronik.ctl.sql import sql
+from chronik.ctl.tail import tail
 from chronik.ctl.topic import topic
 
 _EPILOG = (
@@ -45,7 +46,7 @@ def ctl(context: click.Context, bootstrap_server: str | None, timeout: float | N
     )
 
 
-for _command in (topic, produce, consume, search, sql, alert, group, query, quota, cluster):
+for _command in (topic, produce, consume, search, tail, sql, alert, group, query, quota, cluster):
     ctl.add_command(_command)
 for _command in (*SAVED_SEARCHES, *SEARCH_INDEXES):
     search.add_command(_command)

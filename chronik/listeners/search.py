@@ -76,6 +76,8 @@ class SearchServices:
     clock: IReactorTime
     node_id: int
     loopback: bool
+    tail: Any
+    """The resource of live tails."""
     sql: SqlService | None
     sql_limits: Limits
     queries: QueryRunner | None
@@ -109,6 +111,7 @@ class SearchApi:
             if operation.name != "sql":  # it has answers of several kinds: see `route_sql`
                 self._route(operation)
         self._serve("/v1/openapi.json", ("GET",), "openapi", self.openapi)
+        self.app.route("/tail", methods=["GET"], endpoint="tail")(lambda request: services.tail)
         sql = SqlParts(
             sql=services.sql,
             metadata=services.metadata,

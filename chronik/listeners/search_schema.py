@@ -276,11 +276,25 @@ def openapi_document(version: str) -> _Object:
     for op in OPERATIONS:
         for method in op.methods:
             paths.setdefault(op.path, {})[method.lower()] = _item(op, method, schema_of, error)
+    paths["/tail"] = {"get": _tail(error)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Chronik Stream search", "version": version},
         "paths": paths,
         "components": {"schemas": components},
+    }
+
+
+def _tail(error: _Object) -> _Object:
+    """The WebSocket of live tails, as far as OpenAPI has words for one."""
+    refused = {"description": "Refused", "content": error}
+    return {
+        "operationId": "tail",
+        "summary": "A WebSocket that sends what matches a query, as it is committed: see docs/tail.md",
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": "string"}} for name in ("topic", "query", "from")
+        ],
+        "responses": {"101": {"description": "The WebSocket is open"}, "403": refused, "426": refused},
     }
 
 

@@ -2,7 +2,8 @@ r"""Byte patterns of which every hit has one: for a pre-filter that runs over wh
 
 `literals` gives regular expressions over bytes, made of literals, groups and alternatives only, to be compiled without regard
 to the case of ASCII letters and without UTF-8 mode. A record that matches has one of them, at least, in the bytes of its key,
-its value, or a header's value or name. None: no such patterns are known.
+its value, or a header's value or name. None: no such patterns are known. `all_literals` gives several such sets, where a hit
+has one of each.
 
 A character stands for every code point that search folds to it: `k` is also U+212A, the Kelvin sign. In a value's fields, which
 may be written with escapes, a backslash is an alternative to the literal; a number may be written with an exponent.
@@ -27,9 +28,15 @@ MAX_PATTERNS = 64
 MIN_CHARACTERS = 2
 """Shorter literals are nearly everywhere."""
 _MAX_CHARACTERS = 48
+_MAX_FORMS = 6
+"""Characters of a pattern that have several forms: each takes longer to compile than ten plain patterns."""
+_FORM_COST = 12
+_MAX_SETS = 4
 _BACKSLASH = rb"\\"
 _EXPONENT = rb"[0-9][eE]"
 _REPLACEMENT = "\ufffd"
+WRITTEN_OTHERWISE = frozenset((_BACKSLASH, _EXPONENT))
+"""The patterns that say that a value may be written in other bytes than a literal's: with an escape, or an exponent."""
 
 
 class _Choice(NamedTuple):
@@ -46,46 +53,61 @@ class _Choice(NamedTuple):
 
 def literals(query: Query, mapping: Mapping) -> tuple[bytes, ...] | None:
     """The patterns, sorted."""
-    found = _found(query, mapping)
-    if found is None or len(found.patterns) > MAX_PATTERNS:
+    best = _best(_found(query, mapping))
+    if best is None or len(best.patterns) > MAX_PATTERNS:
         return None
-    return tuple(sorted(found.patterns))
+    return tuple(sorted(best.patterns))
 
 
-def _found(query: Query, mapping: Mapping) -> _Choice | None:
+def all_literals(query: Query, mapping: Mapping) -> list[frozenset[bytes]]:
+    """Sets of patterns: every hit has one of each. The most telling is the first; none where none are known."""
+    found = sorted(_found(query, mapping), key=_Choice.worth, reverse=True)
+    if not found or len(found[0].patterns) > MAX_PATTERNS:
+        return []
+    sets = dict.fromkeys(choice.patterns for choice in found if len(choice.patterns) <= MAX_PATTERNS)
+    return list(sets)[:_MAX_SETS]
+
+
+_Choices = list[_Choice]
+"""Of each of these a hit has a pattern."""
+
+
+def _found(query: Query, mapping: Mapping) -> _Choices:
     match query:
         case And():
-            return _best([_found(clause, mapping) for clause in query.clauses])
+            return [choice for clause in query.clauses for choice in _found(clause, mapping)]
         case Or():
-            return _union([_found(clause, mapping) for clause in query.clauses]) if query.minimum else None
+            return _union([_found(clause, mapping) for clause in query.clauses]) if query.minimum else []
         case Boost():
             return _found(query.clause, mapping)
         case Term() | AnyTerm() | Wildcard() | Regexp() | Range() | Exists():
             return _of_clause(query, resolve(query.field, mapping))
         case _:
-            return None
+            return []
 
 
-def _best(choices: list[_Choice | None]) -> _Choice | None:
-    """Of those that hits have one of each, the one to look for."""
-    return max((choice for choice in choices if choice is not None), key=_Choice.worth, default=None)
+def _best(choices: _Choices) -> _Choice | None:
+    """The one to look for."""
+    return max(choices, key=_Choice.worth, default=None)
 
 
-def _union(choices: list[_Choice | None]) -> _Choice | None:
+def _union(alternatives: list[_Choices]) -> _Choices:
+    """What hits have of which one of these is true."""
     union: set[bytes] = set()
     named = False
-    for choice in choices:
-        if choice is None:
-            return None
-        union |= choice.patterns
-        named = named or choice.named
-    return _Choice(frozenset(union), named)
+    for choices in alternatives:
+        best = _best(choices)
+        if best is None:
+            return []
+        union |= best.patterns
+        named = named or best.named
+    return [_Choice(frozenset(union), named)]
 
 
-def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field: Field) -> _Choice | None:
+def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field: Field) -> _Choices:
     if field.source in ("timestamp", "offset", "partition", "topic"):
-        return None
-    found: _Choice | None = None
+        return []
+    found: _Choices = []
     match query:
         case Term():
             found = _of_text(query.text, field, query.prefix)
@@ -95,49 +117,52 @@ def _of_clause(query: Term | AnyTerm | Wildcard | Regexp | Range | Exists, field
             found = _of_texts(parts(query.pattern).literal_texts(), field)
         case Regexp():
             every = regexp_parts.pieces(query.pattern)
-            found = None if every is None else _of_pieces(every, field)
+            found = [] if every is None else _of_pieces(every, field)
     if field.source == "path":
         name = _pattern(max(field.path.split("."), key=len))
-        return _best([found, None if name is None else _choice(name, _BACKSLASH, named=True)])
+        return found if name is None else [*found, _choice(name, _BACKSLASH, named=True)]
     return found
 
 
-def _of_text(text: str, field: Field, prefix: bool = False) -> _Choice | None:
+def _of_text(text: str, field: Field, prefix: bool = False) -> _Choices:
     number = parse_number(text)
     if field.kind == "date" or (field.kind == "dynamic" and not prefix and is_iso_date(text)):
-        return None
+        return []
     if number is not None and (field.kind == "number" or (field.source == "path" and field.kind != "text")):
         digits = integer_digits(number)
         pattern = None if digits is None else _pattern(digits.decode())
         if pattern is None:
-            return None
-        return _choice(pattern, _BACKSLASH, _EXPONENT) if field.source == "path" else _choice(pattern)
+            return []
+        patterns = {pattern}
+        if "e" in text.lower():  # a text may have the very words of the query, and is no number for that
+            patterns.add(_pattern(max(words(text), key=len)) or _EXPONENT)
+        return [_choice(*patterns, _BACKSLASH, _EXPONENT) if field.source == "path" else _choice(*patterns)]
     if field.kind == "keyword":
         return _of_texts([text], field)
     return _of_texts(words(text), field)
 
 
-def _of_texts(texts: list[str], field: Field) -> _Choice | None:
-    """Of texts that are all there, the longest piece."""
-    piece = max((piece for text in texts for piece in text.split(_REPLACEMENT)), key=len, default="")
-    return _in_field(_pattern(piece), piece, field)
+def _of_texts(texts: list[str], field: Field) -> _Choices:
+    """Of texts that are all there, their longest pieces."""
+    pieces = sorted(dict.fromkeys(piece for text in texts for piece in text.split(_REPLACEMENT)), key=len, reverse=True)
+    return [choice for piece in pieces[:_MAX_SETS] for choice in _in_field(_pattern(piece), piece, field)]
 
 
 def _choice(*patterns: bytes, named: bool = False) -> _Choice:
     return _Choice(frozenset(patterns), named)
 
 
-def _in_field(pattern: bytes | None, text: str, field: Field) -> _Choice | None:
+def _in_field(pattern: bytes | None, text: str, field: Field) -> _Choices:
     if pattern is None:
-        return None
+        return []
     if field.source != "path":
-        return _choice(pattern)
+        return [_choice(pattern)]
     may_be_number = re.fullmatch(r"[-0-9.]*", text) is not None
-    return _choice(pattern, _BACKSLASH, _EXPONENT) if may_be_number else _choice(pattern, _BACKSLASH)
+    return [_choice(pattern, _BACKSLASH, _EXPONENT) if may_be_number else _choice(pattern, _BACKSLASH)]
 
 
-def _of_pieces(part: regexp_parts.Every | regexp_parts.Either, field: Field) -> _Choice | None:
-    found: list[_Choice | None] = []
+def _of_pieces(part: regexp_parts.Every | regexp_parts.Either, field: Field) -> _Choices:
+    found: list[_Choices] = []
     for inner in part.parts:
         if not isinstance(inner, regexp_parts.Piece):
             found.append(_of_pieces(inner, field))
@@ -146,15 +171,36 @@ def _of_pieces(part: regexp_parts.Every | regexp_parts.Either, field: Field) -> 
             continue
         piece = max(inner.text.split(_REPLACEMENT), key=len)
         found.append(_in_field(_pattern(piece, any_s=inner.folded), piece, field))
-    return _union(found) if isinstance(part, regexp_parts.Either) else _best(found)
+    return _union(found) if isinstance(part, regexp_parts.Either) else [each for one in found for each in one]
+
+
+def cost(pattern: bytes) -> int:
+    """What it costs to compile a pattern among many: 1 for a plain one, some 30 us."""
+    return 1 + _FORM_COST * pattern.count(b"(?:")
 
 
 def _pattern(text: str, any_s: bool = False) -> bytes | None:
-    """A pattern for the text in any form that folds to it. `any_s`: the long s is an s, too."""
-    folded = fold(text)[:_MAX_CHARACTERS]
+    """A pattern for the text, or the best part of it, in any form that folds to it. `any_s`: the long s is an s, too."""
+    folded = fold(text)
     if len(folded) < MIN_CHARACTERS:
         return None
-    return b"".join(_character(char, any_s and char == "s") for char in folded)
+    characters = [_character(char, any_s and char == "s") for char in folded]
+    first, following = _window([character.startswith(b"(?:") for character in characters])
+    return b"".join(characters[first:following])
+
+
+def _window(several: list[bool]) -> tuple[int, int]:
+    """The longest run, the first of such, of at most `_MAX_CHARACTERS`, at most `_MAX_FORMS` of which have several forms."""
+    best = (0, 0)
+    first = forms = 0
+    for at, is_one in enumerate(several):
+        forms += is_one
+        while forms > _MAX_FORMS or at - first >= _MAX_CHARACTERS:
+            forms -= several[first]
+            first += 1
+        if at + 1 - first > best[1] - best[0]:
+            best = first, at + 1
+    return best
 
 
 @cache

@@ -43,14 +43,40 @@ class _Part(NamedTuple):
     pattern: re.Pattern[str] | None
 
 
+class Names:
+    """The topics of an expression. Raises NamesError for one that can name none."""
+
+    def __init__(self, expression: str) -> None:
+        self._parts = _parts(expression)
+        self.exact = tuple(part.name for part in self._parts if part.pattern is None and not part.takes_out)
+        """Those that are named without a wildcard."""
+
+    def __str__(self) -> str:
+        return ",".join(f"-{part.name}" if part.takes_out else part.name for part in self._parts)
+
+    @property
+    def wild(self) -> bool:
+        """Whether there may be others than those that are named."""
+        return any(part.pattern is not None for part in self._parts)
+
+    def has(self, topic: str) -> bool:
+        """Whether the topic is one of them: the last part that fits decides."""
+        if topic in INTERNAL_TOPICS:
+            return False
+        for part in reversed(self._parts):
+            if part.name == topic if part.pattern is None else part.pattern.fullmatch(topic):
+                return not part.takes_out
+        return False
+
+
 def choose(
     expression: str, topics: Sequence[Topic], find: Callable[[str], Topic | None], choice: Choice
 ) -> Generator[None, None, list[Topic]]:
     """The topics, in the order of their names, as `topics` has all; `find` finds one. Raises NamesError."""
-    wanted = _parts(expression)
-    if all(part.pattern is None for part in wanted):
-        topics = [topic for name in sorted({part.name for part in wanted}) if (topic := find(name)) is not None]
-    exact = {part.name for part in wanted if part.pattern is None and not part.takes_out}
+    names = Names(expression)
+    if not names.wild:
+        topics = [topic for name in sorted(set(names.exact)) if (topic := find(name)) is not None]
+    missing = dict.fromkeys(names.exact)
     chosen: list[Topic] = []
     for number, topic in enumerate(topics):
         if number % _AT_ONCE == _AT_ONCE - 1:
@@ -58,18 +84,15 @@ def choose(
         if topic.name in INTERNAL_TOPICS:
             continue
         if topic.search is not None:
-            if topic.name in exact and not choice.ignore_unavailable:
+            if topic.name in missing and not choice.ignore_unavailable:
                 raise NamesError(f"[{topic.name}] is a saved search: search the topic that it is a view of", topic.name)
             continue
-        exact.discard(topic.name)
-        for part in reversed(wanted):  # the last part that fits decides
-            if part.name == topic.name if part.pattern is None else part.pattern.fullmatch(topic.name):
-                if not part.takes_out:
-                    chosen.append(topic)
-                break
-    if exact and not choice.ignore_unavailable:
-        missing = next(part.name for part in wanted if part.name in exact)
-        raise NamesError(f"no such index [{missing}]", missing)
+        missing.pop(topic.name, None)
+        if names.has(topic.name):
+            chosen.append(topic)
+    if missing and not choice.ignore_unavailable:
+        first = next(iter(missing))
+        raise NamesError(f"no such index [{first}]", first)
     if not chosen and not choice.allow_no_indices:
         raise NamesError(f"no such index [{expression}]", expression)
     return chosen

@@ -15,6 +15,7 @@ Batches that cannot be decoded (malformed, or more than `MAX_DECODED_BYTES`) are
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple, Protocol
 
@@ -187,6 +188,18 @@ class PartitionIndex:
                 segment, position = (int(each) for each in places[block])
                 return None if segment < 0 else Place(first, segment, position)
         return None
+
+    def near(self, offset: int) -> Place | None:
+        """A place at or before the batch that holds `offset`, as a hint: the segment that grows has no index of its own."""
+        for place in (self._last, self._pending.place):
+            if place is not None and place.offset <= offset:
+                return place
+        number = bisect_right(self.groups, offset, key=lambda group: int(group.table["first"][0])) - 1
+        if number < 0:
+            return None
+        block = int(np.searchsorted(self.groups[number].table["first"], offset, "right")) - 1
+        segment, position = (int(each) for each in self._places[number][block])
+        return None if segment < 0 else Place(int(self.groups[number].table["first"][block]), segment, position)
 
     def rebuild(self) -> None:
         """Make all of it anew from the log; what is not signed again yet is the tail, and searched whole."""

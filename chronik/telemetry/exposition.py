@@ -143,8 +143,8 @@ def _node_families(metrics: NodeMetrics) -> Iterator[Metric]:
 
 
 def _background_families(metrics: NodeMetrics) -> Iterator[Metric]:
-    """Compaction, splits, and the worker processes that it is done in."""
-    cleaner, workers, splits = metrics.cleaner, metrics.workers, metrics.splits
+    """Compaction, splits, live tails, and the worker processes of these."""
+    cleaner, workers, splits, tails = metrics.cleaner, metrics.workers, metrics.splits, metrics.tails()
     for name, doc, value in (
         ("chronik_cleaner_runs", "Logs that were compacted.", cleaner.runs),
         ("chronik_cleaner_failures", "Compactions that failed; the log says why.", cleaner.failures),
@@ -161,8 +161,12 @@ def _background_families(metrics: NodeMetrics) -> Iterator[Metric]:
         ("chronik_worker_starts", "Worker processes that were started.", workers.started),
         ("chronik_worker_deaths", "Worker processes that died, or were killed since they hung.", workers.deaths),
         ("chronik_worker_jobs", "Jobs that worker processes ended.", workers.jobs),
+        ("chronik_tail_messages_sent", "Messages that live tails were sent.", tails.sent),
+        ("chronik_tail_messages_dropped", "Messages that clients of live tails were too slow for.", tails.dropped),
     ):
         yield CounterMetricFamily(name, doc, value=value)
+    yield GaugeMetricFamily("chronik_tail_clients", "Live tails open now.", value=tails.clients)
+    yield GaugeMetricFamily("chronik_tail_queries", "Different live tails open now.", value=tails.queries)
     yield GaugeMetricFamily(
         "chronik_search_splits_building", "Splits that are being made right now.", value=splits.building
     )

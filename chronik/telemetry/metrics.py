@@ -107,6 +107,15 @@ class SplitMetrics:
         self.seconds = 0.0
 
 
+class TailCounts(NamedTuple):
+    """Live tails: clients and different tails now; messages that were sent and dropped so far."""
+
+    clients: int = 0
+    queries: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+
 class QueryMetrics(NamedTuple):
     """A continuous query: what it has counted by name, and how it is. `watermark_ms` and `lag` are None where unknown."""
 
@@ -121,8 +130,8 @@ class QueryMetrics(NamedTuple):
 class NodeMetrics:
     """All that one node counts. `clock` is monotonic, in seconds.
 
-    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `queries` for the continuous queries that run
-    here; they are set when there is something to ask.
+    `storage_usage` is asked at scrape time for (topic, bytes on disk) pairs, `tails` for what live tails do, `queries` for the
+    continuous queries that run here; they are set when there is something to ask.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -134,6 +143,7 @@ class NodeMetrics:
         self.cleaner = CleanerMetrics()
         self.splits = SplitMetrics()
         self.storage_usage: Callable[[], Sequence[tuple[str, int]]] = tuple
+        self.tails: Callable[[], TailCounts] = TailCounts
         self.queries: Callable[[], Sequence[QueryMetrics]] = tuple
         self._topics: dict[str, TopicMetrics] = {}
 

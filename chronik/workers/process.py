@@ -125,6 +125,8 @@ class WorkerProcess(ProcessProtocol):
             return
         try:
             for body in self._reader.feed(data):
+                if self._gone:
+                    return  # its owner knows nothing of it any more
                 message = from_worker(body)
                 if isinstance(message, Ready):
                     self.starting = False

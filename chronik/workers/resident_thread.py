@@ -6,8 +6,9 @@ place. What it does in Python holds the interpreter, and so the reactor: it is f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -31,7 +32,7 @@ from chronik.workers.messages import (
     packed,
     unpacked,
 )
-from chronik.workers.residing import Residence
+from chronik.workers.residing import Residence, waiting
 
 _Job = tuple[JobKind, Callable[[Any], object], "Deferred[Any]"]
 
@@ -117,18 +118,15 @@ class ResidentThread(Service):
 
     def _run(self) -> None:
         residence = self._furnish(lambda message: self._reactor.callFromThread(self._received, message))
+        messages: deque[ToWorker] = deque()
         while True:
-            block = residence.idle
-            try:
-                while True:
-                    message = self._inbox.get(block)
-                    if message is None:
-                        self._reactor.callFromThread(self._has_ended)
-                        return
-                    residence.take(message)
-                    block = False
-            except Empty:
-                residence.turn()
+            for message in waiting(self._inbox, 0.0 if messages else residence.patience):
+                if message is None:
+                    self._reactor.callFromThread(self._has_ended)
+                    return
+                messages.append(message)
+            residence.take_some(messages)
+            residence.turn()
 
     def _has_ended(self) -> None:
         self._ended.callback(None)

@@ -2,17 +2,21 @@
 
 A job is a generator: each `yield` lets the others go on, and may tell something on its way. Jobs take turns, one step each;
 between two rounds one step of the process's own work is done (`background`), so neither can starve the other. A step should
-take a few milliseconds. Messages are taken between steps, in their order, so a job knows all that was told before it.
+take a few milliseconds. Messages are taken between steps, in their order, so a job knows all that was told before it; many are
+taken some at a time. A job that yields `REST` has nothing to do before a message comes: where that goes for all, the process
+sleeps.
 
-As long as it has jobs the process gives a sign of life about once a second; only a step that hangs is silent.
+As long as it has jobs, or messages to take, the process gives a sign of life about once a second; only a step that hangs is
+silent.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,8 +39,19 @@ from chronik.workers.messages import (
 )
 from chronik.workers.pipes import open_inbox, send
 
+Message = TypeVar("Message")
 Steps = Generator[msgspec.Struct | None, None, msgspec.Struct]
 _ALIVE_SECONDS = 1.0
+_TAKING_SECONDS = 0.02
+"""For how long messages are taken before the jobs go on."""
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """See `REST`."""
+
+
+REST = Rest()
+"""What a job yields that waits for news. It is stepped again after the next message, whatever that is, or about a second."""
 
 
 class Residence:
@@ -61,8 +76,25 @@ class Residence:
         self._clock = clock
         self._under_way: dict[int, Steps] = {}
         self._said = clock()
-        self.idle = True
-        """Whether there was nothing to do in the last turn: then a message must come before there is."""
+        self._idle = True
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that the next message may be waited for: 0 while there is something to do, None for as long as it takes."""
+        if not self._idle:
+            return 0.0
+        return _ALIVE_SECONDS if self._under_way else None
+
+    def take_some(self, messages: deque[ToWorker]) -> None:
+        """Take the first of these messages, for a few milliseconds. Raises FrameError as `take` does."""
+        ends = self._clock() + _TAKING_SECONDS
+        while messages:
+            self.take(messages.popleft())
+            now = self._clock()
+            if now - self._said >= _ALIVE_SECONDS:
+                self._say(Alive())
+            if now >= ends:
+                break
 
     def take(self, message: ToWorker) -> None:
         """A message of the node. Raises FrameError for news that cannot be understood."""
@@ -79,18 +111,20 @@ class Residence:
         elif isinstance(message, Tell):
             news, listener = self._news[message.kind]
             listener(unpacked(message.body, news.body))
-        self.idle = False
+        self._idle = False
 
     def turn(self) -> None:
         """A step of each job, and one of the background."""
+        busy = False
         for number, steps in list(self._under_way.items()):
-            self._step(number, steps)
-        busy = self._background()
-        self.idle = not (busy or self._under_way)
+            busy |= self._step(number, steps)
+        busy |= self._background()
+        self._idle = not busy
         if self._under_way and self._clock() - self._said >= _ALIVE_SECONDS:
             self._say(Alive())
 
-    def _step(self, number: int, steps: Steps) -> None:
+    def _step(self, number: int, steps: Steps) -> bool:
+        """One step of a job; whether it goes on without a message."""
         try:
             told = next(steps)
         except StopIteration as end:
@@ -100,8 +134,10 @@ class Residence:
             del self._under_way[number]
             self._say(Failed(number, type(error).__name__, str(error)))
         else:
-            if told is not None:
+            if told is not None and told is not REST:
                 self._say(Progress(number, packed(told)))
+            return told is not REST
+        return False
 
     def _say(self, message: FromWorker) -> None:
         self._said = self._clock()
@@ -112,20 +148,24 @@ def reside(furnish: Callable[[Callable[[FromWorker], object]], Residence]) -> No
     """Do what the node asks and hear what it tells, in the residence that `furnish(send)` makes. Never returns."""
     inbox = open_inbox()
     residence = furnish(send)
+    messages: deque[ToWorker] = deque()
     while True:
-        for message in _waiting(inbox, residence.idle):
+        for message in waiting(inbox, 0.0 if messages else residence.patience):
             if isinstance(message, Configure):
                 os.nice(message.nice)
                 send(Ready())
             else:
-                residence.take(message)
+                messages.append(message)
+        residence.take_some(messages)
         residence.turn()
 
 
-def _waiting(inbox: SimpleQueue[ToWorker], block: bool) -> list[ToWorker]:
-    """All messages that have come; with `block` at least one."""
-    found = [inbox.get()] if block else []
+def waiting(inbox: SimpleQueue[Message], patience: float | None) -> list[Message]:
+    """All messages that have come; the first is waited for so many seconds, or, with None, as long as it takes."""
+    found: list[Message] = []
     try:
+        if patience != 0:
+            found.append(inbox.get(timeout=patience))
         while True:
             found.append(inbox.get_nowait())
     except Empty:

@@ -122,7 +122,7 @@ class Hostile(SynchronousTestCase):
 
     def test_paths_and_methods(self) -> None:
         for method, path, status in [
-            ("GET", "/_nodes", 400), ("GET", "/v1", 400), ("GET", "/tail", 400), ("GET", "/v1/_search", 400),
+            ("GET", "/_nodes", 400), ("GET", "/v1", 400), ("GET", "/tail", 426), ("GET", "/v1/_search", 400),
             ("GET", "/_x/_search", 400), ("DELETE", "/events", 405), ("POST", "/_bulk", 405), ("PUT", "/events/_doc/1", 400),
             ("POST", "/", 405), ("GET", "/events/x/y", 400), ("GET", "/%ff/_search", 400), ("PUT", "/events/_search", 405),
             ("GET", "/events/_search?q=%ff", 400), ("GET", "/events/_search?q=a&q=b", 400),

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chronik.errors import ErrorCode
 from chronik.telemetry.exposition import PIECE, render
 from chronik.telemetry.lag import INTERVAL, ReactorLagProbe
-from chronik.telemetry.metrics import LATENCY_BOUNDS, Histogram, NodeMetrics, QueryMetrics
+from chronik.telemetry.metrics import LATENCY_BOUNDS, Histogram, NodeMetrics, QueryMetrics, TailCounts
 from chronik.wire.apis import ApiKey
 
 
@@ -59,6 +59,7 @@ class Exposition(SynchronousTestCase):
         metrics.requests.answered(ApiKey.PRODUCE, 10.0)
         metrics.requests.refused(ApiKey.PRODUCE, ErrorCode.UNSUPPORTED_VERSION)
         metrics.requests.connections += 1
+        metrics.tails = lambda: TailCounts(3, 2, 70, 5)
         found = samples(metrics)
         on_events = (("topic", "events"),)
         for name, expected in [
@@ -85,6 +86,11 @@ class Exposition(SynchronousTestCase):
         self.assertEqual(found["chronik_produce_latency_seconds_bucket", (("le", "0.001"),)], 0)
         self.assertEqual(found["chronik_produce_latency_seconds_bucket", (("le", "0.0025"),)], 1)
         self.assertIn(("process_resident_memory_bytes", ()), found)
+        tails = [
+            found[f"chronik_tail_{name}", ()]
+            for name in ("clients", "queries", "messages_sent_total", "messages_dropped_total")
+        ]
+        self.assertEqual(tails, [3, 2, 70, 5])
 
     def test_many_topics_come_in_small_pieces_under_one_heading(self) -> None:
         metrics = NodeMetrics(lambda: 0.0)

@@ -6,21 +6,24 @@ import os
 import time
 
 from chronik.workers.messages import JobKind, NewsKind
-from chronik.workers.residing import Residence, reside
+from chronik.workers.residing import REST, Residence, reside
 from tests.workers.worker import Ask, Told
 
 DO = JobKind("do", Ask, Told, Told)
 NEWS = NewsKind("news", Ask)
 
 told = []
-background = 0
+background = steps = 0
 
 
 def hear(news):
+    if news.what == "slow":
+        time.sleep(0.1)
     told.append(news.number)
 
 
 def do(ask):
+    global steps
     if ask.what == "told":
         return Told(sum(told), os.getpid())
         yield
@@ -34,6 +37,14 @@ def do(ask):
         for _ in range(int(ask.number)):
             time.sleep(0.01)
             yield None
+    if ask.what == "rest":  # woken by any message
+        seen = len(told)
+        yield Told(0, os.getpid())
+        while len(told) == seen:
+            steps += 1
+            yield REST
+    if ask.what == "steps":
+        return Told(steps, os.getpid())
     if ask.what == "hang":
         yield Told(0, os.getpid())
         time.sleep(60)

@@ -80,6 +80,16 @@ class ResidentTests(TestCase):
         await deferLater(reactor, 0.1)
         self.assertEqual(len(numbers), seen)
 
+    async def test_a_job_that_rests_is_woken_by_news_costs_nothing_and_is_known_to_live(self):
+        begun: Deferred = Deferred()
+        resting = self.ask(0, "rest", 5, silence=3.5, progress=begun.callback)
+        await begun
+        await deferLater(reactor, 5)
+        self.assertFalse(resting.called)
+        self.assertLess((await self.ask(0, "steps")).number, 50)
+        self.tell(0, 10)
+        self.assertEqual((await resting).number, 5)
+
     async def test_what_a_job_raises_is_told(self):
         error = await self.assertFailure(self.ask(0, "fail"), JobFailedError)
         self.assertEqual(error.error, "OSError")
@@ -97,6 +107,25 @@ class ResidentTests(TestCase):
         await self.assertFailure(other, WorkerLostError)
         await deferLater(reactor, 0.3)
         self.assertFalse(lives(pid))
+
+    async def test_much_news_is_no_silence_and_holds_no_job_up(self):
+        """To hear all of it takes several times as long as the shortest silence that is allowed."""
+        counted = []
+        begun: Deferred = Deferred()
+        count = self.ask(
+            0, "count", 1e9, progress=lambda told: (counted.append(told), begun.called or begun.callback(told))
+        )
+        await begun
+        for _ in range(50):
+            self.residents.tell(0, NEWS, Ask("slow", 10))
+        seen = len(counted)
+        told = self.ask(0, "told", silence=2.5)
+        await deferLater(reactor, 3)
+        self.assertFalse(told.called)
+        self.assertGreater(len(counted), seen + 10)
+        self.assertEqual((await told).number, 501)
+        count.cancel()
+        await self.assertFailure(count, CancelledError)
 
     async def test_a_new_process_takes_the_place_and_is_told_everything_again(self):
         self.tell(0, 10)
