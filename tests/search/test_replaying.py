@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chronik.search import rows
 from chronik.search.document import Document
 from chronik.search.match import Scope, compile_query
 from chronik.search.messages import SearchedPart
@@ -77,8 +78,8 @@ class ReplayTests(SynchronousTestCase):
             each.append([b"word%d %d" % (number, index) for index in range(400)])
         each.settle()
         decoded = []
-        unpack = each.index.decoded
-        each.index.decoded = lambda stored: decoded.append(stored) or unpack(stored)
+        unpack = rows.decode
+        self.patch(rows, "decode", lambda stored: decoded.append(stored) or unpack(stored))
         _, hits = self.replay({0: each}, "word7", {0: 0}, {0: 120_000})
         self.assertEqual(hits, {0: list(range(2800, 3200))})
         self.assertLess(len(decoded), 10)

