@@ -168,7 +168,8 @@ class MemoryTests(SynchronousTestCase):
             request, _ = message_classes(key)
             version = request.VERSIONS.highest
             for path in _array_paths(request, version):
-                encoded = _crowded(request, version, path, 500).encode(version)
+                # Many, so that what other threads of the process allocate meanwhile weighs little.
+                encoded = _crowded(request, version, path, 5000).encode(version)
                 request.decode(encoded, version)  # compiles
                 tracemalloc.start()
                 request.decode(encoded, version)
