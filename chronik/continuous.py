@@ -15,8 +15,9 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
 
+from chronik.analytics.interfaces import Written
 from chronik.analytics.query_messages import Producer
-from chronik.analytics.runner import QueryRunner, QueryTimes, Written
+from chronik.analytics.runner import QueryRunner, QueryTimes
 from chronik.broker.followed import FollowedLogs
 from chronik.broker.outcomes import Appended
 from chronik.broker.partition import Partition
@@ -110,7 +111,7 @@ def continuous(
 
 
 class StepWriter:
-    """See `chronik.analytics.runner.QueryWriter`."""
+    """See `chronik.analytics.interfaces.QueryWriter`."""
 
     def __init__(
         self,

@@ -147,7 +147,7 @@ class Execution:
         begin = min(first for each in spans.values() for first, _ in each)
         end = max(last for each in spans.values() for _, last in each)
         candidates = self._db.sql(
-            f"SELECT _partition, _offset, _event_time{self._after('', self._keys)} FROM _projected"
+            f"SELECT _partition, _offset, _event_time{_listed(self._keys)} FROM _projected"
             f" WHERE _passed AND _event_time BETWEEN {begin} AND {end} ORDER BY _partition, _offset"
         ).fetchall()
         return [
@@ -177,7 +177,7 @@ class Execution:
     def _project(self, rows: pa.Table, earliest: int, latest: int) -> None:
         plan = self.plan
         self._db.register(_SOURCE, rows)
-        keys = self._after("", [f"{tried(key.sql)} AS {key.name}" for key in plan.keys])
+        keys = _listed([f"{tried(key.sql)} AS {key.name}" for key in plan.keys])
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE _projected AS SELECT * EXCLUDE (_at),"
             f" CASE WHEN _at BETWEEN {earliest} AND {latest} THEN _at END AS _event_time,"
@@ -188,8 +188,8 @@ class Execution:
 
     def _groups(self) -> pa.Table:
         """The partial aggregates of what was projected, by key and pane or by key and session within the batch."""
-        partials = self._after("", [f"{sql} AS _p{number}" for number, sql in enumerate(self._partials)])
-        keys = self._after("", self._keys)
+        partials = _listed([f"{sql} AS _p{number}" for number, sql in enumerate(self._partials)])
+        keys = _listed(self._keys)
         window = self.plan.window
         counted = "FROM _projected WHERE _passed AND _event_time IS NOT NULL"
         if isinstance(window, Fixed):
@@ -238,12 +238,14 @@ class Execution:
 
     def _select_results(self, table: pa.Table) -> list[tuple[Any, ...]]:
         self._db.register("_results", table.append_column("_number", pa.array(range(len(table)), pa.int64())))
-        outputs = "".join(f", {tried(each.sql)}" for each in self.plan.outputs)
+        outputs = _listed(tried(each.sql) for each in self.plan.outputs)
         where = f" WHERE {tried(self.plan.having)}" if self.plan.having is not None else ""
         return self._db.sql(f"SELECT _number{outputs} FROM _results{where} ORDER BY _number").fetchall()
 
-    def _after(self, first: str, others: Iterable[str]) -> str:
-        return first + "".join(f", {each}" for each in others)
+
+def _listed(expressions: Iterable[str]) -> str:
+    """More columns, behind those that there are already."""
+    return "".join(f", {each}" for each in expressions)
 
 
 def _to_ms(sql: str, kind: str) -> str:

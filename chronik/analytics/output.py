@@ -103,7 +103,7 @@ def result_records(plan: Plan, results: Iterable[Result]) -> Iterator[tuple[byte
 
 def result_key(plan: Plan, result: Result) -> bytes:
     """The JSON that names a window of a key."""
-    group = dict(zip(plan.key_labels, result.key, strict=True))  # type: ignore[call-overload]
+    group = dict(zip(plan.key_labels, result.key, strict=True))
     return _json.encode(group | {"window_start": result.start})
 
 

@@ -10,10 +10,10 @@ A query that fails by itself (an overflow, a state that is too large) is tried a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.application.service import Service
@@ -21,6 +21,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from chronik.analytics.files import AT_ONCE, all_files, partition_files
+from chronik.analytics.interfaces import QueryWriter, Written
 from chronik.analytics.messages import PartitionFiles, Table
 from chronik.analytics.query_messages import (
     Checked,
@@ -33,7 +35,6 @@ from chronik.analytics.query_messages import (
     Open,
     Opened,
     Outcome,
-    Producer,
     QueryNames,
     ReadQuery,
     Stepped,
@@ -43,7 +44,7 @@ from chronik.analytics.query_messages import (
     Targets,
 )
 from chronik.analytics.window import NEVER
-from chronik.errors import KafkaError
+from chronik.errors import ChronikError, KafkaError
 from chronik.interfaces import IClusterMetadata, IFollowedLogs
 from chronik.model import QUERY_STATE_TOPIC, ContinuousQuery, PartitionId, Topic, Uuid, uuid_to_text
 from chronik.telemetry.metrics import QueryMetrics
@@ -61,30 +62,6 @@ class QueryTimes(NamedTuple):
     interval: int = 100
     idle: int = 10_000
     ahead: int = 3_600_000
-
-
-class QueryWriter(Protocol):
-    """Writes what queries come to. Everything raises KafkaError; after PRODUCER_FENCED and the like the life is over."""
-
-    async def begin(self, query: ContinuousQuery) -> Producer:
-        """Fence who wrote for the query before, and end what he left open."""
-
-    async def commit(self, query: ContinuousQuery, producer: Producer, step: Written) -> Producer:
-        """Write a step as one transaction; the producer of the next one."""
-
-    async def forget(self, query: ContinuousQuery) -> None:
-        """A query was dropped: its offsets are not needed any more."""
-
-    async def erase(self, topic: str, partition: int, batches: Sequence[bytes]) -> None:
-        """Append tombstones."""
-
-
-class Written(NamedTuple):
-    """A step: topic, partition and batch, in the order in which they are appended; `offsets` of the topic `source`."""
-
-    batches: Sequence[tuple[str, int, bytes]]
-    source: str
-    offsets: Mapping[int, int]
 
 
 class QueryFailed(Exception):
@@ -192,7 +169,7 @@ class QueryRunner(Service):
                     running.status.state = "paused"
                 else:
                     running.life = Deferred.fromCoroutine(self._live(running))
-                    running.life.addErrback(self._broken, running)
+                    running.life.addErrback(lambda failure: failure.trap(CancelledError))
 
     async def names(self, text: str) -> QueryNames:
         """What a statement is called, and which topics it names. Raises QueryFailed."""
@@ -203,8 +180,9 @@ class QueryRunner(Service):
 
     async def check(self, text: str, source: Topic) -> Checked:
         """Whether a query can run over a topic, and which columns it reads. Raises QueryFailed, KafkaError."""
-        files = tuple(self._files(source, each.partition, 0) for each in source.partitions)
-        checked: Checked = await self._asked(0, CheckQuery(text, Table(source.name, self._declared(source), files)))
+        (files,) = await all_files(self._logs, [source], self._clock)
+        table = Table(source.name, self._declared(source), tuple(files))
+        checked: Checked = await self._asked(0, CheckQuery(text, table))
         if checked.fault:
             raise QueryFailed(checked.fault)
         return checked
@@ -253,16 +231,16 @@ class QueryRunner(Service):
     async def explain(self, query: ContinuousQuery, key: str, start_ms: int) -> Explained:
         """Which records are in a window. Raises QueryFailed, KafkaError."""
         source, late, status = self._topic(query.source_id), self._topic(query.late_id), self.status(query)
+        whole, told_late = await all_files(self._logs, [source, late], self._clock)
         read = []
-        for each in source.partitions:
-            files = self._files(source, each.partition, 0)
-            stable = max(files.start, min(files.stable, status.offsets.get(each.partition, 0)))
+        for files in whole:
+            stable = max(files.start, min(files.stable, status.offsets.get(files.partition, 0)))
             read.append(msgspec.structs.replace(files, stable=stable))
         asked = Explain(
             text=query.text,
             columns=query.fields,
             source=tuple(read),
-            late=tuple(self._files(late, each.partition, 0) for each in late.partitions),
+            late=tuple(told_late),
             key=key,
             start_ms=start_ms,
             ahead_ms=self._times.ahead,
@@ -295,17 +273,12 @@ class QueryRunner(Service):
             await self._writer.forget(dropped)
         wanted = range(len(topic.partitions)) if dropped is None else [_state_partition(dropped, topic)]
         for partition in wanted:
-            files = self._files(topic, partition, 0)
+            files = partition_files(self._logs, topic, partition)
             if files.start == files.stable:
                 continue
             known = tuple(query.query_id for query in self._metadata.queries())
             swept: Swept = await self._ask(0, Sweep(files, known, self._now_ms()), _SILENCE_SECONDS)
             await self._writer.erase(topic.name, partition, swept.batches)
-
-    def _broken(self, failure: Any, running: _Running) -> None:
-        if not failure.check(CancelledError):
-            running.status.state, running.status.fault = "failed", failure.getErrorMessage()
-            self.log.failure("query {name} has ended", failure, name=running.query.name)
 
     def _place(self, query: ContinuousQuery) -> int:
         return int.from_bytes(query.query_id[:4], "big") % self._places
@@ -317,7 +290,13 @@ class QueryRunner(Service):
             steps = running.status.steps
             try:
                 await self._life(running)
-            except (KafkaError, QueryFailed, self._lost) as problem:
+            except CancelledError:
+                raise
+            except Exception as problem:
+                if not isinstance(
+                    problem, (ChronikError, KafkaError, QueryFailed)
+                ):  # a defect, of which the operator sees all
+                    self.log.failure("query {name} has failed", name=running.query.name)
                 if running.status.steps > steps + 1:
                     pause = _FIRST_PAUSE_SECONDS
                 running.status.state, running.status.fault = "failed", str(problem)
@@ -348,7 +327,7 @@ class QueryRunner(Service):
         status.state, status.fault = "running", ""
         while True:
             begun = self._clock.seconds()
-            files = [self._files(source, each.partition, offsets.get(each.partition, 0)) for each in source.partitions]
+            (files,) = await all_files(self._logs, [source], self._clock, offsets)
             targets = Targets(len(into.partitions), len(late.partitions))
             outcomes: list[Outcome] = []
             request = TakeStep(query.query_id, tuple(files), producer, targets, self._now_ms())
@@ -358,7 +337,8 @@ class QueryRunner(Service):
             if outcomes:
                 places = {"into": (into.name, 0), "late": (late.name, 0), "state": (state_topic.name, state.partition)}
                 batches = [(places[each.to][0], places[each.to][1] + each.partition, each.batch) for each in outcomes]
-                producer = await self._writer.commit(query, producer, Written(batches, source.name, step.offsets))
+                moved = {number: at for number, at in step.offsets.items() if offsets.get(number) != at}
+                producer = await self._writer.commit(query, producer, Written(batches, source.name, moved))
             offsets = step.offsets
             status.counts, status.offsets, status.states = step.counts, step.offsets, step.states
             status.watermark = None if step.watermark == NEVER else step.watermark
@@ -373,19 +353,13 @@ class QueryRunner(Service):
             raise QueryFailed(f"topic {uuid_to_text(topic_id)} is gone")
         return topic
 
-    def _files(self, topic: Topic, partition: int, since: int) -> PartitionFiles:
-        found = self._logs.look(PartitionId(topic.topic_id, partition), since)
-        aborted = tuple((producer_id, first, last) for producer_id, first, last in found.aborted)
-        stable = max(found.start, found.stable)
-        return PartitionFiles(partition, found.directory, found.start, stable, found.generation, aborted)
-
     async def _state_files(self, query: ContinuousQuery) -> tuple[Topic, PartitionFiles]:
         """Where the state is, when all that was written of it can be read: others write there too, and may hold it back."""
         topic = self._metadata.topic(QUERY_STATE_TOPIC)
         assert topic is not None
         partition = _state_partition(query, topic)
         end = self._logs.end(PartitionId(topic.topic_id, partition))
-        while (files := self._files(topic, partition, 0)).stable < end:
+        while (files := partition_files(self._logs, topic, partition)).stable < end:
             await deferLater(self._clock, _STABLE_SECONDS)
         return topic, files
 
@@ -397,12 +371,15 @@ class QueryRunner(Service):
         forget = []
         timer = None
         try:
-            for each in source.partitions:
-                files = self._files(source, each.partition, offsets.get(each.partition, 0))
-                if files.stable > offsets.get(each.partition, files.start):
+            for number, each in enumerate(source.partitions, 1):
+                if not number % AT_ONCE:
+                    await deferLater(self._clock, 0)
+                at = offsets.get(each.partition, 0)
+                forget.append(self._logs.when_more(PartitionId(source.topic_id, each.partition), running.tell))
+                files = partition_files(self._logs, source, each.partition, at)
+                if files.stable > max(files.start, at):  # it has come before it was waited for
                     running.tell()
                     break
-                forget.append(self._logs.when_more(PartitionId(source.topic_id, each.partition), running.tell))
             if again_ms >= 0:
                 timer = self._clock.callLater(again_ms / 1000, running.tell)
             if running.news is not None:

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 
+from chronik.analytics.files import all_files
 from chronik.analytics.messages import (
     Describe,
     Form,
     Limits,
-    PartitionFiles,
     Plan,
     Planned,
     Ran,
@@ -30,14 +29,12 @@ from chronik.analytics.messages import (
     Told,
 )
 from chronik.interfaces import IFollowedLogs
-from chronik.model import PartitionId, Topic
+from chronik.model import Topic
 
 MAX_UNDER_WAY = 100
 """Statements that run or wait for a process."""
 MAX_PARTITIONS = 10_000
 """Of all topics of a statement."""
-_AT_ONCE = 100
-"""Logs that are looked at in one turn of the reactor: some 20 us each."""
 _SILENCE_SECONDS = 20.0
 _PLAN_SECONDS = 20.0
 _GRACE_SECONDS = 5.0
@@ -109,21 +106,10 @@ class SqlService:
         """The topics as they are now, some partitions in each turn of the reactor. Raises SqlFault, KafkaError."""
         if sum(len(topic.partitions) for topic in topics) > MAX_PARTITIONS:
             raise SqlFault("too_many_partitions", f"a statement reads at most {MAX_PARTITIONS} partitions")
-        tables, looked = [], 0
-        for topic in topics:
-            files = []
-            for each in topic.partitions:
-                looked += 1
-                if not looked % _AT_ONCE:
-                    await deferLater(self._clock, 0)
-                found = self._logs.look(PartitionId(topic.topic_id, each.partition), 0)
-                aborted = tuple(tuple(each) for each in found.aborted)
-                stable = max(found.start, found.stable)
-                files.append(
-                    PartitionFiles(each.partition, found.directory, found.start, stable, found.generation, aborted)  # type: ignore[arg-type]
-                )
-            tables.append(Table(topic.name, self._declared(topic), tuple(files)))
-        return tuple(tables)
+        found = await all_files(self._logs, topics, self._clock)
+        return tuple(
+            Table(topic.name, self._declared(topic), tuple(files)) for topic, files in zip(topics, found, strict=True)
+        )
 
     async def _answer(
         self, request: msgspec.Struct, seconds: float, tables: Sequence[Table], progress: Callable[[Told], object]

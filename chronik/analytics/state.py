@@ -54,7 +54,7 @@ class StateCodec:
 
     def kept(self, kept: Kept) -> Entry:
         """A pane or a session."""
-        key = _encode([self._query_id, _STATE, list(kept.key), kept.first])  # type: ignore[call-overload]
+        key = _encode([self._query_id, _STATE, list(kept.key), kept.first])
         return Entry(key, None if kept.state is None else _encode([FORMAT, kept.last, self._dump(kept.state)]))
 
     def read(self, entries: Iterable[tuple[bytes, bytes | None]]) -> tuple[Progress | None, list[Kept]]:

@@ -15,12 +15,12 @@ Pure. Times are in ms since 1970 (or any origin), may be negative; a window has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from math import gcd
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-Key = Hashable
+Key = tuple[Any, ...]
 State = list[object]
 NEVER = -(2**63)
 """A watermark before any time."""
@@ -117,7 +117,7 @@ class Windows(Protocol):
         """How many states are held."""
 
 
-def windows_of(spec: Fixed | Session, grace: int, merging: Merging, order: Callable[[Key], object]) -> Windows:
+def windows_of(spec: Fixed | Session, grace: int, merging: Merging, order: Callable[[Key], str]) -> Windows:
     """The windows that `spec` says, closed `grace` ms behind their end. Those of one time come in the `order` of keys."""
     if isinstance(spec, Session):
         return SessionWindows(spec, grace, merging, order)
@@ -127,7 +127,7 @@ def windows_of(spec: Fixed | Session, grace: int, merging: Merging, order: Calla
 class FixedWindows:
     """Tumbling and hopping windows."""
 
-    def __init__(self, spec: Fixed, grace: int, merging: Merging, order: Callable[[Key], object]) -> None:
+    def __init__(self, spec: Fixed, grace: int, merging: Merging, order: Callable[[Key], str]) -> None:
         self._spec = spec
         self._grace = grace
         self._merging = merging
@@ -242,7 +242,7 @@ class FixedWindows:
                     else:
                         self._merging.merge(known, states[key])
         found = merged.keys() if keys is None else keys & merged.keys()
-        return [Row(start, end, key, merged[key]) for key in sorted(found, key=self._order)]  # type: ignore[arg-type]
+        return [Row(start, end, key, merged[key]) for key in sorted(found, key=self._order)]
 
 
 class _Activity:
@@ -259,7 +259,7 @@ class _Activity:
 class SessionWindows:
     """Sessions. One that spans from `first` to `last` has the window [first, last + gap)."""
 
-    def __init__(self, spec: Session, grace: int, merging: Merging, order: Callable[[Key], object]) -> None:
+    def __init__(self, spec: Session, grace: int, merging: Merging, order: Callable[[Key], str]) -> None:
         self._gap = spec.gap
         self._grace = grace
         self._merging = merging

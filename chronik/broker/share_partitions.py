@@ -9,9 +9,10 @@ Sources: KIP-932; Kafka 4.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -159,8 +160,8 @@ class SharePartitions:
             )
         return led
 
-    def _run(self, coroutine: object, led: LedShare) -> None:
-        Deferred.fromCoroutine(coroutine).addErrback(  # type: ignore[arg-type]
+    def _run(self, coroutine: Coroutine[Any, Any, None], led: LedShare) -> None:
+        Deferred.fromCoroutine(coroutine).addErrback(
             lambda failure: self.log.failure("share partition {key} failed", failure, key=str(led.key))
         )
 

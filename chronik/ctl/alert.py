@@ -10,7 +10,7 @@ import click
 
 from chronik.ctl.options import shared_options
 from chronik.ctl.output import emit
-from chronik.ctl.rest import Rest, admin_option
+from chronik.ctl.rest import Rest, admin_option, deletion
 from chronik.ctl.runner import Access, Connecting, run
 
 _COLUMNS = ("name", "search", "over", "per", "to")
@@ -116,28 +116,7 @@ def describe(connecting: Connecting, name: str, admin: str) -> None:
     run(connecting, work)
 
 
-@alert.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@admin_option
-@shared_options()
-def delete(connecting: Connecting, names: tuple[str, ...], yes: bool, admin: str) -> None:
-    """Delete alerts. What they have written stays. On a terminal it asks first."""
-    import sys
-
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
-
-    async def work(access: Access) -> None:
-        from urllib.parse import quote
-
-        rest = Rest(access, admin)
-        for name in names:
-            await rest.ask("DELETE", f"/v1/alerts/{quote(name, safe='')}")
-        rows = [{"name": name, "deleted": True} for name in names]
-        emit(connecting.output, rows, [(None, ("name", "deleted"), rows)])
-
-    run(connecting, work)
+alert.add_command(deletion("/v1/alerts", "Delete alerts. What they have written stays. On a terminal it asks first."))
 
 
 def _moment(ms: int) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chronik.ctl.runner import Access, CommandFailed
+from chronik.ctl.options import shared_options
+from chronik.ctl.output import emit
+from chronik.ctl.runner import Access, CommandFailed, Connecting, run
 
 if TYPE_CHECKING:
     from treq.client import HTTPClient
@@ -103,3 +106,29 @@ class Rest:
 
 def _reason(problem: Exception) -> str:
     return (getattr(problem, "osError", None) and str(problem.osError)) or str(problem).rstrip(".").lower()  # type: ignore[attr-defined]
+
+
+def deletion(where: str, what: str) -> click.Command:
+    """The command `delete` of things that are at the path `where`, by their names; `what` is its help."""
+
+    @click.command("delete", help=what)
+    @click.argument("names", nargs=-1, required=True, metavar="NAME…")
+    @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+    @admin_option
+    @shared_options()
+    def delete(connecting: Connecting, names: tuple[str, ...], yes: bool, admin: str) -> None:
+        if not yes and sys.stdin.isatty():
+            click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+
+        async def work(access: Access) -> None:
+            from urllib.parse import quote
+
+            rest = Rest(access, admin)
+            for name in names:
+                await rest.ask("DELETE", f"{where}/{quote(name, safe='')}")
+            rows = [{"name": name, "deleted": True} for name in names]
+            emit(connecting.output, rows, [(None, ("name", "deleted"), rows)])
+
+        run(connecting, work)
+
+    return delete
